@@ -1,0 +1,52 @@
+# Two commands matter: `make compare` and `make test`. Both install what they need into .venv first.
+#
+# Without a GPU, elsewhere than in this project's own environment, pip brings gigabytes of CUDA with torch. Then:
+#   make compare TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := $(shell grep '^torch==' requirements.txt)
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+.PHONY: compare test check report benchmark lint install install-dev clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make compare    train five attention mechanisms and two baselines on generated reviews, write out/index.html"
+	@echo "make test       lint, types, tests (about 3 minutes)"
+	@echo "make check      the same with the long tests"
+	@echo "make report     rebuild tables, figures and pages of results/ from its run records"
+	@echo "make clean      remove .venv and caches (not out/)"
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(BIN)/pip install --quiet -r requirements.txt
+	$(BIN)/pip install --quiet --no-deps -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(BIN)/pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+install: $(VENV)/installed
+install-dev: $(VENV)/installed-dev
+
+compare: install
+	$(BIN)/longread compare
+
+lint: install-dev
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2
+
+check: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist src/*.egg-info

@@ -1,0 +1,190 @@
+"""BigBird: global, window and random blocks (Zaheer et al. 2020, section 2; the block form of appendix D).
+
+The pattern lies over each row's own blocks of `block_size` tokens. Its first and last block see all and are seen by
+all; every other block sees its neighbours and `num_random_blocks` others. A row of at most
+(5 + 2 * num_random_blocks) * block_size tokens has full attention, as in the published model; this is decided for
+each row and call by its length alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from longread.attention.base import Group, Rows, SelfAttention, bias_from
+from longread.attention.softmax import attend
+
+PLANS = ("seeded", "huggingface")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BigBirdOptions:
+    """random_block_plan "seeded": drawn from seed, layer, head and number of blocks, the same in training and evaluation.
+
+    "huggingface": what transformers computes in evaluation, where every random index is 0, so that block 0 counts
+    1 + num_random_blocks times for the blocks between the first and the last.
+    """
+
+    block_size: int = 64
+    num_random_blocks: int = 3
+    random_block_plan: str = "seeded"
+
+    def __post_init__(self) -> None:
+        if self.block_size < 1:
+            raise ValueError(f"block_size is {self.block_size}; it must be 1 or more tokens")
+        if self.num_random_blocks < 0:
+            raise ValueError(f"num_random_blocks is {self.num_random_blocks}; it must be 0 or more")
+        if self.random_block_plan not in PLANS:
+            raise ValueError(f"random_block_plan is {self.random_block_plan!r}; it must be one of {', '.join(PLANS)}")
+
+
+class BigBirdAttention(SelfAttention):
+    Options = BigBirdOptions
+
+    @property
+    def longest_full_row(self) -> int:
+        return (5 + 2 * self.options.num_random_blocks) * self.options.block_size
+
+    def random_blocks(self, num_blocks: int) -> Tensor:
+        """int64 [H, num_blocks - 2, num_random_blocks]: for each middle block, the blocks it sees by chance."""
+        heads, count = self.num_attention_heads, self.options.num_random_blocks
+        if self.options.random_block_plan == "huggingface" or count == 0:
+            return torch.zeros(heads, num_blocks - 2, count, dtype=torch.long)
+        generator = np.random.default_rng([self.seed, self.layer, num_blocks])
+        # Those that are seen anyway are never drawn: a random order of all blocks, the excluded ones at its end.
+        order = generator.random((heads, num_blocks - 2, num_blocks))
+        middle = np.arange(1, num_blocks - 1)
+        for seen in (0 * middle, middle - 1, middle, middle + 1, 0 * middle + num_blocks - 1):
+            order[:, middle - 1, seen] = 2.0
+        drawn = np.argpartition(order, count - 1, axis=-1)[..., :count]
+        return torch.from_numpy(np.sort(drawn, axis=-1))
+
+    def mix(self, x: Tensor, rows: Rows) -> Tensor:
+        query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
+        mixed = []
+        for group in rows.groups:
+            if group.longest <= self.longest_full_row:
+                q, k, v = (group.pad(heads).transpose(1, 2) for heads in (query, key, value))
+                mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype))))
+                continue
+            for part in _by_blocks(group, self.options.block_size):
+                if part.longest <= self.longest_full_row:
+                    q, k, v = (part.pad(heads).transpose(1, 2) for heads in (query, key, value))
+                    mixed.append(part.pack(attend(q, k, v, bias=part.key_bias(q.dtype))))
+                else:
+                    mixed.append(self._sparse(query, key, value, part, rows))
+        return torch.cat(mixed).flatten(1)
+
+    def _sparse(self, query: Tensor, key: Tensor, value: Tensor, group: Group, rows: Rows) -> Tensor:
+        """Rows of one number of blocks -> [tokens, H, D]."""
+        size, heads, dim = self.options.block_size, self.num_attention_heads, self.head_dim
+        b, length = group.count, group.longest
+        num_blocks = -(-length // size)
+        missing = num_blocks * size - length
+        plan: _Plan = rows.plan(
+            ("blocks", group.first_row, self.layer, query.dtype), lambda: self._plan(group, num_blocks, query.dtype)
+        )
+        # Head-major blocks [b, H, num_blocks, size, D], so that a block of one head is one piece of memory.
+        q, k, v = (
+            torch.nn.functional.pad(group.pad(h), (0, 0, 0, 0, 0, missing))
+            .transpose(1, 2)
+            .contiguous()
+            .unflatten(2, (num_blocks, size))
+            for h in (query, key, value)
+        )
+        middle = num_blocks - 2
+        seen = plan.index.shape[-1]
+        k_seen, v_seen = (
+            t.flatten(0, 2).flatten(1).index_select(0, plan.index.flatten()).view(b * heads * middle, 1, seen * size, dim)
+            for t in (k, v)
+        )
+        between = attend(
+            q[:, :, 1:-1].reshape(b * heads * middle, 1, size, dim), k_seen, v_seen, bias=plan.bias
+        )  # [b * H * middle, size, 1, D]
+        between = between.reshape(b, heads, middle * size, dim).transpose(1, 2)
+        ends = torch.cat([q[:, :, 0], q[:, :, -1]], dim=2)  # [b, H, 2 * size, D]
+        outer = attend(ends, k.flatten(2, 3), v.flatten(2, 3), bias=plan.key_bias)  # [b, 2 * size, H, D]
+        whole = torch.cat([outer[:, :size], between, outer[:, size:]], dim=1)
+        return group.pack(whole[:, :length])
+
+    def _plan(self, group: Group, num_blocks: int, dtype: torch.dtype) -> _Plan:
+        size, heads, b = self.options.block_size, self.num_attention_heads, group.count
+        middle = torch.arange(1, num_blocks - 1)
+        last = num_blocks - 1
+        fixed = torch.stack([0 * middle, middle - 1, middle, middle + 1, 0 * middle + last], dim=-1)
+        blocks = torch.cat(
+            [fixed.expand(heads, -1, -1), self.random_blocks(num_blocks)], dim=-1
+        )  # [H, middle, seen]
+        wanted = torch.ones_like(blocks, dtype=torch.bool)
+        wanted[:, 0, 1] = False  # block 1: its left neighbour is the first block, counted already
+        wanted[:, -1, 3] = False
+        row_and_head = (torch.arange(b)[:, None] * heads + torch.arange(heads)) * num_blocks
+        index = row_and_head[:, :, None, None] + blocks  # [b, H, middle, seen]
+        lengths = torch.tensor(group.lengths)
+        token = torch.arange(num_blocks * size)
+        real = (token < lengths[:, None]).unflatten(1, (num_blocks, size))  # [b, blocks, size]
+        allowed = real[:, blocks] & wanted[..., None]  # [b, H, middle, seen, size]
+        bias = bias_from(allowed.flatten(0, 2).flatten(1), dtype)[:, None, None, :]
+        return _Plan(
+            index.to(group.device),
+            bias.to(group.device),
+            bias_from(real.flatten(1), dtype)[:, None, None, :].to(group.device),
+        )
+
+    def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        length, size = x.shape[0], self.options.block_size
+        q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
+        times = torch.ones(self.num_attention_heads, length, length, device=x.device)
+        if length > self.longest_full_row:
+            num_blocks = -(-length // size)
+            drawn = self.random_blocks(num_blocks)
+            blocks = torch.zeros(self.num_attention_heads, num_blocks, num_blocks, device=x.device)
+            blocks[:, [0, -1], :] = 1
+            for i in range(1, num_blocks - 1):
+                blocks[:, i, sorted({0, i - 1, i, i + 1, num_blocks - 1})] = 1
+                for head in range(self.num_attention_heads):
+                    for j in drawn[head, i - 1].tolist():
+                        blocks[head, i, j] += 1
+            times = blocks.repeat_interleave(size, 1).repeat_interleave(size, 2)[:, :length, :length]
+        scores = q @ k.transpose(-1, -2) * self.scale
+        # A key that is seen m times has m times its weight.
+        weights = times * torch.exp(scores - scores.amax(-1, keepdim=True))
+        matrix = weights / weights.sum(-1, keepdim=True)
+        return self.row_output(matrix @ v), matrix
+
+    def kinds(self, lengths: Sequence[int]) -> dict[str, int]:
+        full = sum(n for n in lengths if n <= self.longest_full_row)
+        return {"full": full, "global+window+random": sum(lengths) - full}
+
+    def flops(self, length: int) -> float:
+        pairs = float(length) ** 2
+        if length > self.longest_full_row:
+            size = self.options.block_size
+            seen = (5 + self.options.num_random_blocks) * size
+            pairs = float(2 * size * length + (length - 2 * size) * seen)
+        return 4.0 * pairs * self.num_attention_heads * self.head_dim
+
+
+class _Plan(NamedTuple):
+    """index [b, H, middle, seen] of blocks, bias [b * H * middle, 1, 1, seen * size], key_bias [b, 1, 1, N]."""
+
+    index: Tensor
+    bias: Tensor
+    key_bias: Tensor
+
+
+def _by_blocks(group: Group, size: int) -> list[Group]:
+    """The group cut where the number of blocks changes: rows of one part share a pattern."""
+    parts: list[Group] = []
+    begin, token = 0, group.first_token
+    for row in range(1, group.count + 1):
+        if row == group.count or -(-group.lengths[row] // size) != -(-group.lengths[begin] // size):
+            parts.append(Group(group.lengths[begin:row], group.first_row + begin, token, group.device))
+            token += sum(group.lengths[begin:row])
+            begin = row
+    return parts

@@ -1,0 +1,40 @@
+"""Full softmax attention (Vaswani et al. 2017, section 3.2), fused: the baseline the others must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from longread.attention.base import Rows, SelfAttention
+from longread.attention.softmax import attend
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseOptions:
+    """Dense attention has no settings of its own."""
+
+
+class DenseAttention(SelfAttention):
+    Options = DenseOptions
+
+    def mix(self, x: Tensor, rows: Rows) -> Tensor:
+        query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
+        mixed = []
+        for group in rows.groups:
+            q, k, v = (group.pad(heads).transpose(1, 2) for heads in (query, key, value))
+            mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype))))
+        return torch.cat(mixed).flatten(1)
+
+    def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
+        matrix = torch.softmax(q @ k.transpose(-1, -2) * self.scale, dim=-1)
+        return self.row_output(matrix @ v), matrix
+
+    def kinds(self, lengths: Sequence[int]) -> dict[str, int]:
+        return {"full": sum(lengths)}
+
+    def flops(self, length: int) -> float:
+        return 4.0 * length**2 * self.num_attention_heads * self.head_dim

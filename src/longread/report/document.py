@@ -1,0 +1,270 @@
+"""The report as plain data: what it says, in which order. Markdown and the page are two prints of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from longread.report import numbers as say
+from longread.report.curves import curve_pictures
+from longread.report.figures import STYLE, Picture
+from longread.report.groups import Group, eval_part, group_runs, is_loaded, setting_text, settings_of
+from longread.report.heatmaps import map_pictures
+from longread.report.lengths import Bench, benches, cost_table, crossing_table
+from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_pairs
+from longread.report.runcards import RunCard, run_cards
+from longread.report.scaling import scaling_pictures
+from longread.report.tables import STATUS, Table, comparison
+from longread.report.tradeoff import tradeoff_pictures
+
+if TYPE_CHECKING:
+    from longread.runs import Run
+
+
+@dataclass(frozen=True)
+class Block:
+    """A heading with a table or figures under it; `fold` hides a long one behind a click."""
+
+    title: str
+    table: Table | None = None
+    pictures: Sequence[Picture] = ()
+    text: str = ""
+    small: bool = False  # small multiples
+    fold: bool = False
+
+
+@dataclass
+class Section:
+    key: str
+    title: str
+    lead: str
+    warnings: list[str] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    title: str
+    lead: str
+    sections: Sequence[Section]
+    cards: Sequence[RunCard]
+    environments: Sequence[str]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return [p for section in self.sections for block in section.blocks for p in block.pictures]
+
+
+def make_report(runs: Sequence[Run]) -> Report:
+    """Everything the report says, figures included; the same records give the same report."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        groups = group_runs(runs)
+        sections = [task_section(group) for group in groups]
+        sections += [bench_section(bench) for bench in benches(runs)]
+    tasks = sorted({group.task for group in groups})
+    title = f"longread: {say.listing(tasks)}" if tasks else "longread: time and memory by length"
+    return Report(title, overall_lead(runs, tasks), sections, run_cards(runs), environments(runs))
+
+
+def overall_lead(runs: Sequence[Run], tasks: Sequence[str]) -> str:
+    mechanisms = names_of(run for run in runs)
+    failed = sum(run.record.get("status") != "ok" for run in runs)
+    about = f" on {say.listing(tasks)}" if tasks else ""
+    text = f"{say.plural(len(runs), 'run')}{about}: {say.listing(mechanisms)}."
+    if failed:
+        text += f" {say.plural(failed, 'run')} did not end well and stand{'s' if failed == 1 else ''} in the tables."
+    return text + " Every number below is computed from the run records beside this page."
+
+
+def names_of(runs: Iterable[Run]) -> list[str]:
+    from longread.report.groups import NAMES, rank
+
+    found = sorted({str(run.record.get("attention")) for run in runs}, key=rank)
+    return [NAMES.get(name, name) for name in found]
+
+
+def task_section(group: Group) -> Section:
+    pairs = test_pairs(group)
+    section = Section(group.key, group.title, lead(group, pairs), warnings(group, pairs))
+    section.blocks.append(Block("Comparison", comparison(group, pairs)))
+    if pairs.tested:
+        matrix = matrix_table(pairs)
+        if matrix is not None:
+            section.blocks.append(Block("Which differences are real", matrix))
+        title = "Paired tests" if matrix is not None else "Which differences are real"
+        section.blocks.append(Block(title, pair_table(pairs), fold=matrix is not None))
+    pictures = tradeoff_pictures(group)
+    if pictures:
+        section.blocks.append(Block("Accuracy against time", pictures=pictures))
+    pictures = curve_pictures(group)
+    if pictures:
+        section.blocks.append(Block("Learning curves", pictures=pictures))
+    pictures = map_pictures(group)
+    if pictures:
+        text = "Row by row, where one text's tokens look. Colours run from 0 to each picture's own maximum."
+        section.blocks.append(Block("Where the tokens look", pictures=pictures, text=text, small=True))
+    return section
+
+
+def lead(group: Group, pairs: Pairs) -> str:
+    """What was compared, on how many rows, with which seeds, where; then what may be said of it."""
+    runs, done = group.runs, group.done
+    linear = [line for line in group.lines if line.is_baseline]
+    mechanisms = {line.attention for line in group.lines if not line.is_baseline}
+    parts = []
+    if mechanisms:
+        parts.append(say.plural(len(mechanisms), "attention mechanism"))
+    if linear:
+        parts.append(say.plural(len({line.attention for line in linear}), "linear baseline"))
+    text = f"{say.listing(parts)} on {group.task}".strip()
+    rows = sorted({int(eval_part(run)["rows"]) for run in runs if eval_part(run).get("rows")})
+    train = sorted({v for v in (settings_of(run).get("train_rows") for run in runs) if v})
+    text += f", evaluated on {say.listing(f'{n:,}' for n in rows)} rows" if rows else ""
+    text += f" after training on {say.listing(f'{n:,}' for n in train)}" if train else ""
+    seeds = sorted({int(run.record.get("seed") or 0) for run in runs if run.record.get("attention") in mechanisms})
+    if seeds:
+        text += f"; seed{'s' if len(seeds) > 1 else ''} {say.listing(seeds)}"
+    varied = [name.replace("_", " ").replace("num hidden layers", "depth") for name in group.fields]
+    text += f"; what varies beside the mechanism: {say.listing(varied)}" if varied else ""
+    inits = {run.record.get("init") for run in runs if run.record.get("attention") in mechanisms}
+    if len(inits) == 1 and None not in inits:
+        text += f"; {setting_text('init', inits.pop())}"
+    text += f". Ran on {say.listing(places(runs))}." if places(runs) else "."
+    if len(done) > 1:
+        best = max(done, key=mean_accuracy)
+        value = say.percent(mean_accuracy(best), 2 if best.outcomes[0].evaluated >= 2000 else 1)
+        text += f" Highest mean accuracy: {best.name()}, {value} %"
+        against = [(line, pairs.of(best, line)) for line in done if line is not best]
+        equal = [line.name() for line, pair in against if pair is None or not pair.real]
+        if not equal:
+            text += "; its lead over every other row is real."
+        else:
+            others = say.listing(equal) if len(equal) <= 3 else say.plural(len(equal), "other row")
+            text += f"; its lead over {others} is not shown to be real."
+    return text
+
+
+def places(runs: Sequence[Run]) -> list[str]:
+    found = set()
+    for run in runs:
+        e = run.record.get("environment") or {}
+        if e.get("device"):
+            more = [str(e["processor"])] if e.get("processor") else []
+            more += [say.plural(e["threads"], "thread")] if e.get("threads") else []
+            found.add(f"{e['device']}" + (f" ({', '.join(more)})" if more else ""))
+    return sorted(found)
+
+
+def warnings(group: Group, pairs: Pairs) -> list[str]:
+    """What a reader must know before quoting a number."""
+    found = []
+    for line in group.lines:
+        for run in line.failures:
+            status = STATUS.get(str(run.record.get("status")), str(run.record.get("status")))
+            found.append(f"{line.name()}, seed {run.record.get('seed')}: {status}. It is a row of the table.")
+    learned = [line for line in group.done if not line.is_baseline]
+    single = [line for line in learned if len(line.outcomes) == 1]
+    if single and len(single) == len(learned):
+        found.append("One seed: differences are not called real.")
+    elif single:
+        names = say.listing(line.name() for line in single)
+        found.append(f"One seed only for {names}: differences to them are not called real.")
+    elif any(len(line.outcomes) == 2 for line in learned):
+        names = say.listing(line.name() for line in learned if len(line.outcomes) == 2)
+        found.append(f"Two seeds only for {names}: differences to them are not called real.")
+    loaded = [run for run in group.runs if is_loaded(run)]
+    if loaded:
+        text = f"{say.plural(len(loaded), 'run')} ran while the machine had other work"
+        marked = say.listing(line.name() for line in group.done if line.timed_under_load)
+        text += f"; the times of {marked} are marked † and are not to be quoted" if marked else ""
+        idle = any(not line.timed_under_load and any(o.loaded for o in line.outcomes) for line in group.done)
+        found.append(text + ("; where a row has idle runs too, its times come from those alone." if idle else "."))
+    untrained = [
+        line.name() for line in group.done if any(o.run.record.get("head_is_untrained") for o in line.outcomes)
+    ]
+    if untrained:
+        found.append(f"Untrained head ({say.listing(untrained)}): the time is the result, the accuracy means nothing.")
+    found += truncation(group)
+    found += losses(group, pairs)
+    found += disagreements(group)
+    return found
+
+
+def truncation(group: Group) -> list[str]:
+    by_share: dict[str, list[str]] = {}
+    for line in group.done:
+        shares = [say.finite(o.run.record.get("truncated_fraction")) or 0.0 for o in line.outcomes]
+        if max(shares) > 0:
+            limit = (line.outcomes[0].run.record.get("config") or {}).get("max_length")
+            share = f"{100 * max(shares):.1f}" if max(shares) >= 0.0005 else "< 0.1"
+            text = f"{share} % of the texts were cut" + (f" at {limit:,} tokens" if isinstance(limit, int) else "")
+            by_share.setdefault(text, []).append(line.name())
+    return [f"{text} ({say.listing(names)})." for text, names in by_share.items()]
+
+
+def losses(group: Group, pairs: Pairs) -> list[str]:
+    """Transformers from scratch under a linear model: the fact that such tables like to leave out."""
+    linear = [line for line in group.done if line.is_baseline]
+    if not linear:
+        return []
+    best = max(linear, key=mean_accuracy)
+    below = []
+    for line in group.done:
+        scratch = all(o.run.record.get("init") == "scratch" for o in line.outcomes)
+        if scratch and not line.is_baseline and mean_accuracy(line) < mean_accuracy(best):
+            tested = pairs.of(line, best)
+            word = "real" if tested and tested.real else "not shown to be real"
+            below.append(f"{line.name()} ({say.percent(mean_accuracy(line))} %, {word})")
+    if not below:
+        return []
+    who = "This transformer from scratch loses" if len(below) == 1 else "These transformers from scratch lose"
+    reached = say.percent(mean_accuracy(best))
+    return [f"{who} to a linear model ({best.name()}, {reached} %): {'; '.join(below)}."]
+
+
+def disagreements(group: Group) -> list[str]:
+    """A record whose stated accuracy is not what its predictions give is damaged or was edited."""
+    found = []
+    for line in group.done:
+        for o in line.outcomes:
+            stated = say.finite((o.run.record.get("metrics") or {}).get("accuracy"))
+            if o.correct is not None and stated is not None and abs(stated - o.accuracy) > 1e-6:
+                found.append(
+                    f"{line.name()}, seed {o.run.record.get('seed')}: the record states an accuracy of "
+                    f"{100 * stated:.3f} %, its predictions give {100 * o.accuracy:.3f} %; the table uses the latter."
+                )
+    return found
+
+
+def bench_section(bench: Bench) -> Section:
+    names = say.listing(series.name for series in bench.series)
+    section = Section(bench.key, bench.title, f"{names}, the same input for all; {bench.settings}.")
+    for run in bench.failures:
+        status = str(run.record.get("status")).replace("_", " ")
+        section.warnings.append(f"{say.listing(names_of([run]))}: {status} while measuring.")
+    loaded = [s.name for s in bench.series if s.loaded]
+    if loaded:
+        section.warnings.append(f"The machine had other work: the times of {say.listing(loaded)} are not to be quoted.")
+    if bench.dense is None:
+        section.warnings.append("Dense was not measured: there is nothing to cross.")
+    crossings = crossing_table(bench)
+    if crossings is not None:
+        section.blocks.append(Block("Where each overtakes dense", crossings))
+    section.blocks.append(Block("Time and memory", pictures=scaling_pictures(bench)))
+    for phase in bench.phases():
+        noun = "Forward pass" if phase == "forward" else "Training step"
+        section.blocks.append(Block(f"{noun}, all lengths", cost_table(bench, phase), fold=True))
+    return section
+
+
+def environments(runs: Sequence[Run]) -> list[str]:
+    """Each environment once, with the number of runs in it; loads differ by nature and stay out."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        parts = (run.record.get("environment") or {}).items()
+        text = ", ".join(f"{k} {v}" for k, v in sorted(parts) if not k.startswith("load_at_") and v not in (None, ""))
+        counts[text or "not recorded"] = counts.get(text or "not recorded", 0) + 1
+    return [f"{text} ({say.plural(count, 'run')})" for text, count in sorted(counts.items())]

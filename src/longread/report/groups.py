@@ -1,0 +1,251 @@
+"""Run records in order: one group a task and set of rows, one line a configuration, its seeds together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from longread.runs import Run
+
+BASELINES = ("tfidf", "nbsvm")
+ORDER = ("dense", "longformer", "bigbird", "performer", "linformer", *BASELINES)
+NAMES = {
+    "dense": "Dense",
+    "longformer": "Longformer",
+    "bigbird": "BigBird",
+    "performer": "Performer",
+    "linformer": "Linformer",
+    "tfidf": "TF-IDF + logistic regression",
+    "nbsvm": "NB-SVM",
+}
+SHORT_NAMES = NAMES | {"tfidf": "TF-IDF"}
+# told elsewhere, or no part of what was compared
+NOT_A_SETTING = {"attention", "task", "seed", "out", "data_dir", "tokens_per_micro_batch"}
+# decided by the machine or the data when a run starts: a run that failed early does not know them
+SETTLED = {"device", "threads", "precision", "train_rows"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run that ended well; `correct` [R] and `rows` [R] are sorted by row, None without predictions."""
+
+    run: Run
+    accuracy: float
+    evaluated: int
+    rows: np.ndarray | None
+    correct: np.ndarray | None
+    loaded: bool
+
+
+@dataclass
+class Line:
+    """All seeds of one configuration."""
+
+    attention: str
+    settings: dict[str, Any]  # only the fields that vary in the group, in a fixed order
+    outcomes: list[Outcome] = field(default_factory=list)
+    failures: list[Run] = field(default_factory=list)
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.attention in BASELINES
+
+    @property
+    def quiet(self) -> list[Outcome]:
+        """The runs whose times may be quoted, or all of them where the machine was never idle."""
+        return [o for o in self.outcomes if not o.loaded] or self.outcomes
+
+    @property
+    def timed_under_load(self) -> bool:
+        return bool(self.outcomes) and all(o.loaded for o in self.outcomes)
+
+    def title(self, short: bool = False) -> str:
+        return (SHORT_NAMES if short else NAMES).get(self.attention, self.attention)
+
+    def name(self) -> str:
+        """`Longformer (2 layers)`: for sentences."""
+        return f"{self.title()} ({self.variant()})" if self.settings else self.title()
+
+    def label(self) -> str:
+        """`Longformer, 2 layers`: for the corner of a figure."""
+        return ", ".join(filter(None, (self.title(short=True), self.variant())))
+
+    def variant(self) -> str:
+        """What sets this line apart from others with the same mechanism; empty where nothing does."""
+        return ", ".join(setting_text(k, v) for k, v in self.settings.items())
+
+
+@dataclass
+class Group:
+    """Everything that was evaluated on the same rows of one task."""
+
+    task: str
+    key: str  # for file names and anchors
+    title: str
+    lines: list[Line]
+    fields: tuple[str, ...]  # the config fields that vary
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for line in self.lines for run in [*(o.run for o in line.outcomes), *line.failures]]
+
+    @property
+    def done(self) -> list[Line]:
+        return [line for line in self.lines if line.outcomes]
+
+
+def setting_text(name: str, value: Any) -> str:
+    """A setting as a reader says it: `2 layers`, `learning rate 0.0003`."""
+    if name == "num_hidden_layers":
+        return f"{value} layer{'' if value == 1 else 's'}"
+    if name == "init":
+        return "from scratch" if value == "scratch" else f"from {'/'.join(str(value).strip('/').split('/')[-2:])}"
+    if name == "kind":
+        return "trained" if value == "train" else "evaluated only"
+    if name == "device":
+        return f"on {value}"
+    return f"{name.replace('_', ' ')} {value_text(value)}"
+
+
+def value_text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str | int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, sort_keys=True)
+
+
+def rank(attention: str) -> tuple[int, str]:
+    return (ORDER.index(attention) if attention in ORDER else len(ORDER), attention)
+
+
+def is_loaded(run: Run) -> bool:
+    """Did the machine have other work when the run began or ended (above half of the run's threads)?"""
+    environment = run.record.get("environment") or {}
+    loads = (environment.get("load_at_start"), environment.get("load_at_end"))
+    return any(isinstance(v, int | float) and v > 0.5 * (environment.get("threads") or 1) for v in loads)
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """What could set two runs apart: the config, and from where it ran and on how many rows."""
+    record = run.record
+    config = {k: v for k, v in (record.get("config") or {}).items() if k not in NOT_A_SETTING}
+    config["init"] = record.get("init")
+    environment, dataset = record.get("environment") or {}, record.get("dataset") or {}
+    config["device"], config["threads"] = environment.get("device"), environment.get("threads")
+    config["train_rows"] = (dataset.get("train") or {}).get("rows")
+    config["kind"] = record.get("kind")
+    if record.get("status") != "ok":  # it may have ended before the machine had its say
+        config = {name: value for name, value in config.items() if name not in SETTLED}
+    if record.get("attention") in BASELINES:  # a linear model knows no layers; say nothing of its init
+        config = {k: config[k] for k in ("device", "train_rows", "kind") if k in config}
+    return config
+
+
+def varying(runs: Iterable[Run]) -> tuple[str, ...]:
+    """Settings with more than one value, depth first.
+
+    A setting that is absent counts as a value of its own only among runs of one mechanism and kind: that Linformer
+    has no window is no difference, that one Longformer was given another window and one was not is.
+    """
+    values: dict[str, set[str]] = {}
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for run in runs:
+        settings = {k: json.dumps(v, sort_keys=True) for k, v in settings_of(run).items() if v is not None}
+        kinds.setdefault(f"{run.record.get('attention')} {run.record.get('kind')}", []).append(settings)
+        for name, value in settings.items():
+            values.setdefault(name, set()).add(value)
+    found = {name for name, seen in values.items() if len(seen) > 1}
+    for members in kinds.values():
+        for name in values.keys() - found:
+            seen_here = {m.get(name) for m in members if name in m or name not in SETTLED}
+            found |= {name} if len(seen_here) > 1 else set()
+    front = [name for name in ("kind", "init", "num_hidden_layers") if name in found]
+    return (*front, *sorted(found.difference(front)))
+
+
+def outcome(run: Run) -> Outcome | None:
+    """Accuracy from the predictions where they are stored, else as the record states it."""
+    import numpy as np
+
+    predictions = run.predictions()
+    if predictions is not None and len(predictions["row"]):
+        order = np.argsort(predictions["row"], kind="stable")
+        correct = (predictions["label"] == predictions["predicted"])[order]
+        rows = predictions["row"][order]
+        return Outcome(run, float(correct.mean()), len(rows), rows, correct, is_loaded(run))
+    accuracy = (run.record.get("metrics") or {}).get("accuracy")
+    if accuracy is None:
+        return None
+    rows_stated = eval_part(run).get("rows") or 0
+    return Outcome(run, float(accuracy), int(rows_stated), None, None, is_loaded(run))
+
+
+def eval_part(run: Run) -> Mapping[str, Any]:
+    return (run.record.get("dataset") or {}).get("eval") or {}
+
+
+def slug(text: str) -> str:
+    return "-".join("".join(c if c.isalnum() and c.isascii() else " " for c in text.lower()).split()) or "task"
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Groups of all runs that trained or evaluated, by task and evaluation rows; benchmarks are not here."""
+    split: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        if run.record.get("kind") in ("train", "evaluate"):
+            key = (str(run.record.get("task")), str(eval_part(run).get("fingerprint")))
+            split.setdefault(key, []).append(run)
+    tasks = [task for task, _ in split]
+    # a run that died before its data was read has no fingerprint: it belongs to its task's only set of rows
+    for task, fingerprint in [key for key in split if key[1] == "None"]:
+        others = [key for key in split if key[0] == task and key[1] != "None"]
+        if len(others) == 1:
+            split[others[0]] += split.pop((task, fingerprint))
+    groups = []
+    for task, fingerprint in sorted(split):
+        several = tasks.count(task) > 1 and sum(t == task for t, _ in split) > 1
+        members = split[task, fingerprint]
+        rows = next((eval_part(r).get("rows") for r in members if eval_part(r).get("rows")), None)
+        title = f"{task}, {rows} rows ({fingerprint[:6]})" if several else task
+        key_text = slug(f"{task} {fingerprint[:6]}" if several else task)
+        groups.append(make_group(task, key_text, title, members))
+    return groups
+
+
+def make_group(task: str, key: str, title: str, runs: Sequence[Run]) -> Group:
+    fields = varying(runs)
+    lines: dict[str, Line] = {}
+    for run in sorted(runs, key=lambda run: run.record.get("status") != "ok"):
+        attention = str(run.record.get("attention"))
+        own = settings_of(run)
+        settings = {name: own[name] for name in fields if own.get(name) is not None}
+        result = outcome(run) if run.record.get("status") == "ok" else None
+        key = json.dumps([attention, settings], sort_keys=True)
+        if result is None:  # beside the runs that it was meant to stand with, whatever the machine settled for them
+            like = [k for k, line in lines.items() if line.attention == attention and agree(line.settings, settings)]
+            lines.setdefault(like[0] if like else key, Line(attention, settings)).failures.append(run)
+        else:
+            lines.setdefault(key, Line(attention, settings)).outcomes.append(result)
+    for line in lines.values():
+        line.outcomes.sort(key=lambda o: (o.run.record.get("seed") or 0, str(o.run.record.get("run_id"))))
+        line.failures.sort(key=lambda r: (r.record.get("seed") or 0, str(r.record.get("run_id"))))
+    return Group(task, key, title, sorted(lines.values(), key=line_order), fields)
+
+
+def agree(full: Mapping[str, Any], partial: Mapping[str, Any]) -> bool:
+    return all(full.get(k) == partial.get(k) for k in {*full, *partial} if k in partial or k not in SETTLED)
+
+
+def line_order(line: Line) -> tuple[Any, ...]:
+    numbers = [(0, v, "") if isinstance(v, int | float) else (1, 0, str(v)) for v in line.settings.values()]
+    return (*rank(line.attention), numbers)

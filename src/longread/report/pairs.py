@@ -1,0 +1,204 @@
+"""Which lines of a table are tested against each other, and what the tests said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from longread.report import numbers as say
+from longread.report.groups import Group, Line, Outcome
+from longread.report.statistics import SEEDS_FOR_A_CLAIM, Comparison, compare, holm
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from longread.report.tables import Table
+
+
+@dataclass(frozen=True)
+class Pair:
+    first: Line
+    second: Line
+    result: Comparison
+    corrected: float  # Holm, over all pairs of the group
+
+    @property
+    def real(self) -> bool:
+        return self.result.real(self.corrected)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All tests of one group."""
+
+    lines: tuple[Line, ...]
+    tested: tuple[Pair, ...]
+
+    def of(self, first: Line, second: Line) -> Pair | None:
+        for pair in self.tested:
+            if (pair.first is first and pair.second is second) or (pair.first is second and pair.second is first):
+                return pair
+        return None
+
+    def best_line(self) -> Line | None:
+        """The line whose lead over every other is real; None (nothing is bold) where there is no such line."""
+        if len(self.lines) < 2:
+            return None
+        best = max(self.lines, key=mean_accuracy)
+        against = [self.of(best, other) for other in self.lines if other is not best]
+        return best if all(pair is not None and pair.real for pair in against) else None
+
+
+def mean_accuracy(line: Line) -> float:
+    return sum(o.accuracy for o in line.outcomes) / len(line.outcomes)
+
+
+def differ_in_one(first: Line, second: Line) -> bool:
+    """Pairs that answer a question: one thing differs, or one side is a linear model."""
+    if first.is_baseline or second.is_baseline:
+        return True
+    names = {*first.settings, *second.settings}
+    changed = sum(first.settings.get(n) != second.settings.get(n) for n in names)
+    return bool(changed + (first.attention != second.attention) == 1)
+
+
+def test_pairs(group: Group) -> Pairs:
+    """Tests every pair that differs in one thing, and the best line against all; p is Holm-corrected over them."""
+    lines = [line for line in group.done if all(o.correct is not None for o in line.outcomes)]
+    best = max(lines, key=mean_accuracy) if lines else None
+    found: list[tuple[Line, Line, Comparison]] = []
+    for first, second in combinations(lines, 2):
+        if differ_in_one(first, second) or best in (first, second):
+            matched = match(first, second)
+            if matched is not None:
+                found.append((first, second, compare(*matched)))
+    corrected = holm([result.p for _, _, result in found])
+    tested = tuple(Pair(a, b, result, p) for (a, b, result), p in zip(found, corrected, strict=True))
+    return Pairs(tuple(group.done), tested)
+
+
+test_pairs.__test__ = False  # type: ignore[attr-defined]  # not a test for pytest to collect
+
+
+def seed_of(outcome: Outcome) -> int:
+    return int(outcome.run.record.get("seed") or 0)
+
+
+def right_by_row(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers, rising, and whether each was right; only lines with predictions are tested."""
+    assert outcome.rows is not None
+    assert outcome.correct is not None
+    return outcome.rows, outcome.correct
+
+
+def match(first: Line, second: Line) -> tuple[np.ndarray, np.ndarray, bool] | None:
+    """Correctness [S, R] of both on the rows they share, run beside run, and whether the seeds suffice.
+
+    Equal seeds stand beside each other, the remaining ones in order. A linear model has no chance in its
+    training: its one run stands beside every seed of the other side.
+    """
+    import numpy as np
+
+    a, b = list(first.outcomes), list(second.outcomes)
+    if first.is_baseline and not second.is_baseline:
+        a, b = [a[0]] * len(b), b
+    elif second.is_baseline and not first.is_baseline:
+        b = [b[0]] * len(a)
+    elif first.is_baseline and second.is_baseline:
+        a, b = a[:1], b[:1]
+    else:
+        shared = {seed_of(o) for o in a} & {seed_of(o) for o in b}
+        by_seed = [{seed_of(o): o for o in side if seed_of(o) in shared} for side in (a, b)]
+        rest = [[o for o in side if seed_of(o) not in shared] for side in (a, b)]
+        count = min(len(rest[0]), len(rest[1]))
+        a, b = ([found[s] for s in sorted(shared)] + left[:count] for found, left in zip(by_seed, rest, strict=True))
+    first_right, second_right = [right_by_row(o) for o in a], [right_by_row(o) for o in b]
+    rows = first_right[0][0]
+    for own, _ in [*first_right, *second_right]:
+        rows = np.intersect1d(rows, own)
+    if len(rows) < 2:
+        return None
+    both = [
+        np.stack([correct[np.searchsorted(own, rows)] for own, correct in side]) for side in (first_right, second_right)
+    ]
+    chance = [line for line in (first, second) if not line.is_baseline]
+    enough = len(a) >= SEEDS_FOR_A_CLAIM if chance else True
+    return both[0], both[1], enough
+
+
+def pair_table(pairs: Pairs) -> Table:
+    from longread.report.tables import Cell, Column, Row, Table
+
+    columns = (
+        Column("First", numeric=False),
+        Column("Second", numeric=False),
+        Column("Difference", "points"),
+        Column("95 % interval", "points", numeric=False),
+        Column("p", "Holm"),
+        Column("Seeds"),
+        Column("Real?", numeric=False),
+    )
+    rows = []
+    for pair in sorted(pairs.tested, key=lambda p: (not p.real, p.corrected, -abs(p.result.difference))):
+        r = pair.result
+        a, b, sign = (pair.first, pair.second, 1) if r.difference >= 0 else (pair.second, pair.first, -1)
+        low, high = (r.low, r.high) if sign == 1 else (-r.high, -r.low)
+        each = ", ".join(say.signed_percent(sign * d, 2) for d in r.per_seed)
+        title = f"per seed: {each} points on {say.plural(r.rows, 'row')}; p before correction {r.p:.4g}"
+        rows.append(
+            Row(
+                (
+                    Cell(a.name(), a.name()),
+                    Cell(b.name(), b.name()),
+                    Cell(say.signed_percent(sign * r.difference, 2), sign * r.difference, title),
+                    Cell(f"{say.signed_percent(low, 2)} to {say.signed_percent(high, 2)}", low),
+                    Cell(say.p_value(pair.corrected), pair.corrected, title),
+                    Cell(str(len(r.per_seed)), len(r.per_seed)),
+                    Cell("real" if pair.real else "not shown", int(not pair.real), bold=pair.real),
+                ),
+                "real" if pair.real else "",
+            )
+        )
+    return Table(columns, tuple(rows), PAIR_NOTES if rows else ())
+
+
+PAIR_NOTES = (
+    "Each seed of one against the same seed of the other, on the same rows: an exact McNemar test. The seeds' p "
+    "values are pooled by Rüger's rule at the median (valid whatever their dependence; a seed that points the other "
+    "way counts as 1), then corrected by Holm's method over all pairs of this table.",
+    "The interval holds both sources of chance, rows and seeds; it is not widened for the number of pairs.",
+    f"Real: at least {SEEDS_FOR_A_CLAIM} seeds, corrected p < .05 and an interval without 0. “Not shown” does not "
+    "mean equal. A linear model has no chance in its training: its one run stands beside every seed.",
+)
+
+
+def matrix_table(pairs: Pairs) -> Table | None:
+    """Row minus column in points, for a glance; only where it fits and says more than the list does."""
+    from longread.report.tables import Cell, Column, Row, Table
+
+    lines = [line for line in pairs.lines if any(line in (p.first, p.second) for p in pairs.tested)]
+    if not 3 <= len(lines) <= 10:
+        return None
+    lines.sort(key=mean_accuracy, reverse=True)
+    columns = (
+        Column("Row minus column", "points", numeric=False),
+        *(Column(line.label()) for line in lines),
+    )
+    rows = []
+    for line in lines:
+        cells = [Cell(line.name(), None)]
+        for other in lines:
+            pair = pairs.of(line, other) if line is not other else None
+            if pair is None:
+                cells.append(Cell("·" if line is other else say.NOTHING, None))
+                continue
+            difference = pair.result.difference * (1 if pair.first is line else -1)
+            word = "real" if pair.real else "not shown"
+            title = f"{line.name()} minus {other.name()}: {say.signed_percent(difference, 2)} points, "
+            title += f"p {say.p_value(pair.corrected)} after Holm, {word}"
+            cells.append(Cell(say.signed_percent(difference), difference, title, bold=pair.real))
+        rows.append(Row(tuple(cells), "", line.attention))
+    note = f"By mean accuracy. Bold: real, that is at least {SEEDS_FOR_A_CLAIM} seeds, p < .05 after Holm's correction "
+    note += "and an interval without 0. Plain: not shown, which does not mean equal."
+    return Table(columns, tuple(rows), (note,))

@@ -1,0 +1,63 @@
+"""How each run can be had again: its command and its whole configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from longread.config import RunConfig
+from longread.report.groups import NAMES
+from longread.report.tables import STATUS
+
+if TYPE_CHECKING:
+    from longread.runs import Run
+
+
+@dataclass(frozen=True)
+class RunCard:
+    title: str
+    run_id: str
+    status: str
+    command: str
+    details: str  # JSON
+
+
+def run_cards(runs: Sequence[Run]) -> list[RunCard]:
+    cards = []
+    for run in runs:
+        record = run.record
+        attention = NAMES.get(str(record.get("attention")), str(record.get("attention")))
+        seed = f", seed {record['seed']}" if record.get("seed") is not None else ""
+        status = "" if record.get("status") == "ok" else f", {STATUS.get(str(record.get('status')), 'failed')}"
+        title = f"{record.get('task')}, {attention}{seed}{status}"
+        keys = ("kind", "config", "seed", "chosen_epoch", "dataset", "environment", "created", "error")
+        kept = {key: record[key] for key in keys if record.get(key) is not None}
+        details = json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False)
+        cards.append(RunCard(title, str(record.get("run_id")), str(record.get("status")), command_of(record), details))
+    return cards
+
+
+def command_of(record: Mapping[str, Any]) -> str:
+    """The command as recorded, else what a training run's configuration amounts to, defaults left out."""
+    if record.get("command"):
+        return str(record["command"])
+    if record.get("kind") != "train":
+        return ""
+    config = {**(record.get("config") or {}), "init": record.get("init")}
+    words = ["longread", "train", "--task", str(record.get("task")), "--attention", str(record.get("attention"))]
+    for option in dataclasses.fields(RunConfig):
+        value = config.get(option.name)
+        if value in (None, option.default) or option.name in ("task", "attention", "seed", "out", "data_dir"):
+            continue
+        name = option.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, list):
+            words += [f"--{name}", *(str(item) for item in value)]
+        elif not isinstance(value, dict):
+            words += [f"--{name}", str(value)]
+    return shlex.join([*words, "--seed", str(record.get("seed") or 0)])

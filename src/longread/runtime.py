@@ -1,0 +1,63 @@
+"""How a run uses its machine: device, threads, allocator, precision, tokens in memory. Decided once, then recorded."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import replace
+
+import torch
+
+from longread.config import RunConfig
+from longread.errors import UserError
+from longread.measure import has_fast_bfloat16
+
+# Below this width casting costs more than bf16 products save (measured: LOG.md, "precision").
+NARROWEST_FOR_BFLOAT16 = 256
+# Activations of this many bytes per token-wise layer stay in cache on usual processors.
+MICRO_BATCH_BYTES = 4 * 1024**2
+FEWEST_TOKENS, MOST_TOKENS = 2048, 16_384
+
+
+def set_allocator() -> None:
+    """Let glibc keep the large buffers it gets back.
+
+    By default each tensor of some megabytes is mapped anew, and the kernel clears every page of it at every use; with
+    activations that come and go in each layer that is up to half of the time of an attention layer.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+    except (OSError, AttributeError):
+        pass  # another C library: nothing to set
+
+
+def pick_device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def settle(config: RunConfig, hidden_size: int) -> RunConfig:
+    """What the machine decides filled in: device, threads, precision, tokens per micro-batch."""
+    device = pick_device(config.device)
+    precision = config.precision
+    if precision == "auto":
+        fast = has_fast_bfloat16(device) and hidden_size >= NARROWEST_FOR_BFLOAT16
+        precision = "bfloat16" if fast else "float32"
+    tokens = config.tokens_per_micro_batch
+    if tokens is None:
+        tokens = MICRO_BATCH_BYTES // (4 * hidden_size)
+        tokens = max(FEWEST_TOKENS, min(MOST_TOKENS, tokens)) * (8 if device.type == "cuda" else 1)
+    return replace(
+        config,
+        device=device.type,
+        precision=precision,
+        tokens_per_micro_batch=tokens,
+        threads=config.threads or torch.get_num_threads(),
+    )

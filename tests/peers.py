@@ -1,0 +1,116 @@
+"""Random models of transformers, and how this project's are compared with them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from longread.attention import Rows
+from longread.checkpoint import from_pretrained
+from longread.encoder import Encoder
+from longread.families import FAMILIES
+
+logging.getLogger("transformers").setLevel(logging.ERROR)
+
+SMALL = {
+    "vocab_size": 50,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+    "max_position_embeddings": 800,
+    "num_labels": 3,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+
+
+def random_peer(model_type: str, *, seed: int = 0, base: bool = False, **settings: Any) -> Any:
+    """A classifier of transformers (`base`: without its head) in which no weight, bias or gain is trivial."""
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+    config = AutoConfig.for_model(model_type, **(SMALL | settings))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = (AutoModel if base else AutoModelForSequenceClassification).from_config(config)
+        for name, tensor in model.named_parameters():
+            if name.endswith("LayerNorm.weight"):
+                nn.init.normal_(tensor, mean=1.0, std=0.3)
+            elif name.endswith("bias"):
+                nn.init.normal_(tensor, std=0.3)
+            else:
+                nn.init.normal_(tensor, std=1.0 if "embeddings" in name else tensor.shape[1] ** -0.5)
+    return model.eval()
+
+
+def ours_from(peer: Any, directory: Path, **overrides: Any) -> Encoder:
+    """The same model read by this project; BigBird with the plan that transformers evaluates with."""
+    peer.save_pretrained(directory)
+    if peer.config.model_type == "big_bird" and peer.config.attention_type == "block_sparse":
+        overrides = {"random_block_plan": "huggingface"} | overrides
+    return from_pretrained(directory, **overrides)
+
+
+def batch(peer: Any, lengths: Sequence[int], seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Padded token ids, mask and token types [B, N]; the padding token is nowhere in a text."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    ids = torch.randint(3, peer.config.vocab_size, mask.shape, generator=generator)
+    types = torch.randint(0, peer.config.type_vocab_size, mask.shape, generator=generator)
+    return ids.masked_fill(~mask, peer.config.pad_token_id), mask, types.masked_fill(~mask, 0)
+
+
+def compare(
+    peer: Any, model: Encoder, lengths: Sequence[int], *, gradients: bool = False, global_positions: Sequence[int] = ()
+) -> dict[str, float]:
+    """Largest error of hidden states, logits and gradients, in parts of the largest number there."""
+    ids, mask, types = batch(peer, lengths)
+    extra: dict[str, Tensor] = {}
+    global_mask = None
+    if global_positions:
+        global_mask = torch.zeros_like(mask)
+        global_mask[:, list(global_positions)] = True
+        global_mask &= mask
+        extra["global_attention_mask"] = global_mask.long()
+    theirs = peer(ids, attention_mask=mask.long(), token_type_ids=types, output_hidden_states=True, **extra)
+    logits = model(ids, mask, types, global_mask)
+    errors = {"logits": relative(logits, theirs.logits)}
+    if global_mask is None:
+        with torch.no_grad():
+            states = model.hidden_states(ids[mask], Rows(tuple(lengths)), types[mask])
+        assert len(states) == len(theirs.hidden_states)
+        for layer, (own, other) in enumerate(zip(states, theirs.hidden_states, strict=True)):
+            errors[f"hidden state {layer}"] = relative(own, other[:, : mask.shape[1]][mask])
+    if gradients:
+        errors["gradients"] = gradient_error(peer, theirs.logits, model, logits)
+    return errors
+
+
+def gradient_error(peer: Any, their_logits: Tensor, model: Encoder, logits: Tensor) -> float:
+    """Over every parameter, in parts of the largest gradient of all: some are 0 but for rounding."""
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(7)).to(logits.dtype)
+    (their_logits * weights).sum().backward()
+    (logits * weights).sum().backward()
+    own = dict(model.named_parameters())
+    names = FAMILIES[peer.config.model_type].names(own, model.config.num_hidden_layers)
+    others = dict(peer.named_parameters())
+    assert names.keys() == own.keys()
+    own = {name: tensor for name, tensor in own.items() if tensor.requires_grad}
+    largest = max(float(tensor.grad.abs().max()) for tensor in others.values() if tensor.grad is not None)
+    worst = 0.0
+    for name, tensor in own.items():
+        mine, other = tensor.grad, others[names[name]].grad
+        zero = torch.zeros_like(tensor)
+        difference = (zero if mine is None else mine) - (zero if other is None else other)
+        worst = max(worst, float(difference.abs().max()))
+    return worst / largest
+
+
+def relative(actual: Tensor, expected: Tensor) -> float:
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    return float((actual - expected).abs().max() / expected.abs().max())
