@@ -113,4 +113,4 @@ def gradient_error(peer: Any, their_logits: Tensor, model: Encoder, logits: Tens
 
 def relative(actual: Tensor, expected: Tensor) -> float:
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
-    return float((actual - expected).abs().max() / expected.abs().max())
+    return float((actual - expected).detach().abs().max() / expected.detach().abs().max())

@@ -30,7 +30,7 @@ KNOWS: dict[str, tuple[set[str], set[str] | None]] = {
     "attention": ({"errors"}, {"torch", "numpy"}),
     "encoder": ({"attention", "errors"}, {"torch"}),
     "measure": ({"errors", "version"}, {"torch", "psutil"}),
-    "report": ({"runs", "errors", "version"}, None),
+    "report": ({"runs", "config", "errors", "version"}, None),  # config: what a record's settings mean
 }
 WITHOUT_TORCH = ["baselines", "config", "data", "report", "runs", "tasks"]
 SLOW_TO_LOAD = {"torch", "sklearn", "scipy", "transformers", "matplotlib"}

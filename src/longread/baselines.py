@@ -45,9 +45,7 @@ def fit_predict(name: str, train: Examples, evaluation: Examples, seed: int = 0)
     num_classes = len(train.label_names)
     begin = time.perf_counter()
     features = _Features(name, train)
-    fitted = (_fit_tfidf if name == "tfidf" else _fit_nbsvm)(
-        features.matrix(train), train.labels, num_classes, seed
-    )
+    fitted = (_fit_tfidf if name == "tfidf" else _fit_nbsvm)(features.matrix(train), train.labels, num_classes, seed)
     between = time.perf_counter()
     probabilities = fitted(features.matrix(evaluation))
     return BaselineResult(probabilities, between - begin, time.perf_counter() - between, features.count)
@@ -87,16 +85,13 @@ class _Features:
 def _regression(c: float, features: Any, labels: Any, seed: int) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    solver = LogisticRegression(
-        C=c, solver="liblinear", dual=False, max_iter=MAX_ITERATIONS, random_state=seed
-    )
+    dual = features.shape[1] > features.shape[0]  # the quicker way round; the optimum is the same
+    solver = LogisticRegression(C=c, solver="liblinear", dual=dual, max_iter=MAX_ITERATIONS, random_state=seed)
     return solver.fit(features, labels)
 
 
 def _fit_tfidf(features: Any, labels: Any, num_classes: int, seed: int) -> Any:
-    models = [
-        _regression(TFIDF_C, features, positive, seed) for positive in _one_vs_rest(labels, num_classes)
-    ]
+    models = [_regression(TFIDF_C, features, positive, seed) for positive in _one_vs_rest(labels, num_classes)]
     return lambda rows: _probabilities([model.decision_function(rows) for model in models])
 
 

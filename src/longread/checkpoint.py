@@ -100,33 +100,23 @@ def from_pretrained(
     return model.eval()
 
 
-def _config(
-    hf: Mapping[str, Any], where: str, num_labels: int | None, overrides: Mapping[str, Any]
-) -> EncoderConfig:
+def _config(hf: Mapping[str, Any], where: str, num_labels: int | None, overrides: Mapping[str, Any]) -> EncoderConfig:
     names = _label_names(hf, where)
     if hf["model_type"] == OWN:
         settings = {name: value for name, value in hf.items() if name not in ("model_type", "architectures")}
-        settings = {
-            name: value
-            for name, value in settings.items()
-            if name not in ("id2label", "label2id", *TOKEN_IDS)
-        }
+        settings = {name: value for name, value in settings.items() if name not in ("id2label", "label2id", *TOKEN_IDS)}
         count = settings.get("num_labels", 2)
     else:
         try:
             settings = families.settings_from(hf, where)
         except (TypeError, ValueError) as error:
-            raise (
-                error if isinstance(error, UserError) else UserError(f"{where}: config.json: {error}")
-            ) from error
+            raise (error if isinstance(error, UserError) else UserError(f"{where}: config.json: {error}")) from error
         count = len(hf["id2label"]) if hf.get("id2label") else hf.get("num_labels", 2)
     wanted = count if num_labels is None else num_labels
     settings |= {"num_labels": wanted, "label_names": names if names and len(names) == wanted else None}
     attention = overrides.get("attention", settings["attention"])
     if attention != settings["attention"]:
-        raise UserError(
-            f"{where}: has {settings['attention']} attention; longread.convert makes {attention!r} of it"
-        )
+        raise UserError(f"{where}: has {settings['attention']} attention; longread.convert makes {attention!r} of it")
     try:
         return EncoderConfig.from_dict(settings | dict(overrides))
     except (TypeError, ValueError) as error:
@@ -187,9 +177,7 @@ def _assign(
         raise UserError(f"{where}: the weights do not fit its config.json: {'; '.join(problems)}")
     for own in free:
         state[own] = _initial(own, expected[own], config)
-    return state, Loading(
-        where, family.model_type if family else OWN, tuple(ignored), tuple(renamed), tuple(free)
-    )
+    return state, Loading(where, family.model_type if family else OWN, tuple(ignored), tuple(renamed), tuple(free))
 
 
 def _may_be_missing(own: str, config: EncoderConfig, family: Family | None) -> bool:
@@ -251,9 +239,7 @@ def _their_state(
     start, offset = families.first_position(family, config, pad_token_id), config.position_offset
     if start != offset:
         table = state["embeddings.position.weight"]
-        state["embeddings.position.weight"] = torch.cat(
-            [table.new_zeros(start, table.shape[1]), table[offset:]]
-        )
+        state["embeddings.position.weight"] = torch.cat([table.new_zeros(start, table.shape[1]), table[offset:]])
     if config.type_vocab_size == 0:
         state["embeddings.token_type.weight"] = torch.zeros(1, config.hidden_size)
     names = family.names(state, config.num_hidden_layers)

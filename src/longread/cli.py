@@ -207,14 +207,14 @@ def predict(
 
     set_allocator()
     from longread.classifier import load
-    from longread.tasks import read_texts_of
+    from longread.examples import texts_of_file
 
     given = list(texts)
     partners = [pair] * len(given) if pair is not None else None
     if file is not None:
         if given:
             raise UserError("give texts or --file, not both")
-        given, partners = read_texts_of(file, text_columns)
+        given, partners = texts_of_file(file, text_columns)
     elif not given:
         given = [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not given:

@@ -39,7 +39,8 @@ def grid(
     for task in dict.fromkeys(tasks):
         if with_baselines:
             configs += [replace(base, task=task, attention=name) for name in BASELINES]
-        for seed, depth, attention in itertools.product(*map(dict.fromkeys, (seeds, depths, attentions))):
+        combinations = itertools.product(dict.fromkeys(seeds), dict.fromkeys(depths), dict.fromkeys(attentions))
+        for seed, depth, attention in combinations:
             configs.append(replace(base, task=task, attention=attention, num_hidden_layers=depth, seed=seed))
     return configs
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from longread.attention import ATTENTIONS, Rows
+from longread.dropout import Dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
@@ -119,7 +120,7 @@ class EncoderConfig:
                 f"{attention} has no setting {', '.join(unknown)}; "
                 f"its own are {', '.join(sorted(own)) or 'none'}, the encoder's {', '.join(sorted(shared))}"
             )
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in flat.items()}
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in flat.items()}
         options = Options(**{name: values[name] for name in own if name in values})
         return cls(options=options, **{name: values[name] for name in shared if name in values})
 
@@ -135,7 +136,7 @@ class Embeddings(nn.Module):
         self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size) if config.type_vocab_size else None
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         rate = config.dropout if config.embedding_dropout is None else config.embedding_dropout
-        self.dropout = nn.Dropout(rate)
+        self.dropout = Dropout(rate)
 
     def forward(self, tokens: Tensor, rows: Rows, token_types: Tensor | None) -> Tensor:
         """tokens [T] -> [T, hidden]."""
@@ -169,7 +170,7 @@ class Block(nn.Module):
         self.down = nn.Linear(config.width_of_intermediate, config.hidden_size)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         if self.pre:
@@ -189,7 +190,7 @@ class Head(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size) if config.head_activation else None
         self.activation = ACTIVATIONS[config.head_activation] if config.head_activation else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:

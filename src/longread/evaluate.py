@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ def predict_split(
     return Predictions(np.exp(log_shares).astype(np.float32), loss, watch.seconds, watch.cpu_seconds, usage)
 
 
-def metrics(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> dict[str, float]:
+def metrics(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[Any]) -> dict[str, float]:
     """Accuracy and F1: of class 1 for two classes, the mean over classes for more."""
     from sklearn.metrics import f1_score
 

@@ -6,13 +6,14 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from longread.errors import UserError
-from longread.sources import Table
+from longread.sources import Table, read_table
 
 Integers = npt.NDArray[np.int64]
 
@@ -93,16 +94,24 @@ def find_columns(
             raise UserError(f"{table.source}: no column 'label'; name it with --label-column; {there}")
     if text_columns:
         return tuple(text_columns), label_column
+    texts = _obvious_texts(table, label_column)
+    if texts is None:
+        raise UserError(f"{table.source}: no column 'text'; name it with --text-columns; {there}")
+    return texts, label_column
+
+
+def _obvious_texts(table: Table, label_column: str | None) -> tuple[str, ...] | None:
+    """The two columns of a pair or the one of a text, by their usual names; None where none stands out."""
+    names = list(table.columns)
+    lower = {name.strip().lower(): name for name in reversed(names)}
     for first, second in PAIR_NAMES:
         if first in lower and second in lower:
-            return (lower[first], lower[second]), label_column
+            return lower[first], lower[second]
     for name in TEXT_NAMES:
         if name in lower and lower[name] != label_column:
-            return (lower[name],), label_column
+            return (lower[name],)
     rest = [name for name in names if name != label_column]
-    if len(rest) == 1:
-        return (rest[0],), label_column
-    raise UserError(f"{table.source}: no column 'text'; name it with --text-columns; {there}")
+    return (rest[0],) if len(rest) == 1 else None
 
 
 def read_texts(table: Table, column: str, *, may_be_empty: bool) -> list[str]:
@@ -126,6 +135,32 @@ def read_texts(table: Table, column: str, *, may_be_empty: bool) -> list[str]:
     return list(values)
 
 
+def texts_of_file(path: Path, text_columns: Sequence[str] | None) -> tuple[list[str], list[str] | None]:
+    """Texts to classify, and their partners where two columns are named. A .txt file has one text a line."""
+    if path.suffix.lower() == ".txt":
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such file")
+        try:
+            lines = path.read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+        return [line for line in lines if line.strip()], None
+    table = read_table(path)
+    names = tuple(text_columns) if text_columns else _obvious_texts(table, None)
+    if names is None or len(names) > 2:
+        there = ", ".join(table.columns)
+        raise UserError(
+            f"{table.source}: name one text column, or two, with --text-columns; the columns there are: {there}"
+        )
+    for name in names:
+        if name not in table.columns:
+            raise UserError(
+                f"{table.source}: there is no column {name!r}; the columns there are: {', '.join(table.columns)}"
+            )
+    texts = [read_texts(table, name, may_be_empty=False) for name in names]
+    return texts[0], texts[1] if len(texts) == 2 else None
+
+
 def read_labels(table: Table, column: str, names: tuple[str, ...] | None) -> tuple[Integers, tuple[str, ...]]:
     """Classes [R] and their names. With `names` a label is a name or its number; else they are sorted."""
     values = table.columns[column]
@@ -134,13 +169,9 @@ def read_labels(table: Table, column: str, names: tuple[str, ...] | None) -> tup
         if value is None or (isinstance(value, str) and not value.strip()) or value != value:
             raise UserError(f"{table.place(row)}: column {column!r} is empty; give every row a label")
         if isinstance(value, float) and not value.is_integer():
-            raise UserError(
-                f"{table.place(row)}: column {column!r} holds {value}, not a class; give names or integers"
-            )
+            raise UserError(f"{table.place(row)}: column {column!r} holds {value}, not a class; give names or integers")
         if not isinstance(value, (str, int, float)):
-            raise UserError(
-                f"{table.place(row)}: column {column!r} holds {_short(value)}, not a class; give one name"
-            )
+            raise UserError(f"{table.place(row)}: column {column!r} holds {_short(value)}, not a class; give one name")
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         keys.append(str(int(value)) if number else str(value).strip())
     if names is None:
@@ -149,9 +180,7 @@ def read_labels(table: Table, column: str, names: tuple[str, ...] | None) -> tup
         names = _name_classes(table, column, keys)
         numbers = {name: index for index, name in enumerate(names)}
     else:  # a name that looks like a number wins over that number
-        numbers = {str(index): index for index in range(len(names))} | {
-            name: i for i, name in enumerate(names)
-        }
+        numbers = {str(index): index for index in range(len(names))} | {name: i for i, name in enumerate(names)}
     for row, key in enumerate(keys):
         if key not in numbers:
             hidden = "; GLUE's test labels are hidden, use the validation split" if key == "-1" else ""

@@ -92,9 +92,7 @@ FAMILIES = {
             POOLED_HEAD,
         ),
         Family("roberta", "roberta", "RobertaForSequenceClassification", BODY, DENSE_HEAD, True),
-        Family(
-            "longformer", "longformer", "LongformerForSequenceClassification", BODY | GLOBAL, DENSE_HEAD, True
-        ),
+        Family("longformer", "longformer", "LongformerForSequenceClassification", BODY | GLOBAL, DENSE_HEAD, True),
         Family("big_bird", "bert", "BigBirdForSequenceClassification", BODY, DENSE_HEAD),
     )
 }
@@ -154,11 +152,7 @@ EXTRAS = ("seed", "embedding_dropout", "random_block_plan")
 def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A family's config.json -> the flat settings of an EncoderConfig, labels apart."""
     family = FAMILIES[hf["model_type"]]
-    has = (
-        COMMON_DEFAULTS
-        | DEFAULTS[family.model_type]
-        | {key: value for key, value in hf.items() if value is not None}
-    )
+    has = COMMON_DEFAULTS | DEFAULTS[family.model_type] | {key: value for key, value in hf.items() if value is not None}
     if has.get("position_embedding_type", "absolute") != "absolute":
         raise UserError(
             f"{where}: position_embedding_type is {has['position_embedding_type']!r}; only absolute is read"
@@ -172,9 +166,7 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise UserError(f"{where}: config.json: {name} is {value!r}; it must be a number, like {usual}")
     activation = ACTIVATION_NAMES.get(has["hidden_act"])
     if activation is None:
-        raise UserError(
-            f"{where}: hidden_act is {has['hidden_act']!r}; known are {', '.join(ACTIVATION_NAMES)}"
-        )
+        raise UserError(f"{where}: hidden_act is {has['hidden_act']!r}; known are {', '.join(ACTIVATION_NAMES)}")
     offset = has["pad_token_id"] + 1 if family.counts_from_padding else 0
     settings: dict[str, Any] = {
         "attention": "dense",
@@ -201,9 +193,7 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
         if has["rescale_embeddings"]:
             settings["embedding_scale"] = math.sqrt(has["hidden_size"])
         if has["attention_type"] == "block_sparse":
-            settings |= {"attention": "bigbird"} | {
-                key: has[key] for key in ("block_size", "num_random_blocks")
-            }
+            settings |= {"attention": "bigbird"} | {key: has[key] for key in ("block_size", "num_random_blocks")}
     extras = has.get("longread") or {}
     return settings | {name: extras[name] for name in EXTRAS if name in extras}
 
@@ -272,9 +262,7 @@ def config_for(family: Family, config: EncoderConfig, token_ids: Mapping[str, in
         hf["pad_token_id"] = start - 1
     if config.attention == "longformer":
         windows = config.options.attention_window
-        hf["attention_window"] = (
-            list(windows) if isinstance(windows, tuple) else [windows] * config.num_hidden_layers
-        )
+        hf["attention_window"] = list(windows) if isinstance(windows, tuple) else [windows] * config.num_hidden_layers
     if family.model_type == "big_bird":
         hf["attention_type"] = "block_sparse" if config.attention == "bigbird" else "original_full"
         hf["rescale_embeddings"] = not math.isclose(config.embedding_scale, 1)

@@ -37,9 +37,7 @@ def unreachable(endpoint: str) -> str | None:
 
     def probe() -> None:
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(endpoint, method="HEAD"), timeout=PROBE_SECONDS
-            ):
+            with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=PROBE_SECONDS):
                 reason[0] = None
         except urllib.error.HTTPError as error:
             error.close()
@@ -83,9 +81,7 @@ def _download(repository: str, revision: str, name: str, mend: str) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision, repo_type="dataset"))
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"{repository}: {name} could not be fetched ({_first_line(error)}); {mend}"
-        ) from error
+        raise UserError(f"{repository}: {name} could not be fetched ({_first_line(error)}); {mend}") from error
 
 
 @functools.cache  # asked once for each split, and the answer must not change between
@@ -96,16 +92,12 @@ def list_splits(repository: str, config: str = "", revision: str = "") -> tuple[
 
     mend = "check the name, or give a file of your own"
     if why := no_hub():
-        raise UserError(
-            f"hub:{repository}: {why}; connect, or give a file of your own with --task path/to/file.csv"
-        )
+        raise UserError(f"hub:{repository}: {why}; connect, or give a file of your own with --task path/to/file.csv")
     tried = (revision,) if revision else (None, CONVERTED)
     configs: set[str] = set()
     for wanted in tried:
         try:
-            info = huggingface_hub.HfApi().dataset_info(
-                repository, revision=wanted, timeout=4 * PROBE_SECONDS
-            )
+            info = huggingface_hub.HfApi().dataset_info(repository, revision=wanted, timeout=4 * PROBE_SECONDS)
         except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
             if wanted == CONVERTED:
                 continue
@@ -117,9 +109,7 @@ def list_splits(repository: str, config: str = "", revision: str = "") -> tuple[
             return info.sha, splits
     if configs:
         choice = f"hub:{repository}/CONFIG with one of: {', '.join(sorted(configs))}"
-        raise UserError(
-            f"hub:{repository}: {'has no ' + config if config else 'has several sets'}; write {choice}"
-        )
+        raise UserError(f"hub:{repository}: {'has no ' + config if config else 'has several sets'}; write {choice}")
     raise UserError(f"hub:{repository}: holds no Parquet, CSV, TSV or JSONL files of a train split; {mend}")
 
 

@@ -1,11 +1,12 @@
 """Film reviews from a grammar, in which counting words does not decide.
 
 A review judges one film, at times by denying the opposite ("nobody could call this film really dull"), and
-speaks of sequels, books and remakes as well, whose faults and merits do not count. In a part of the reviews
-all of it is what somebody else says, and a sentence at the beginning or the end takes it back ("this is
-what my brother says, and it is wrong"): there the class is the opposite of what most words say. As many
-others hold a sentence that looks alike and takes nothing back. Every judging word is preceded by a phrase
-drawn without regard to what is said of whom, so that pairs of neighbours tell no more than single words do.
+speaks of sequels, books and remakes as well, whose faults and merits do not count; in some reviews as many
+words are kind as unkind. In others all of it is what somebody else says, and a sentence at the beginning or
+the end takes it back ("this is what my brother says, and it is wrong"): there the class is the opposite of
+what most words say. As many hold a sentence that looks alike and takes nothing back. Every judging word is
+preceded by a phrase drawn without regard to what is said of whom, so that pairs of neighbours tell no more
+than single words do.
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ SHORTEST, LONGEST = 128, 16_384
 TRAIN_ROWS, EVAL_ROWS = 8000, 1000  # few epochs over many rows teach more than many over few
 EVAL_SHARE = 5  # one text in five belongs to the evaluation split, by its checksum: no text is in both
 
-# Calibration at the default length and rows. A linear model cannot tell what is taken back: it is right on
-# the rest, so that TAKEN_BACK sets its ceiling at 1 - TAKEN_BACK. The other reviews are easy on purpose: from
-# them a transformer learns in its first epochs which words are kind; only then can it find what taking back
-# does. Reviews made hard by denials and other films alone were not learned in a minute: to tell what a word
-# is said of takes positions, which are learned late; a sentence that takes all back is found by its content.
+# Calibration at the default length and rows. A linear model cannot tell what is taken back, nor what is said
+# of whom: its ceiling is (1 - BALANCED) * (1 - TAKEN_BACK) + BALANCED / 2, here .68. The other reviews are
+# easy on purpose: from them a transformer learns in its first epochs which words are kind; only then can it
+# find what taking back does, by its content. The balanced ones come last: to tell what a word is said of takes
+# positions. With six in ten balanced and none taken back, nothing beyond words was learned in a minute; with
+# two in ten balanced, one dense layer stood at .83 after four epochs.
 TAKEN_BACK = 0.3
 CONFIRMED = 0.3
-# Sentences of each kind at the default length; they grow with the square root of the length.
-PLAIN_STATEMENTS = 5
-DENIALS = 1
-OTHERS = 1
+BALANCED = 0.1
+# Sentences at the default length; they grow with the square root of the length.
+STATEMENTS = 5  # that say what the class is, before it is taken back
+OPPOSED = 2  # denials, and judgements of other films: their words say the opposite
+STATEMENTS_BALANCED = OPPOSED_BALANCED = 4
 
 GOOD = ("gripping", "moving", "brilliant", "funny", "clever", "charming", "superb", "delightful")
 BAD = ("dull", "boring", "awful", "clumsy", "tedious", "stupid", "wooden", "shallow")
@@ -107,12 +110,14 @@ def _review(stream: random.Random, label: int, length: int) -> str | None:
     if luck < TAKEN_BACK + CONFIRMED:
         frames = TAKING_BACK if luck < TAKEN_BACK else CONFIRMING
     kind = (label == 1) != (frames is TAKING_BACK)  # what the statements say, before they are taken back
+    balanced = stream.random() < BALANCED
     growth = (length / DEFAULT_LENGTH) ** 0.5
-    said: list[tuple[Sequence[str], Sequence[str], Sequence[str]]]
-    said = [(PLAIN, THIS, GOOD if kind else BAD)] * round(PLAIN_STATEMENTS * growth)
-    said += [(DENIED, THIS, BAD if kind else GOOD)] * round(DENIALS * growth)
-    for _ in range(round(OTHERS * growth)):
-        said.append((_pick(stream, (PLAIN, DENIED)), OTHER, BAD if kind else GOOD))
+    agreeing, opposing = (GOOD, BAD) if kind else (BAD, GOOD)
+    said: list[tuple[Sequence[str], Sequence[str], Sequence[str]]] = []
+    statements = round((STATEMENTS_BALANCED if balanced else STATEMENTS) * growth)
+    said += [(PLAIN, THIS, agreeing)] * statements
+    opposed = round((OPPOSED_BALANCED if balanced else OPPOSED) * growth)
+    said += [(*_pick(stream, ((DENIED, THIS), (PLAIN, OTHER))), opposing) for _ in range(opposed)]
     sentences = [
         _pick(stream, how).format(
             subject=_pick(stream, subject), filler=_pick(stream, FILLERS), word=_pick(stream, words)

@@ -56,7 +56,7 @@ def settle(config: RunConfig, hidden_size: int) -> RunConfig:
         tokens = max(FEWEST_TOKENS, min(MOST_TOKENS, tokens)) * (8 if device.type == "cuda" else 1)
     return replace(
         config,
-        device=device.type,
+        device="cuda" if device.type == "cuda" else "cpu",
         precision=precision,
         tokens_per_micro_batch=tokens,
         threads=config.threads or torch.get_num_threads(),

@@ -84,9 +84,7 @@ def concatenate(tables: list[Table], source: str) -> Table:
     names = tables[0].columns.keys()
     for table in tables[1:]:
         if table.columns.keys() != names:
-            raise UserError(
-                f"{table.source}: its columns differ from those of {tables[0].source}; give one file"
-            )
+            raise UserError(f"{table.source}: its columns differ from those of {tables[0].source}; give one file")
     columns = {name: [value for table in tables for value in table.columns[name]] for name in names}
     return Table(source, columns, class_names=tables[0].class_names)
 
@@ -136,9 +134,7 @@ def _read_delimited(text: str, source: str, delimiter: str) -> Table:
         rows.append(cells)
         lines.append(line)
     if not rows:
-        raise UserError(
-            f"{source}: is empty; the first line should name the columns, such as text{delimiter!r}label"
-        )
+        raise UserError(f"{source}: is empty; the first line should name the columns, such as text{delimiter!r}label")
     header = rows[0]
     if doubled := [name for name in header if header.count(name) > 1]:
         raise UserError(f"{source}, line {lines[0]}: column {doubled[0]!r} is there twice; rename one")
@@ -148,9 +144,7 @@ def _read_delimited(text: str, source: str, delimiter: str) -> Table:
 
 def _cells(text: str, source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, each with the line it begins on."""
-    before = csv.field_size_limit(
-        min(sys.maxsize, 2**31 - 1)
-    )  # the default, 131,072, is less than a long document
+    before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default, 131,072, is less than a long document
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         begin = 1
@@ -175,17 +169,13 @@ def _read_jsonl(text: str, source: str, _: str) -> Table:
     records: list[dict[str, Any]] = []
     lines: list[int] = []
     names: dict[str, None] = {}
-    for number, line in enumerate(
-        text.split("\n"), 1
-    ):  # splitlines() would also split at U+2028 inside a text
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines() would also split at U+2028 inside a text
         if not line.strip():
             continue
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{source}, line {number}: not JSON ({_one_line(error)}); one object a line"
-            ) from error
+            raise UserError(f"{source}, line {number}: not JSON ({_one_line(error)}); one object a line") from error
         if not isinstance(record, dict):
             raise UserError(f'{source}, line {number}: not an object; one {{"text": …, "label": …}} a line')
         records.append(record)

@@ -60,9 +60,7 @@ class Task:
     longest: int = 0
     train_rows: int | None = None  # rows by default
     eval_rows: int | None = None
-    suggested: dict[str, Any] = field(
-        default_factory=dict
-    )  # settings of a run from scratch, where none are given
+    suggested: dict[str, Any] = field(default_factory=dict)  # settings of a run from scratch, where none are given
 
 
 def _glue(name: str, **fields: object) -> Task:
@@ -151,9 +149,7 @@ def find_task(name: str) -> Task:
         return replace(task, name=f"{base}:{int(length)}", length=int(length))
     if name.startswith("hub:"):
         if len(name[4:].partition("@")[0].split("/")) not in (2, 3):
-            raise UserError(
-                f"task {name!r}: write hub:OWNER/NAME or hub:OWNER/NAME/CONFIG, such as hub:{GLUE}/cola"
-            )
+            raise UserError(f"task {name!r}: write hub:OWNER/NAME or hub:OWNER/NAME/CONFIG, such as hub:{GLUE}/cola")
         return Task(name, f"{name[4:]} on the Hugging Face Hub", "see its page", text_columns=())
     if file_format(name) or "/" in name or os.sep in name or Path(name).exists():
         return Task(Path(name).name or name, f"your own rows in {name}", "yours", text_columns=())
@@ -190,12 +186,8 @@ def load_task(
     source = _Source(task, name, _data_directory(data_dir), text_columns, label_column)
     if task.generate is not None:
         if eval_file is not None:
-            raise UserError(
-                f"--eval-file {eval_file}: task {name} makes its own evaluation rows; leave it out"
-            )
-        return _make(task, "train", train_rows, sample_seed), _make(
-            task, "validation", eval_rows, sample_seed
-        )
+            raise UserError(f"--eval-file {eval_file}: task {name} makes its own evaluation rows; leave it out")
+        return _make(task, "train", train_rows, sample_seed), _make(task, "validation", eval_rows, sample_seed)
     train = source.examples(task.train_split)
     if eval_file is not None:
         evaluation = source.read(read_table(Path(eval_file)), "evaluation", train.label_names)
@@ -242,9 +234,7 @@ def _data_directory(given: str | Path | None) -> Path | None:
     if given is None:
         return None
     if not Path(given).is_dir():
-        raise UserError(
-            f"{option} {given}: there is no such directory; it should hold TASK/SPLIT.parquet, .csv, …"
-        )
+        raise UserError(f"{option} {given}: there is no such directory; it should hold TASK/SPLIT.parquet, .csv, …")
     return Path(given)
 
 
@@ -253,12 +243,11 @@ def _make(task: Task, split: str, rows: int | None, seed: int) -> Examples:
     if split not in ("train", "validation"):
         raise UserError(f"task {task.name}: there is no split {split!r}; there are train and validation")
     size = rows if rows is not None else task.train_rows if split == "train" else task.eval_rows
-    assert task.generate is not None and size is not None
+    assert task.generate is not None
+    assert size is not None
     texts, labels = task.generate(split, size, task.length, seed)
     numbers = np.arange(size, dtype=np.int64)
-    return Examples(
-        task.name, split, texts, None, np.array(labels, dtype=np.int64), numbers, task.label_names
-    )
+    return Examples(task.name, split, texts, None, np.array(labels, dtype=np.int64), numbers, task.label_names)
 
 
 def _sample(examples: Examples, size: int | None, seed: int) -> Examples:
@@ -297,16 +286,12 @@ class _Source:
         """Texts and classes of a table; labels against `label_names`, the task's own, or what is there."""
         task = self.task
         given = self.text_columns or task.text_columns
-        columns, label = find_columns(
-            table, given, self.label_column or (task.label_column if task.hub_id else None)
-        )
+        columns, label = find_columns(table, given, self.label_column or (task.label_column if task.hub_id else None))
         # Public sets hold a few empty texts, and stay as they are; in a file of one's own that is a slip.
         texts = [read_texts(table, column, may_be_empty=task.hub_id is not None) for column in columns]
         labels, names = read_labels(table, label, label_names or task.label_names or None)
         pairs = texts[1] if len(texts) == 2 else None
-        return Examples(
-            task.name, split, texts[0], pairs, labels, np.arange(len(table), dtype=np.int64), names
-        )
+        return Examples(task.name, split, texts[0], pairs, labels, np.arange(len(table), dtype=np.int64), names)
 
     def _hub(self) -> tuple[str, str, dict[str, list[str]]]:
         """Repository, commit and files by split of `hub:owner/name[/config][@revision]`."""
@@ -325,9 +310,7 @@ class _Source:
         path = Path(self.name)
         if not path.is_dir():
             if split != "train":
-                raise UserError(
-                    f"{path}: one file has no split {split!r}; it can be cut into train and validation"
-                )
+                raise UserError(f"{path}: one file has no split {split!r}; it can be cut into train and validation")
             return read_table(path)
         if (found := find_split(path, split)) is None:
             raise UserError(f"{path}: holds no file of split {split!r}; expected {split}{FORMATS_IN_WORDS}")
@@ -340,13 +323,12 @@ class _Source:
         if folder and (found := find_split(folder, split)) is not None:
             return read_table(found)
         if split not in task.hub_files:
-            raise UserError(
-                f"task {task.name}: there is no split {split!r}; there are {', '.join(task.hub_files)}"
-            )
+            raise UserError(f"task {task.name}: there is no split {split!r}; there are {', '.join(task.hub_files)}")
         mend = (
             f"put {split}.parquet (.csv, .tsv, .jsonl) into {folder}, or connect"
             if folder
             else f"connect, or give --data-dir (or LONGREAD_DATA_DIR) with {task.name}/{split}.parquet"
         )
-        assert task.hub_id and task.hub_revision
+        assert task.hub_id
+        assert task.hub_revision
         return hub.read_files(task.hub_id, task.hub_revision, [task.hub_files[split]], mend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import logging
 import shutil
@@ -56,9 +57,10 @@ def complete(config: RunConfig) -> RunConfig:
     config = replace(config, **open_fields)
     if config.is_baseline:
         return config
-    known = {f for f in ATTENTIONS[config.attention].Options.__dataclass_fields__}
+    known = {field.name for field in dataclasses.fields(ATTENTIONS[config.attention].Options)}
     # A grid's settings are for the mechanisms that have them; the record of the others does not name them.
-    return replace(config, **{name: None for name in MECHANISM_SETTINGS if name not in known})
+    foreign: dict[str, Any] = dict.fromkeys(set(MECHANISM_SETTINGS) - known)
+    return replace(config, **foreign)
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,8 @@ def _train_baseline(config: RunConfig, on_event: Callable[[Event], None], load: 
         "init": "scratch",
         "config": config.named(),
         "seed": 0,
-        "metrics": metrics(evaluation.labels, done.probabilities) | {"loss": _log_loss(evaluation.labels, done.probabilities)},
+        "metrics": metrics(evaluation.labels, done.probabilities)
+        | {"loss": _log_loss(evaluation.labels, done.probabilities)},
         "train_seconds": done.train_seconds,
         "eval_seconds": done.eval_seconds,
         "cpu_seconds": watch.cpu_seconds,

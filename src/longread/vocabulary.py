@@ -52,9 +52,7 @@ def tokenizer_file(directory: Path) -> Path | None:
         raise
     except Exception as error:  # the tokenizers library raises bare Exceptions
         reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{directory}: its tokenizer files cannot be read ({reason}); add a tokenizer.json"
-        ) from error
+        raise UserError(f"{directory}: its tokenizer files cannot be read ({reason}); add a tokenizer.json") from error
     return _cached(sources, tokenizer.to_str())
 
 
@@ -87,9 +85,7 @@ def _wordpiece(directory: Path) -> Tokenizer:
     vocabulary = models.WordPiece.read_file(str(directory / "vocab.txt"))
     special = {name: _content(settings.get(f"{name}_token"), f"[{name.upper()}]") for name in
                ("pad", "unk", "cls", "sep", "mask")}  # fmt: skip
-    tokenizer = Tokenizer(
-        models.WordPiece(vocabulary, unk_token=special["unk"], max_input_chars_per_word=100)
-    )
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=special["unk"], max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
@@ -149,9 +145,7 @@ def _sentencepiece(directory: Path) -> str:
     try:
         return str(AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer.to_str())
     except (ImportError, ValueError, OSError, AttributeError) as error:
-        reason = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-        )
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"{mend} ({reason[:120]}); pip install 'longread[hf]'") from error
 
 

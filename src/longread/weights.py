@@ -50,9 +50,7 @@ def _snapshot(name: str, revision: str | None) -> Path:
     known = ["config.json", *TOKENIZER_FILES, *WEIGHT_FILES, "*.safetensors"]
     try:
         cached = Path(
-            huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=known, local_files_only=True
-            )
+            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=known, local_files_only=True)
         )
         if (cached / "config.json").is_file() and _complete(cached):
             return cached
@@ -65,9 +63,7 @@ def _snapshot(name: str, revision: str | None) -> Path:
         names = {sibling.rfilename for sibling in info.siblings or []}
         weights = next((file for file in WEIGHT_FILES if file in names), None)
         if weights is None or "config.json" not in names:
-            raise UserError(
-                f"{name}: the Hub's repository has no config.json with {' or '.join(WEIGHT_FILES)}"
-            )
+            raise UserError(f"{name}: the Hub's repository has no config.json with {' or '.join(WEIGHT_FILES)}")
         wanted = [weights, "config.json", *(names & set(TOKENIZER_FILES))]
         if weights.endswith(".index.json"):
             index = Path(huggingface_hub.hf_hub_download(name, weights, revision=info.sha))
@@ -95,9 +91,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(
-            f"{path.parent}: has no {path.name}; a checkpoint has config.json and weights"
-        ) from error
+        raise UserError(f"{path.parent}: has no {path.name}; a checkpoint has config.json and weights") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({_first_line(error)})") from error
     if not isinstance(value, dict):

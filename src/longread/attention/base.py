@@ -31,7 +31,6 @@ class Group:
 
     lengths: tuple[int, ...]
     first_row: int
-    first_token: int
     device: torch.device
 
     @property
@@ -39,8 +38,8 @@ class Group:
         return len(self.lengths)
 
     @property
-    def tokens(self) -> slice:
-        return slice(self.first_token, self.first_token + sum(self.lengths))
+    def num_tokens(self) -> int:
+        return sum(self.lengths)
 
     @cached_property
     def longest(self) -> int:
@@ -60,9 +59,8 @@ class Group:
         assert self.valid is not None
         return self.valid.flatten().nonzero().squeeze(1)
 
-    def pad(self, packed: Tensor) -> Tensor:
-        """[T, ...] -> [b, N, ...]; slots without a token are zero."""
-        own = packed[self.tokens]
+    def pad(self, own: Tensor) -> Tensor:
+        """[tokens of the group, ...] -> [b, N, ...]; slots without a token are zero."""
         if self.valid is None:
             return own.unflatten(0, (self.count, self.longest))
         padded = own.new_zeros(self.count * self.longest, *own.shape[1:]).index_copy(0, self._slots, own)
@@ -76,6 +74,11 @@ class Group:
     def key_bias(self, dtype: torch.dtype) -> Tensor | None:
         """[b, 1, 1, N] to add to scores: 0 for tokens, very negative for empty slots; None if all are tokens."""
         return None if self.valid is None else bias_from(self.valid, dtype)[:, None, None, :]
+
+
+def split(packed: Tensor, groups: Sequence[Group]) -> tuple[Tensor, ...]:
+    """[T, ...] -> the tokens of each group, as views; their gradients are put together once, not once a group."""
+    return packed.split([group.num_tokens for group in groups])
 
 
 def bias_from(allowed: Tensor, dtype: torch.dtype) -> Tensor:
@@ -145,7 +148,7 @@ class Rows:
         return tuple(groups)
 
     def _group(self, begin: int, end: int) -> Group:
-        return Group(self.lengths[begin:end], begin, self.offsets[begin], self.device)
+        return Group(self.lengths[begin:end], begin, self.device)
 
     @property
     def padded_slots(self) -> int:

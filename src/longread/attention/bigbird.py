@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from longread.attention.base import Group, Rows, SelfAttention, bias_from
+from longread.attention.base import Group, Rows, SelfAttention, bias_from, split
 from longread.attention.softmax import attend
 
 PLANS = ("seeded", "huggingface")
@@ -67,27 +66,27 @@ class BigBirdAttention(SelfAttention):
     def mix(self, x: Tensor, rows: Rows) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
         mixed = []
+        groups: list[Group] = []
         for group in rows.groups:
+            groups += [group] if group.longest <= self.longest_full_row else _by_blocks(group, self.options.block_size)
+        parts = (split(heads, groups) for heads in (query, key, value))
+        for group, *own in zip(groups, *parts, strict=True):
             if group.longest <= self.longest_full_row:
-                q, k, v = (group.pad(heads).transpose(1, 2) for heads in (query, key, value))
+                q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
                 mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype))))
-                continue
-            for part in _by_blocks(group, self.options.block_size):
-                if part.longest <= self.longest_full_row:
-                    q, k, v = (part.pad(heads).transpose(1, 2) for heads in (query, key, value))
-                    mixed.append(part.pack(attend(q, k, v, bias=part.key_bias(q.dtype))))
-                else:
-                    mixed.append(self._sparse(query, key, value, part, rows))
+            else:
+                mixed.append(self._sparse(own, group, rows))
         return torch.cat(mixed).flatten(1)
 
-    def _sparse(self, query: Tensor, key: Tensor, value: Tensor, group: Group, rows: Rows) -> Tensor:
-        """Rows of one number of blocks -> [tokens, H, D]."""
+    def _sparse(self, own: Sequence[Tensor], group: Group, rows: Rows) -> Tensor:
+        """Rows of one number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
         size, heads, dim = self.options.block_size, self.num_attention_heads, self.head_dim
         b, length = group.count, group.longest
         num_blocks = -(-length // size)
         missing = num_blocks * size - length
         plan: _Plan = rows.plan(
-            ("blocks", group.first_row, self.layer, query.dtype), lambda: self._plan(group, num_blocks, query.dtype)
+            ("blocks", group.first_row, self.layer, own[0].dtype),
+            lambda: self._plan(group, num_blocks, own[0].dtype),
         )
         # Head-major blocks [b, H, num_blocks, size, D], so that a block of one head is one piece of memory.
         q, k, v = (
@@ -95,7 +94,7 @@ class BigBirdAttention(SelfAttention):
             .transpose(1, 2)
             .contiguous()
             .unflatten(2, (num_blocks, size))
-            for h in (query, key, value)
+            for h in own
         )
         middle = num_blocks - 2
         seen = plan.index.shape[-1]
@@ -170,7 +169,8 @@ class BigBirdAttention(SelfAttention):
         return 4.0 * pairs * self.num_attention_heads * self.head_dim
 
 
-class _Plan(NamedTuple):
+@dataclass(frozen=True)
+class _Plan:
     """index [b, H, middle, seen] of blocks, bias [b * H * middle, 1, 1, seen * size], key_bias [b, 1, 1, N]."""
 
     index: Tensor
@@ -181,10 +181,9 @@ class _Plan(NamedTuple):
 def _by_blocks(group: Group, size: int) -> list[Group]:
     """The group cut where the number of blocks changes: rows of one part share a pattern."""
     parts: list[Group] = []
-    begin, token = 0, group.first_token
+    begin = 0
     for row in range(1, group.count + 1):
         if row == group.count or -(-group.lengths[row] // size) != -(-group.lengths[begin] // size):
-            parts.append(Group(group.lengths[begin:row], group.first_row + begin, token, group.device))
-            token += sum(group.lengths[begin:row])
+            parts.append(Group(group.lengths[begin:row], group.first_row + begin, group.device))
             begin = row
     return parts

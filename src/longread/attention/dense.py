@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from longread.attention.base import Rows, SelfAttention
+from longread.attention.base import Rows, SelfAttention, split
 from longread.attention.softmax import attend
 
 
@@ -23,8 +23,9 @@ class DenseAttention(SelfAttention):
     def mix(self, x: Tensor, rows: Rows) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
         mixed = []
-        for group in rows.groups:
-            q, k, v = (group.pad(heads).transpose(1, 2) for heads in (query, key, value))
+        parts = (split(heads, rows.groups) for heads in (query, key, value))
+        for group, *own in zip(rows.groups, *parts, strict=True):
+            q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
             mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype))))
         return torch.cat(mixed).flatten(1)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from longread.attention.base import Group, Rows, SelfAttention, bias_from
+from longread.attention.base import Group, Rows, SelfAttention, bias_from, split
 from longread.attention.softmax import Tile, attend
 
 # Queries of one tile of the band. A tile of Q queries looks at Q + attention_window keys: smaller wastes less on
@@ -54,12 +54,13 @@ class LongformerAttention(SelfAttention):
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
         mixed = []
         indices, outputs = [], []
-        for group in rows.groups:
+        parts = (split(tokens, rows.groups) for tokens in (x, query, key, value))
+        for group, own_x, *own in zip(rows.groups, *parts, strict=True):
             chosen = _Globals.of(group, rows)
-            q, k, v = (group.pad(heads).transpose(1, 2) for heads in (query, key, value))
+            q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
             mixed.append(group.pack(self._local(q, k, v, group, chosen, rows)))
             indices.append(chosen.tokens)
-            outputs.append(self._global(x, group, chosen))
+            outputs.append(self._global(group.pad(own_x), group, chosen))
         return torch.cat(mixed).index_copy(0, torch.cat(indices), torch.cat(outputs).to(query.dtype)).flatten(1)
 
     def _local(self, q: Tensor, k: Tensor, v: Tensor, group: Group, chosen: _Globals, rows: Rows) -> Tensor:
@@ -75,13 +76,12 @@ class LongformerAttention(SelfAttention):
             q, k, v, tiles=tiles, extra_key=extra_key, extra_value=extra_value, extra_bias=chosen.bias(q.dtype)
         )
 
-    def _global(self, x: Tensor, group: Group, chosen: _Globals) -> Tensor:
-        """The rows of the global tokens -> [their number, H, D].
+    def _global(self, tokens: Tensor, group: Group, chosen: _Globals) -> Tensor:
+        """The rows of the global tokens, from tokens [b, N, hidden] -> [their number, H, D].
 
         Few queries look at all keys, so the key and value projections go to the query's side: q (W x) = (Wᵀ q) x,
         and the weighted sum is taken over x before W_v. N tokens are never projected a second time.
         """
-        tokens = group.pad(x)  # [b, N, hidden]
         query = self.heads(self.query_global(chosen.gather(tokens.unsqueeze(1)).squeeze(1)))  # [b, G, H, D]
         query = query * self.scale
         b, count, heads, _ = query.shape
@@ -178,8 +178,10 @@ def _band(group: Group, chosen: _Globals, side: int, dtype: torch.dtype) -> tupl
         allowed[row, chosen.index[chosen.valid]] = False
     shapes: dict[tuple[int, int, int], Tensor] = {}
     tiles = []
-    for q0 in range(0, length, BAND_QUERIES):
-        q1 = min(length, q0 + BAND_QUERIES)
+    # A row that one inner tile's keys would cover anyway is one tile: cutting it up would save nothing.
+    queries = length if length <= BAND_QUERIES + 2 * side else BAND_QUERIES
+    for q0 in range(0, length, queries):
+        q1 = min(length, q0 + queries)
         k0, k1 = max(first, q0 - side), min(length, q1 + side)
         bias = None
         if q1 - 1 - side > k0 or q0 + side < k1 - 1:  # some pair of the tile lies outside the window

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from longread.attention.base import Rows, SelfAttention
+from longread.attention.base import Rows, SelfAttention, split
 
 # Added to every feature, as the authors' code does, so that a query far from every key still has a denominator.
 FEATURE_FLOOR = 1e-6
@@ -61,8 +61,9 @@ class PerformerAttention(SelfAttention):
     def mix(self, x: Tensor, rows: Rows) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
         mixed = []
-        for group in rows.groups:
-            q, k, v = (group.pad(heads).transpose(1, 2) for heads in (query, key, value))
+        parts = (split(heads, rows.groups) for heads in (query, key, value))
+        for group, *own in zip(rows.groups, *parts, strict=True):
+            q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
             q_features = self._query_features(q)
             k_features = self._key_features(k, group.valid)
             # The sums over keys: of values [b, H, M, D], and of the features themselves in float32 [b, H, M, 1].

@@ -104,7 +104,7 @@ def task_section(group: Group) -> Section:
         section.blocks.append(Block("Learning curves", pictures=pictures))
     pictures = map_pictures(group)
     if pictures:
-        text = "Row by row, where one text's tokens look. Colours run from 0 to each picture's own maximum."
+        text = "Row by row, where one text's tokens look. Each picture has its own range of colours: its caption tells."
         section.blocks.append(Block("Where the tokens look", pictures=pictures, text=text, small=True))
     return section
 
@@ -177,7 +177,7 @@ def warnings(group: Group, pairs: Pairs) -> list[str]:
         found.append(f"Two seeds only for {names}: differences to them are not called real.")
     loaded = [run for run in group.runs if is_loaded(run)]
     if loaded:
-        text = f"{say.plural(len(loaded), 'run')} ran while the machine had other work"
+        text = f"{say.plural(len(loaded), 'run')} shared the machine with other work"
         marked = say.listing(line.name() for line in group.done if line.timed_under_load)
         text += f"; the times of {marked} are marked † and are not to be quoted" if marked else ""
         idle = any(not line.timed_under_load and any(o.loaded for o in line.outcomes) for line in group.done)

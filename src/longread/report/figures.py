@@ -107,9 +107,11 @@ def dashes(lines: Sequence[Line]) -> dict[str, Any]:
 
 def new_figure(width: float = 5.8, height: float = 3.7) -> tuple[Figure, Axes]:
     """A figure without pyplot's global state; width and height in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)  # measures texts quickly
     return figure, figure.add_subplot()
 
 

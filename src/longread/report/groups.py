@@ -230,12 +230,12 @@ def make_group(task: str, key: str, title: str, runs: Sequence[Run]) -> Group:
         own = settings_of(run)
         settings = {name: own[name] for name in fields if own.get(name) is not None}
         result = outcome(run) if run.record.get("status") == "ok" else None
-        key = json.dumps([attention, settings], sort_keys=True)
+        place = json.dumps([attention, settings], sort_keys=True)
         if result is None:  # beside the runs that it was meant to stand with, whatever the machine settled for them
             like = [k for k, line in lines.items() if line.attention == attention and agree(line.settings, settings)]
-            lines.setdefault(like[0] if like else key, Line(attention, settings)).failures.append(run)
+            lines.setdefault(like[0] if like else place, Line(attention, settings)).failures.append(run)
         else:
-            lines.setdefault(key, Line(attention, settings)).outcomes.append(result)
+            lines.setdefault(place, Line(attention, settings)).outcomes.append(result)
     for line in lines.values():
         line.outcomes.sort(key=lambda o: (o.run.record.get("seed") or 0, str(o.run.record.get("run_id"))))
         line.failures.sort(key=lambda r: (r.record.get("seed") or 0, str(r.record.get("run_id"))))

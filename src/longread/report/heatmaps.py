@@ -71,11 +71,14 @@ def draw(name: str, title: str, stored: dict[str, Any], seed: object) -> Picture
 
 
 def bounds(matrix: np.ndarray) -> tuple[float, float]:
-    """Range of the colours. A few huge entries must not turn the rest white: the top 0.2 % is clipped."""
+    """Range of the colours. A few huge entries must not turn the rest white: the top 0.2 % is clipped.
+
+    The darkest colour is at least five times the mean, so that attention to everything alike looks pale, not full.
+    """
     import numpy as np
 
     lowest, highest = float(matrix.min()), float(np.quantile(matrix, 0.998))
-    return (lowest if lowest < -1e-3 else 0.0), max(highest, float(matrix.max()) * 0.05, 1e-6)
+    return (lowest if lowest < -1e-3 else 0.0), max(highest, 5 * float(np.abs(matrix).mean()), 1e-6)
 
 
 def name_axes(axes: Axes, tokens: Sequence[str], size: int, length: int) -> None:

@@ -193,8 +193,8 @@ def crossing_table(bench: Bench) -> Table | None:
             cells.append(Cell(crossing_text(found), found.length if found else None, title))
         rows.append(Row(tuple(cells), "", series.attention))
     notes = [
-        "The length from which on the mechanism stays below dense, interpolated on log-log axes between two "
-        "measured lengths (medians; peak memory).",
+        "The length from which on the mechanism stays at least 5 % below dense, interpolated on log-log axes between "
+        "two measured lengths (medians; peak memory).",
     ]
     if any(s.loaded for s in bench.series):
         notes.append(f"{LOADED} The machine had other work when this was measured: not times to quote.")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LEVEL = 0.95
+MARGIN = 0.05
 SEEDS_FOR_A_CLAIM = 3  # one or two seeds are never called a difference
 
 
@@ -149,13 +150,16 @@ class Crossing:
 
 
 def crossover(lengths: Sequence[int], costs: Sequence[float], dense: Sequence[float]) -> Crossing | None:
-    """Where costs fall below dense **for good**, interpolated on log-log axes between two measured lengths."""
+    """Where costs fall below dense **for good**, interpolated on log-log axes between two measured lengths.
+
+    A length counts as cheaper when it is so by more than MARGIN: a ratio of 0.99 is noise, not an overtaking.
+    """
     points = sorted(zip(lengths, costs, dense, strict=True))
     if not points:
         return None
     longest = points[-1][0]
     start = len(points)
-    while start > 0 and points[start - 1][1] < points[start - 1][2]:
+    while start > 0 and points[start - 1][1] < (1 - MARGIN) * points[start - 1][2]:
         start -= 1
     if start == len(points):
         return Crossing(None, longest, None, longest)
@@ -163,6 +167,6 @@ def crossover(lengths: Sequence[int], costs: Sequence[float], dense: Sequence[fl
     if start == 0:
         return Crossing(float(n1), None, n1, longest)
     n0, c0, d0 = points[start - 1]
-    before, after = math.log(c0 / d0), math.log(c1 / d1)  # before >= 0 > after
-    at = math.log(n0) + before / (before - after) * (math.log(n1) - math.log(n0))
+    before, after = math.log(c0 / d0), math.log(c1 / d1)  # after < 0; before too, within the margin
+    at = math.log(n0) + max(0.0, before) / (max(0.0, before) - after) * (math.log(n1) - math.log(n0))
     return Crossing(math.exp(at), n0, n1, longest)

@@ -195,7 +195,7 @@ def measure_decimals(group: Group, measure: Measure) -> int:
 
 
 def decimals_capped(values: Sequence[float]) -> int:
-    return say.decimals_for(values, digits=2, most=1 if max(values, default=0) >= 10 else 2)
+    return say.decimals_for(values, digits=3, most=1 if max(values, default=0) >= 10 else 2)
 
 
 def measure_cell(line: Line, measure: Measure, decimals: int) -> Cell:

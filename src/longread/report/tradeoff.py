@@ -110,9 +110,10 @@ def limits(axes: Axes, points: Sequence[Point]) -> None:
     room = (high / low) ** 0.12 * 1.15
     axes.set_xlim(low / room, high * room)
     bottom, top = min(p.accuracy for p in points), max(p.accuracy for p in points)
-    span = max(top - bottom, 2.0)
-    bottom = max(min(p.interval.low for p in points), bottom - 0.5 * span)
-    top = min(max(p.interval.high for p in points), top + 0.5 * span)
+    most = max(0.5 * (top - bottom), 10.0)
+    bottom = max(min(p.interval.low for p in points), bottom - most)
+    top = min(max(p.interval.high for p in points), top + most)
+    bottom, top = min(bottom, top - 1.0), max(top, bottom + 1.0)
     axes.set_ylim(bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom))
 
 
@@ -121,7 +122,7 @@ def time_ticks(axes: Axes) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     low, high = axes.get_xlim()
-    for steps in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
+    for steps in ((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
         ticks = [s * 10.0**e for e in range(-6, 8) for s in steps if low <= s * 10.0**e <= high]
         if len(ticks) <= 8:
             break

@@ -1,0 +1,83 @@
+"""Small random models in every shape that a checkpoint can have, and directories that hold one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from longread.checkpoint import save_pretrained
+from longread.encoder import Encoder, build
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 40, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "max_length": 90,
+    "layer_norm_eps": 1e-6, "dropout": 0.2, "num_labels": 3, "label_names": ("bad", "so so", "good"),
+}  # fmt: skip
+POSTNORM: dict[str, Any] = SHAPE | {"norm_position": "post", "pooling": "first", "head_activation": "tanh"}
+# What transformers has a classifier for.
+THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("bert", {"type_vocab_size": 2}),
+    "bert without token types": ("bert", {"type_vocab_size": 0, "hidden_act": "gelu_tanh"}),
+    "roberta": ("roberta", {"position_offset": 2, "type_vocab_size": 1}),
+    "longformer": (
+        "longformer",
+        {"attention": "longformer", "attention_window": (4, 8), "position_offset": 2, "type_vocab_size": 1},
+    ),
+    "big_bird": (
+        "big_bird",
+        {
+            "attention": "bigbird", "block_size": 4, "num_random_blocks": 1, "random_block_plan": "huggingface",
+            "dropout_before_norm": True, "head_activation": "gelu", "type_vocab_size": 2,
+            "embedding_scale": 12**0.5,
+        },
+    ),
+    "big_bird, dense": (
+        "big_bird",
+        {"dropout_before_norm": True, "head_activation": "relu", "hidden_act": "relu", "type_vocab_size": 2},
+    ),
+}  # fmt: skip
+# What it has none for.
+OURS: dict[str, dict[str, Any]] = {
+    "pre-norm": SHAPE,
+    "mean": POSTNORM | {"pooling": "mean"},
+    "linear head": POSTNORM | {"head_activation": None},
+    "wide heads": POSTNORM | {"head_dim": 10},
+    "performer": POSTNORM | {"attention": "performer", "num_features": 9, "redraw_steps": 5},
+    "linformer": POSTNORM | {"attention": "linformer", "projection_size": 7, "embedding_dropout": 0.3},
+    "windows": SHAPE | {"attention": "longformer", "attention_window": (4, 6)},
+    "tanh BigBird": POSTNORM | {"attention": "bigbird", "block_size": 2, "dropout_before_norm": True},
+}
+
+
+def random_model(settings: dict[str, Any], seed: int = 0) -> Encoder:
+    model = build(**(settings | {"seed": seed}))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.4 + (0.5 if tensor.dim() == 1 else 0))
+    return model.eval()
+
+
+def batch(length: int = 61) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.randint(4, 40, (2, length), generator=torch.Generator().manual_seed(3))
+    return ids, torch.ones_like(ids, dtype=torch.bool)
+
+
+def save_bert(directory: Path) -> Path:
+    """A directory with a BERT classifier."""
+    save_pretrained(random_model(POSTNORM | {"type_vocab_size": 2}), directory, layout="huggingface")
+    return directory
+
+
+def rewrite(directory: Path, change: Any) -> None:
+    """The weights again, each entry changed: (name, tensor) -> (name, tensor) or None."""
+    entries = [change(name, tensor.clone()) for name, tensor in load_file(directory / "model.safetensors").items()]
+    save_file(dict(entry for entry in entries if entry), directory / "model.safetensors")
+
+
+def edit(directory: Path, **keys: Any) -> None:
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
