@@ -10,25 +10,25 @@ BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' requirements.txt)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: compare test check report benchmark lint install install-dev clean
+.PHONY: help compare test check lint report wheel install install-dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make compare    train five attention mechanisms and two baselines on generated reviews, write out/index.html"
 	@echo "make test       lint, types, tests (about 3 minutes)"
 	@echo "make check      the same with the long tests"
-	@echo "make report     rebuild tables, figures and pages of results/ from its run records"
+	@echo "make report     tables, figures and the page of results/imdb-scratch again, from its run records alone"
 	@echo "make clean      remove .venv and caches (not out/)"
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	$(BIN)/pip install --quiet -r requirements.txt
+	$(BIN)/pip install --quiet --no-deps -r requirements.txt
 	$(BIN)/pip install --quiet --no-deps -e .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
-	$(BIN)/pip install --quiet -r requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps -r requirements-dev.txt
 	@touch $@
 
 install: $(VENV)/installed
@@ -43,10 +43,16 @@ lint: install-dev
 	$(BIN)/mypy
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadscope
 
 check: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
+
+report: install
+	$(BIN)/longread report results/imdb-scratch
+
+wheel: install
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist src/*.egg-info

@@ -22,6 +22,7 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("bert", {"type_vocab_size": 2}),
     "bert without token types": ("bert", {"type_vocab_size": 0, "hidden_act": "gelu_tanh"}),
     "roberta": ("roberta", {"position_offset": 2, "type_vocab_size": 1}),
+    "roberta with padding first": ("roberta", {"position_offset": 1, "type_vocab_size": 2}),
     "longformer": (
         "longformer",
         {"attention": "longformer", "attention_window": (4, 8), "position_offset": 2, "type_vocab_size": 1},

@@ -28,7 +28,7 @@ ARROWS = [
 KNOWS: dict[str, tuple[set[str], set[str] | None]] = {
     "errors": (set(), set()),
     "attention": ({"errors"}, {"torch", "numpy"}),
-    "encoder": ({"attention", "errors"}, {"torch"}),
+    "encoder": ({"attention", "dropout", "errors"}, {"torch"}),
     "measure": ({"errors", "version"}, {"torch", "psutil"}),
     "report": ({"runs", "config", "errors", "version"}, None),  # config: what a record's settings mean
 }

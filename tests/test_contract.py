@@ -25,7 +25,6 @@ from longread.attention.longformer import LongformerAttention
 from longread.attention.performer import PerformerAttention
 from mechanisms import (
     SHAPES,
-    SPARSE,
     accelerator_operators,
     allocations,
     assert_equal,
@@ -63,11 +62,12 @@ def check_equals_references(
     tolerance: float = 1e-10,
     global_positions: tuple[tuple[int, ...], ...] | None = None,
     gain: float = 1.5,
+    size: float = 1.0,
 ) -> None:
     """The packed batch in `dtype` against its rows' references in float64: outputs and all gradients."""
     fast = layer(name, options, shape=shape, seed=seed, dtype=dtype, gain=gain)
     exact = layer(name, options, shape=shape, seed=seed, dtype=dtype, gain=gain).double()  # the same weights
-    x = normal(sum(lengths), shape[0], seed=seed, dtype=dtype).requires_grad_()
+    x = (size * normal(sum(lengths), shape[0], seed=seed, dtype=dtype)).requires_grad_()
     x_exact = x.detach().double().requires_grad_()
     out = fast(x, Rows(tuple(lengths), global_positions=global_positions))
     expected = stacked_references(exact, x_exact, lengths, global_positions)
@@ -153,6 +153,13 @@ def test_large_inputs_stay_finite(name: str, options: dict[str, Any], dtype: tor
 
 
 @every_mechanism
+def test_large_inputs_equal_the_references(name: str, options: dict[str, Any]) -> None:
+    """Padding is the smallest key of all here: it must not take part in a maximum either."""
+    for lengths in ([1], [3, 9, 9, 20], [50]):
+        check_equals_references(name, options, lengths, tolerance=1e-9, size=8)
+
+
+@every_mechanism
 def test_one_seed_one_layer(name: str, options: dict[str, Any]) -> None:
     x, rows = normal(90, 12), Rows((50, 40))
     first, second, other = (layer(name, options, seed=seed) for seed in (3, 3, 4))
@@ -194,7 +201,13 @@ def test_kinds_count_every_token_once(name: str, options: dict[str, Any], length
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_flops_are_those_of_the_fast_path(name: str) -> None:
     """`flops` and the four projections are a floor of what torch counts, at most 1.6 times below it."""
-    options = SPARSE.get(name, ({},))[0] if name != "longformer" else {"attention_window": 256}
+    # As much mixing as projecting, so that neither hides the other.
+    options = {
+        "longformer": {"attention_window": 256},
+        "bigbird": {"block_size": 32, "num_random_blocks": 2},
+        "performer": {"num_features": 256},
+        "linformer": {"projection_size": 128},
+    }.get(name, {})
     attention = layer(name, options, shape=(64, 2, 32), dtype=torch.float32, max_length=4096)
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     count: dict[Any, Any] = {fused: lambda q, k, v, *_, **__: sdpa_flop(q, k, v)}
@@ -415,6 +428,16 @@ def test_performer_draws_new_features_only_when_asked() -> None:
     assert torch.equal(first.features, loaded.features)
     assert not torch.isclose(first.features, second.features).any()
     assert not torch.isclose(performer(seed=1).features, kept).any()
+
+
+def test_performers_exponents_are_float32_in_bfloat16() -> None:
+    """Exponents of some ten, rounded to 2^-9 of themselves, would go into exp: twice the error of all the rest."""
+    errors = []
+    for seed in range(6):
+        x = (3 * normal(100, 32, seed=seed)).bfloat16()
+        half, same = (layer("performer", {}, shape=(32, 2, 16), dtype=torch.bfloat16, seed=seed) for _ in range(2))
+        errors.append(relative_error(half(x, Rows((60, 40))), same.float()(x.float(), Rows((60, 40)))))
+    assert sum(errors) / len(errors) < 3 * 2**-8
 
 
 def test_performers_features_are_orthogonal_and_as_long_as_gaussian_vectors() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from checkpoints import edit
 from longread.attention import ATTENTIONS, Rows
 from longread.checkpoint import from_pretrained, save_pretrained
 from longread.convert import FOLD, convert, extend_positions, fold
@@ -137,6 +138,23 @@ def test_a_converted_model_is_saved_and_read_back(attention: str, tmp_path: Path
     assert again.config.label_names == ("a", "b", "c")
 
 
+def test_a_converted_bert_is_a_longformer_to_transformers(tmp_path: Path) -> None:
+    """Their Longformer counts positions from the padding token's id: the table is shifted, if that id is known."""
+    transformers = pytest.importorskip("transformers")
+    save_pretrained(dense(position_offset=0), tmp_path / "bert")
+    converted = convert(from_pretrained(tmp_path / "bert"), "longformer", 100, attention_window=8)
+    with pytest.raises(UserError, match="padding token's id, which is not known"):
+        save_pretrained(converted, tmp_path / "longformer", layout="huggingface")
+    edit(tmp_path / "bert", pad_token_id=0)
+    converted = convert(from_pretrained(tmp_path / "bert"), "longformer", 100, attention_window=8)
+    save_pretrained(converted, tmp_path / "longformer", layout="huggingface")
+    ids, rows = tokens(97)
+    own = converted.classify(ids, rows)
+    peer = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "longformer").eval()
+    assert torch.allclose(peer(ids[None]).logits, own, atol=1e-5)
+    assert torch.allclose(from_pretrained(tmp_path / "longformer").classify(ids, rows), own, atol=1e-6)
+
+
 def test_what_was_done_is_recorded(tmp_path: Path) -> None:
     save_pretrained(dense(), tmp_path / "dense")
     (tmp_path / "dense" / "tokenizer.json").write_text("{}")
@@ -223,7 +241,7 @@ def test_performer_follows_minilm_closer_where_softened() -> None:
         return float(torch.cosine_similarity(vectors[0], vectors[1], dim=0))
 
     few, sharp = (
-        sum(likeness(num_features=64, seed=seed, sharpness=sharpness) for seed in range(4)) / 4
+        sum(likeness(num_features=64, seed=seed, sharpness=sharpness) for seed in range(2)) / 2
         for sharpness in (None, 1)
     )
     assert few > sharp + 0.02

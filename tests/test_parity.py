@@ -66,6 +66,13 @@ def test_blocks_of_bigbird_match(settings: dict[str, Any], length: int, tmp_path
     assert_close(compare(peer, model, (length, length), gradients=True), TINY)
 
 
+def test_bigbirds_threshold_matches(tmp_path: Path) -> None:
+    peer = random_peer("big_bird", block_size=4, num_random_blocks=1)
+    model = ours_from(peer, tmp_path)
+    for length in (29, 28):  # in this order: once short, their model stays dense for good
+        assert_close(compare(peer, model, (length, length)), TINY)
+
+
 def test_longformers_other_global_tokens_match(tmp_path: Path) -> None:
     peer = random_peer("longformer", attention_window=[8, 16])
     model = ours_from(peer, tmp_path)

@@ -137,9 +137,9 @@ def _measure(model: Encoder, length: int, phase: str, config: BenchmarkConfig) -
 
     model.train(phase == "training")
     work = training if phase == "training" else forward
+    work()  # warm up: what it loads once is no part of the work
     _give_back_memory()
     memory = PeakMemory(device)
-    work()  # warm up
     seconds: list[float] = []
     while len(seconds) < FEWEST_REPEATS or (sum(seconds) < config.seconds and len(seconds) < MOST_REPEATS):
         synchronise(device)

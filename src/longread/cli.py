@@ -65,17 +65,17 @@ def compare(
     benchmark:
         Measure by length at all.
     """
-    from longread.compare import benchmark_all, benchmarks_of, grid
-    from longread.compare import compare as run_grid
+    from longread.compare import benchmark_all, benchmarks_of, check, grid, run_all
     from longread.live import GridView, LengthsView
     from longread.report import build_report, summary_table
 
     base = _run_config(settings)
     configs = grid(base, tasks=task, attentions=attention, depths=num_hidden_layers, seeds=seed, with_baselines=baselines)
+    measured = benchmarks_of(base, attention, lengths) if benchmark else []
+    check(configs)
     with GridView(configs) as view:
-        finished = run_grid(configs, on_event=view.on_event)
-    if benchmark:
-        measured = benchmarks_of(base, attention, lengths)
+        finished = run_all(configs, view.on_event)
+    if measured:
         with LengthsView(measured) as lines:
             benchmark_all(measured, on_event=lines.on_event)
     page = build_report(base.out)

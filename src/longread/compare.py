@@ -84,20 +84,11 @@ def benchmarks_of(
 
 def check(configs: Sequence[RunConfig]) -> None:
     """What is wrong with any run's input is said before the first one starts. UserError."""
-    from longread.encoder import EncoderConfig
-
-    seen = set()
+    first_of_task = {config.task: complete(config) for config in reversed(configs)}
     for config in configs:
-        config = complete(config)
-        if not config.is_baseline and config.init == "scratch":
-            shape = {name: getattr(config, name) for name in ("hidden_size", "num_attention_heads", "head_dim")}
-            try:
-                EncoderConfig.from_dict({"attention": config.attention} | shape | config.mechanism())
-            except ValueError as error:
-                raise UserError(str(error)) from None
-        if config.task not in seen:
-            seen.add(config.task)
-            check_labels(*load_rows(config))
+        complete(config)
+    for config in first_of_task.values():
+        check_labels(*load_rows(config))
 
 
 def compare(
@@ -109,6 +100,11 @@ def compare(
     the run under way has saved its state.
     """
     check(configs)
+    return run_all(configs, on_event)
+
+
+def run_all(configs: Sequence[RunConfig], on_event: Callable[[int, Event], None]) -> list[Run]:
+    """`compare` for configurations that were checked."""
     return [_run(index, config, on_event) for index, config in enumerate(configs)]
 
 

@@ -52,7 +52,7 @@ class Settings:
     pooling:
         What the classifier sees: the mean of a row's tokens, or its first token.
     dropout:
-        Share of hidden values dropped in training.
+        Share of hidden values dropped in training. Default 0.1, or what a generated task suggests.
     embedding_dropout:
         The same for the embedding alone; default: as dropout.
     token_dropout:
@@ -141,7 +141,7 @@ class Settings:
     intermediate_size: int | None = None
     norm_position: Literal["pre", "post"] = "pre"
     pooling: Literal["mean", "first"] | None = None
-    dropout: float = 0.1
+    dropout: float | None = None
     embedding_dropout: float | None = None
     token_dropout: float = 0.0
     attention_window: int | None = None

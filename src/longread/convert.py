@@ -25,7 +25,7 @@ log = logging.getLogger("longread")
 # Performer's features per head, in units of D ln D: the paper's order follows a trained softmax too loosely.
 FEATURES_PER_D_LOG_D = 4
 # How much of a score Performer keeps: the fewer features, the flatter the softmax that they follow at all. Measured on
-# film reviews of 30 to 400 tokens against all-MiniLM-L6-v2: best were .5 for 64 features of 32 dimensions and .7 for 443
+# film reviews of 30 to 400 tokens against all-MiniLM-L6-v2: best were .5 for 64 features of 32 dimensions, .7 for 443
 # and for 2,048; the sentence vectors came up to .1 nearer to the dense ones in cosine than with whole scores.
 # Centring the keys, or balancing queries against keys, which dense attention would not see, brought nothing.
 SOFTENING = 0.6

@@ -21,6 +21,16 @@ Choice = TypeVar("Choice")
 DEFAULT_LENGTH = 128  # the most tokens of a text: words, marks, and the two that a tokenizer adds
 SHORTEST, LONGEST = 128, 16_384
 TRAIN_ROWS, EVAL_ROWS = 8000, 1000  # few epochs over many rows teach more than many over few
+# Settings with which a small encoder learns the task; the mechanisms are sparse enough to differ at this length.
+SUGGESTED = {
+    "epochs": 3,
+    "learning_rate": 2e-3,
+    "dropout": 0.0,
+    "attention_window": 64,
+    "block_size": 8,
+    "num_random_blocks": 1,
+    "projection_size": 32,
+}
 EVAL_SHARE = 5  # one text in five belongs to the evaluation split, by its checksum: no text is in both
 
 # Calibration at the default length and rows. A linear model cannot tell what is taken back, nor what is said

@@ -14,23 +14,25 @@ from longread.measure import has_fast_bfloat16
 
 # Below this width casting costs more than bf16 products save (measured: LOG.md, "precision").
 NARROWEST_FOR_BFLOAT16 = 256
-# Activations of this many bytes per token-wise layer stay in cache on usual processors.
-MICRO_BATCH_BYTES = 4 * 1024**2
-FEWEST_TOKENS, MOST_TOKENS = 2048, 16_384
+# One hidden state of a micro-batch: the dozens of tensors of its size that a layer keeps for its gradient are then
+# tens of megabytes. Larger ones were no faster (LOG.md, "token budget").
+MICRO_BATCH_BYTES = 1024**2
+FEWEST_TOKENS, MOST_TOKENS = 2048, 8192
 
 
 def set_allocator() -> None:
     """Let glibc keep the large buffers it gets back.
 
     By default each tensor of some megabytes is mapped anew, and the kernel clears every page of it at every use; with
-    activations that come and go in each layer that is up to half of the time of an attention layer.
+    activations that come and go in each layer that is up to half of the time of an attention layer. What lies free at
+    the top of the heap is given back from a quarter of a gigabyte on, so that one long text does not stay in memory.
     """
     if not sys.platform.startswith("linux"):
         return
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, the highest that glibc's own adjustment would reach
+        libc.mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
     except (OSError, AttributeError):
         pass  # another C library: nothing to set
 

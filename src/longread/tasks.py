@@ -115,6 +115,7 @@ TASKS: dict[str, Task] = {
         longest=reviews.LONGEST,
         train_rows=reviews.TRAIN_ROWS,
         eval_rows=reviews.EVAL_ROWS,
+        suggested=reviews.SUGGESTED,
     ),
     "listops": Task(
         "listops",

@@ -32,8 +32,8 @@ from longread.tasks import find_task
 from longread.tokenizer import Tokenizer, load_tokenizer
 
 log = logging.getLogger("longread")
-SCRATCH = {"epochs": 10, "learning_rate": 1e-3, "max_length": 4096, "pooling": "mean"}
-PRETRAINED = {"epochs": 3, "learning_rate": 5e-5}
+SCRATCH = {"epochs": 10, "learning_rate": 1e-3, "max_length": 4096, "pooling": "mean", "dropout": 0.1}
+PRETRAINED = {"epochs": 3, "learning_rate": 5e-5, "dropout": 0.1}
 
 
 def ignore(event: Event) -> None:
@@ -60,7 +60,14 @@ def complete(config: RunConfig) -> RunConfig:
     known = {field.name for field in dataclasses.fields(ATTENTIONS[config.attention].Options)}
     # A grid's settings are for the mechanisms that have them; the record of the others does not name them.
     foreign: dict[str, Any] = dict.fromkeys(set(MECHANISM_SETTINGS) - known)
-    return replace(config, **foreign)
+    config = replace(config, **foreign)
+    if config.init == "scratch":  # what cannot be built is said before any data is read
+        shape = {name: getattr(config, name) for name in ("hidden_size", "num_attention_heads", "head_dim")}
+        try:
+            EncoderConfig.from_dict({"attention": config.attention} | shape | config.mechanism())
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    return config
 
 
 @dataclass(frozen=True)
@@ -143,8 +150,6 @@ def _start(config: RunConfig) -> _Start:
     own = config.mechanism()
     if config.init == "scratch":
         assert config.max_length
-        # The mechanism's settings are checked before the data is read.
-        EncoderConfig.from_dict(own | {"attention": config.attention})
         data = prepare(config, config.max_length)
         shape = {
             name: getattr(config, name)
