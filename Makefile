@@ -50,6 +50,7 @@ check: lint
 
 report: install
 	$(BIN)/longread report results/imdb-scratch
+	$(BIN)/python results/update_readme.py results/imdb-scratch
 
 wheel: install
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

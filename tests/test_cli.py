@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from longread import cli, runs
 
 TINY = ["--train-rows", "32", "--eval-rows", "16", "--epochs", "1", "--hidden-size", "16", "--num-attention-heads", "2",
@@ -67,7 +68,9 @@ def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
     kinds = {"bug": "it crashes at once", "wish": "please add this", "praise": "works so well"}
     lines = [f"{text} number {i},{kind}" for i in range(30) for kind, text in kinds.items()]
     Path("mail.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
-    assert cli.main(["train", "--task", "mail.csv", "--attention", "linformer", *TINY[4:], "--learning-rate", "3e-3"]) == 0
+    assert (
+        cli.main(["train", "--task", "mail.csv", "--attention", "linformer", *TINY[4:], "--learning-rate", "3e-3"]) == 0
+    )
     (run,) = runs.load_runs(Path("out"))
     assert run.record["dataset"]["label_names"] == ["bug", "praise", "wish"]
     assert run.record["dataset"]["train"]["rows"] + run.record["dataset"]["eval"]["rows"] == 90

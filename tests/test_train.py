@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from longread import classifier, loop, runs
 from longread.config import RunConfig
 from longread.data import epoch_batches, micro_batches, prepare
@@ -140,9 +141,7 @@ def test_a_diverging_run_is_a_record(tmp_path: Path) -> None:
 
 
 def test_the_seed_decides_everything_and_is_no_part_of_the_sample(tmp_path: Path) -> None:
-    one, again, other = (
-        train(small(tmp_path / name, seed=seed)) for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    )
+    one, again, other = (train(small(tmp_path / name, seed=seed)) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     assert all(torch.equal(weights(one)[name], tensor) for name, tensor in weights(again).items())
     assert one.record["run_id"] == again.record["run_id"] != other.record["run_id"]
     assert one.record["dataset"]["train"] == other.record["dataset"]["train"]

@@ -25,7 +25,11 @@ class Batch:
 
 
 def make_batch(
-    split: Split, indices: Indices, device: torch.device, drop: float = 0.0, generator: np.random.Generator | None = None
+    split: Split,
+    indices: Indices,
+    device: torch.device,
+    drop: float = 0.0,
+    generator: np.random.Generator | None = None,
 ) -> Batch:
     """`drop`: share of tokens, the first of each row apart, that are left out (`generator` decides which)."""
     tokens, types = split.gather(indices)

@@ -46,7 +46,9 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         if self.attention not in ATTENTIONS:
-            raise UserError(f"--attention {self.attention!r}: there is no such mechanism; there are {', '.join(ATTENTIONS)}")
+            raise UserError(
+                f"--attention {self.attention!r}: there is no such mechanism; there are {', '.join(ATTENTIONS)}"
+            )
         if not self.lengths or min(self.lengths) < 1:
             raise UserError("--lengths: give one or more, each at least 1 token")
         if self.precision not in ("float32", "bfloat16"):
@@ -107,8 +109,7 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
         "num_parameters": model.num_parameters,
         "memory_kind": PeakMemory(device).kind,
         "matmul_flops_per_second": rate,
-        "environment": environment(device, config.precision)
-        | {"load_at_start": load, "load_at_end": foreign_load()},
+        "environment": environment(device, config.precision) | {"load_at_start": load, "load_at_end": foreign_load()},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     earlier = runs.load_run(directory)

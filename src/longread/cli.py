@@ -20,6 +20,7 @@ WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 ALL = ["dense", "longformer", "bigbird", "performer", "linformer"]
 Several = Parameter(consume_multiple=1)
 Shared = Annotated[Settings, Parameter(name="*")]
+DEFAULTS = Settings()
 
 app = App(
     name="longread",
@@ -37,12 +38,12 @@ def compare(
     *,
     task: Annotated[list[str], Several] = ["reviews"],  # noqa: B006
     attention: Annotated[list[str], Several] = ALL,
-    num_hidden_layers: Annotated[list[int], Several] = [2],  # noqa: B006
+    num_hidden_layers: Annotated[list[int], Several] = [1],  # noqa: B006
     seed: Annotated[list[int], Several] = [0],  # noqa: B006
     baselines: bool = True,
     lengths: Annotated[list[int], Several] = [128, 256, 512, 1024, 2048, 4096],  # noqa: B006
     benchmark: bool = True,
-    settings: Shared = Settings(),
+    settings: Shared = DEFAULTS,
 ) -> int:
     """Train and evaluate a grid of models, then write the report. A stopped or repeated grid goes on where it was.
 
@@ -70,7 +71,9 @@ def compare(
     from longread.report import build_report, summary_table
 
     base = _run_config(settings)
-    configs = grid(base, tasks=task, attentions=attention, depths=num_hidden_layers, seeds=seed, with_baselines=baselines)
+    configs = grid(
+        base, tasks=task, attentions=attention, depths=num_hidden_layers, seeds=seed, with_baselines=baselines
+    )
     measured = benchmarks_of(base, attention, lengths) if benchmark else []
     check(configs)
     with GridView(configs) as view:
@@ -92,10 +95,10 @@ def train(
     *,
     task: str = "reviews",
     attention: str = "dense",
-    num_hidden_layers: int = 2,
+    num_hidden_layers: int = 1,
     seed: int = 0,
     resume: bool = False,
-    settings: Shared = Settings(),
+    settings: Shared = DEFAULTS,
 ) -> int:
     """Train and evaluate one model; its checkpoint can be given to evaluate and predict.
 
@@ -120,7 +123,9 @@ def train(
     set_allocator()
     from longread.train import train as run_one
 
-    config = replace(_run_config(settings), task=task, attention=attention, num_hidden_layers=num_hidden_layers, seed=seed)
+    config = replace(
+        _run_config(settings), task=task, attention=attention, num_hidden_layers=num_hidden_layers, seed=seed
+    )
     with RunView(config) as view:
         run = run_one(config, resume=resume, on_event=view.on_event)
     record = run.record
@@ -137,7 +142,7 @@ def train(
 @app.command
 def evaluate(
     checkpoint: str, /, *, task: str = "reviews", json_lines: Annotated[bool, Parameter(name="--json")] = False,
-    settings: Shared = Settings(),
+    settings: Shared = DEFAULTS,
 ) -> int:  # fmt: skip
     """Accuracy, F1, loss and speed of a checkpoint on a task; nothing is trained.
 
@@ -162,7 +167,9 @@ def evaluate(
     record = run.record
     found = record["metrics"]
     if record["head_is_untrained"]:
-        print("the classifier of this checkpoint is untrained: its accuracy is chance, its time is not", file=sys.stderr)
+        print(
+            "the classifier of this checkpoint is untrained: its accuracy is chance, its time is not", file=sys.stderr
+        )
     print(
         f"accuracy {found['accuracy']:.4f}  f1 {found['f1']:.4f}  loss {found['loss']:.4f}  "
         f"{record['dataset']['eval']['rows']} rows in {record['eval_seconds']:.2f} s "

@@ -207,7 +207,7 @@ class RunConfig(Settings):
 
     task: str = "reviews"
     attention: str = "dense"
-    num_hidden_layers: int = 2
+    num_hidden_layers: int = 1
     seed: int = 0
 
     @property

@@ -129,15 +129,20 @@ def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, cache: P
         if read is None:
             _write_tokens(path, encoded)
     return Split(
-        encoded, examples.labels, examples.rows, examples.split, examples.task, examples.label_names, examples.fingerprint
+        encoded,
+        examples.labels,
+        examples.rows,
+        examples.split,
+        examples.task,
+        examples.label_names,
+        examples.fingerprint,
     )
 
 
 def _read_tokens(path: Path) -> Encoded | None:
     try:
         with np.load(path, allow_pickle=False) as file:
-            types = file["types"] if "types" in file else None
-            return Encoded(file["tokens"], file["offsets"], types, file["truncated"])
+            return Encoded(file["tokens"], file["offsets"], file.get("types"), file["truncated"])
     except (OSError, ValueError, KeyError, EOFError):
         return None  # not there, or not whole: made again
 

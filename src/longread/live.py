@@ -23,7 +23,7 @@ Event = dict[str, Any]
 
 def duration(seconds: float) -> str:
     """12 s, 3:05, 1:02:03."""
-    whole = int(round(seconds))
+    whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     hours, rest = divmod(whole, 3600)
@@ -47,7 +47,7 @@ class GridView:
             self.live = Live(self._table(), console=self.console, refresh_per_second=4)
             self.live.__enter__()
         else:
-            self.console.print(f"{len(self.configs)} runs")
+            self.console.print(f"{len(self.configs)} runs", highlight=False)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -65,7 +65,9 @@ class GridView:
             state["state"] = "training"
         elif kind == "epoch":
             state |= {"accuracy": event["eval_accuracy"], "loss": event["train_loss"], "done_epochs": event["epoch"]}
-            self._say(index, f"epoch {event['epoch']}: loss {event['train_loss']:.4f}, accuracy {event['eval_accuracy']:.4f}")
+            self._say(
+                index, f"epoch {event['epoch']}: loss {event['train_loss']:.4f}, accuracy {event['eval_accuracy']:.4f}"
+            )
         elif kind == "end":
             self.took[index] = now - self.began[index]
             state["state"] = "done" if event["status"] == "ok" else event["status"]
@@ -86,8 +88,8 @@ class GridView:
 
     def _say(self, index: int, text: str) -> None:
         if self.live is None:
-            self.console.print(f"[{index + 1}/{len(self.configs)}] {self._name(self.configs[index])}: {text}", markup=False,
-                               highlight=False, soft_wrap=True)  # fmt: skip
+            line = f"[{index + 1}/{len(self.configs)}] {self._name(self.configs[index])}: {text}"
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _left(self) -> float:
         """What runs of other mechanisms took, the one under way by its own estimate; baselines count little."""
@@ -176,7 +178,9 @@ class LengthsView:
         if event["event"] == "progress" and self.status is not None:
             self.status.update(f"{place}{event['attention']}, {event['length']:,} tokens, {event['phase']}")
         if event["event"] == "end":
-            self.console.print(f"{place}{self.configs[index].attention}: measured by length", markup=False, highlight=False)
+            self.console.print(
+                f"{place}{self.configs[index].attention}: measured by length", markup=False, highlight=False
+            )
 
     def table(self, finished: Sequence[Run]) -> None:
         """Milliseconds by length and phase, one column a mechanism."""

@@ -235,7 +235,12 @@ class Loop:
             "step": self.step,
             "sums": self.sums,
             "history": self.history,
-            "seconds": [self.watch.seconds, self.watch.cpu_seconds, self.eval_watch.seconds, self.eval_watch.cpu_seconds],
+            "seconds": [
+                self.watch.seconds,
+                self.watch.cpu_seconds,
+                self.eval_watch.seconds,
+                self.eval_watch.cpu_seconds,
+            ],
             "best": [self.best_accuracy, self.best_epoch],
             "usage": [self.usage.tokens, self.usage.slots, dict(self.usage.kinds)],
             "config": self.config.to_json(),
@@ -247,7 +252,9 @@ class Loop:
         self.best, position = load_state(self.directory, self.model, self.optimizer)
         self.epoch, self.step, self.sums = position["epoch"], position["step"], position["sums"]
         self.history = position["history"]
-        self.watch.seconds, self.watch.cpu_seconds, self.eval_watch.seconds, self.eval_watch.cpu_seconds = position["seconds"]
+        self.watch.seconds, self.watch.cpu_seconds, self.eval_watch.seconds, self.eval_watch.cpu_seconds = position[
+            "seconds"
+        ]
         self.best_accuracy, self.best_epoch = position["best"]
         self.usage.tokens, self.usage.slots = position["usage"][:2]
         self.usage.kinds.update(position["usage"][2])

@@ -1,4 +1,4 @@
-"""Seconds, bytes, floating-point operations, and what machine they were measured on. Knows torch and nothing else of us."""
+"""Seconds, bytes, and what machine they were measured on. Knows torch and nothing else of us."""
 
 from __future__ import annotations
 

@@ -69,9 +69,7 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_predictions(
-    path: Path, rows: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
-) -> None:
+def write_predictions(path: Path, rows: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> None:
     """Parquet with columns row, label, predicted, probability_0 … (probabilities [R, C])."""
     import io
 

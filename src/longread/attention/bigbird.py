@@ -23,7 +23,7 @@ PLANS = ("seeded", "huggingface")
 
 @dataclass(frozen=True, kw_only=True)
 class BigBirdOptions:
-    """random_block_plan "seeded": drawn from seed, layer, head and number of blocks, the same in training and evaluation.
+    """random_block_plan "seeded": drawn from seed, layer, head and number of blocks, in training as in evaluation.
 
     "huggingface": what transformers computes in evaluation, where every random index is 0, so that block 0 counts
     1 + num_random_blocks times for the blocks between the first and the last.
@@ -99,7 +99,10 @@ class BigBirdAttention(SelfAttention):
         middle = num_blocks - 2
         seen = plan.index.shape[-1]
         k_seen, v_seen = (
-            t.flatten(0, 2).flatten(1).index_select(0, plan.index.flatten()).view(b * heads * middle, 1, seen * size, dim)
+            t.flatten(0, 2)
+            .flatten(1)
+            .index_select(0, plan.index.flatten())
+            .view(b * heads * middle, 1, seen * size, dim)
             for t in (k, v)
         )
         between = attend(
@@ -116,9 +119,7 @@ class BigBirdAttention(SelfAttention):
         middle = torch.arange(1, num_blocks - 1)
         last = num_blocks - 1
         fixed = torch.stack([0 * middle, middle - 1, middle, middle + 1, 0 * middle + last], dim=-1)
-        blocks = torch.cat(
-            [fixed.expand(heads, -1, -1), self.random_blocks(num_blocks)], dim=-1
-        )  # [H, middle, seen]
+        blocks = torch.cat([fixed.expand(heads, -1, -1), self.random_blocks(num_blocks)], dim=-1)  # [H, middle, seen]
         wanted = torch.ones_like(blocks, dtype=torch.bool)
         wanted[:, 0, 1] = False  # block 1: its left neighbour is the first block, counted already
         wanted[:, -1, 3] = False

@@ -1,7 +1,7 @@
 """Linformer: keys and values projected along the sequence to a fixed number of slots (Wang et al. 2020, section 4).
 
-softmax(Q (E K)ᵀ) (F V), where E and F are shared by the heads ("headwise sharing" in the paper). For a row of N tokens the
-projections are cut to its first N positions, and slots from min(N, projection_size) on are masked.
+softmax(Q (E K)ᵀ) (F V), where E and F are shared by the heads ("headwise sharing" in the paper). For a row of N tokens
+the projections are cut to its first N positions, and slots from min(N, projection_size) on are masked.
 """
 
 from __future__ import annotations

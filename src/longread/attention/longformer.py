@@ -69,9 +69,7 @@ class LongformerAttention(SelfAttention):
         if length <= side + 1:  # each token's window is the whole row
             return attend(q, k, v, bias=group.key_bias(q.dtype))
         extra_key, extra_value = (chosen.gather(heads) for heads in (k, v))
-        tiles = rows.plan(
-            ("band", group.first_row, side, q.dtype), lambda: _band(group, chosen, side, q.dtype)
-        )
+        tiles = rows.plan(("band", group.first_row, side, q.dtype), lambda: _band(group, chosen, side, q.dtype))
         return attend(
             q, k, v, tiles=tiles, extra_key=extra_key, extra_value=extra_value, extra_bias=chosen.bias(q.dtype)
         )
@@ -84,7 +82,7 @@ class LongformerAttention(SelfAttention):
         """
         query = self.heads(self.query_global(chosen.gather(tokens.unsqueeze(1)).squeeze(1)))  # [b, G, H, D]
         query = query * self.scale
-        b, count, heads, _ = query.shape
+        _, count, heads, _ = query.shape
         key_weight, value_weight = (
             project.weight.unflatten(0, (heads, self.head_dim)).to(query.dtype)
             for project in (self.key_global, self.value_global)

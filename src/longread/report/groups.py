@@ -142,7 +142,9 @@ def settings_of(run: Run) -> dict[str, Any]:
     config["init"] = record.get("init")
     environment, dataset = record.get("environment") or {}, record.get("dataset") or {}
     config["device"], config["threads"] = environment.get("device"), environment.get("threads")
-    config["train_rows"] = (dataset.get("train") or {}).get("rows")
+    # Rows held out to choose an epoch were given for training too.
+    given = [rows for name in ("train", "selection") if (rows := (dataset.get(name) or {}).get("rows"))]
+    config["train_rows"] = sum(given) or None
     config["kind"] = record.get("kind")
     if record.get("status") != "ok":  # it may have ended before the machine had its say
         config = {name: value for name, value in config.items() if name not in SETTLED}
