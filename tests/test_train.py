@@ -73,7 +73,12 @@ def test_a_stopped_run_resumes_to_the_same_bits(
     tmp_path: Path, stop_at: int, choose_epoch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_EVENTS", 0.0)
-    changes: dict[str, Any] = {"choose_epoch": choose_epoch, "token_dropout": 0.1, "attention": "performer"}
+    changes: dict[str, Any] = {
+        "choose_epoch": choose_epoch,
+        "dropout": 0.2,
+        "token_dropout": 0.1,
+        "attention": "performer",
+    }
     whole = train(small(tmp_path / "whole", **changes))
 
     def stop(event: dict[str, Any]) -> None:
@@ -174,6 +179,7 @@ def test_every_row_is_seen_once_an_epoch_and_no_budget_is_exceeded() -> None:
     batches = epoch_batches(103, 10, seed=3, epoch=4)
     assert sorted(np.concatenate(batches).tolist()) == list(range(103))
     assert not np.array_equal(batches[0], epoch_batches(103, 10, seed=3, epoch=5)[0])
+    assert not np.array_equal(batches[0], epoch_batches(103, 10, seed=2, epoch=4)[0])
     for budget in (1, 399, 1000):
         for batch in batches:
             parts = list(micro_batches(batch, lengths, budget))
