@@ -26,6 +26,7 @@ app = App(
     name="longread",
     version=f"longread {__version__}",
     default_parameter=Parameter(negative_iterable=()),
+    suppress_keyboard_interrupt=False,
     help="""Efficient-attention transformers for text classification: train, measure, compare.
 
     Start with `longread compare`: it needs no data and no network, and writes out/index.html.
