@@ -6,7 +6,7 @@ import ctypes
 import datetime
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -182,7 +182,3 @@ def model_flops(model: Encoder, length: int) -> float:
     feed_forward = 2.0 * length * 2 * config.hidden_size * config.width_of_intermediate
     mixing = sum(block.attention.flops(length) for block in model.blocks)  # type: ignore[operator, union-attr]
     return len(model.blocks) * (projections + feed_forward) + mixing
-
-
-def lengths_up_to(longest: int, lengths: Sequence[int] = LENGTHS) -> tuple[int, ...]:
-    return tuple(n for n in lengths if n <= longest)
