@@ -55,11 +55,6 @@ class Stopwatch:
         self.seconds += time.perf_counter() - self._wall
         self.cpu_seconds += time.process_time() - self._cpu
 
-    @property
-    def running_seconds(self) -> float:
-        """With the piece that is being timed."""
-        return self.seconds + time.perf_counter() - self._wall
-
 
 class PeakMemory:
     """The highest memory since it was made, above what the loaded program took then.
