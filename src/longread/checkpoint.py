@@ -32,6 +32,7 @@ log = logging.getLogger("longread")
 OWN = "longread"
 LAYOUTS = ("auto", "huggingface", "longread")
 LISTED_KEYS = 12  # of an error; the rest is counted
+CONVERSION = "longread_conversion"  # key of config.json: what `convert` did
 TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id")
 
 
@@ -94,7 +95,8 @@ def from_pretrained(
     for own, parameter in model.named_parameters():
         if own in loading.initialised and not own.startswith("head."):
             parameter.requires_grad_(False)  # use_bias=False: zero, and it stays zero
-    model.loading = Loading(**(vars(loading) | {"token_ids": ids}))
+    converted = hf.get(CONVERSION) if isinstance(hf.get(CONVERSION), dict) else None
+    model.loading = Loading(**(vars(loading) | {"token_ids": ids, "converted": converted}))
     model.tokenizer_file = tokenizer_file(directory)
     log.log(logging.WARNING if loading.initialised else logging.INFO, "%s", model.loading)
     return model.eval()
@@ -104,7 +106,8 @@ def _config(hf: Mapping[str, Any], where: str, num_labels: int | None, overrides
     names = _label_names(hf, where)
     if hf["model_type"] == OWN:
         settings = {name: value for name, value in hf.items() if name not in ("model_type", "architectures")}
-        settings = {name: value for name, value in settings.items() if name not in ("id2label", "label2id", *TOKEN_IDS)}
+        foreign = ("id2label", "label2id", CONVERSION, *TOKEN_IDS)
+        settings = {name: value for name, value in settings.items() if name not in foreign}
         count = settings.get("num_labels", 2)
     else:
         try:
@@ -225,6 +228,8 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str = "aut
     names = named if named and len(named) == count else [f"LABEL_{i}" for i in range(count)]
     hf["id2label"] = {str(number): name for number, name in enumerate(names)}
     hf["label2id"] = {name: number for number, name in enumerate(names)}
+    if model.loading and model.loading.converted:
+        hf[CONVERSION] = dict(model.loading.converted)
     files: list[tuple[str, bytes]] = []
     if model.tokenizer_file is not None:
         files.append(("tokenizer.json", Path(model.tokenizer_file).read_bytes()))

@@ -319,6 +319,9 @@ def benchmark(
     return 0
 
 
+app.command("longread.convert_command:convert", name="convert")
+
+
 @app.command
 def report(directory: Path = Path("out"), /, *, out: Path | None = None) -> int:
     """Tables, figures and the page again, from the run records alone.

@@ -31,7 +31,8 @@ class Settings:
     Parameters
     ----------
     init:
-        "scratch", or a pretrained checkpoint: a directory or Hub id. A dense one is converted to the attention.
+        "scratch", or a pretrained checkpoint: a directory, Hub id or package:NAME/FOLDER (a folder of an installed
+        Python package). A dense one is converted to the attention.
     tokenizer:
         "train" (a byte-level BPE from the training rows), "bytes", or a directory or Hub id. Default: train, or
         what the checkpoint brings.

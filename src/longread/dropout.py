@@ -29,8 +29,18 @@ class Dropout(nn.Module):
         seed = int(torch.randint(2**62, (), dtype=torch.int64))
         words = np.random.SFC64(seed).random_raw(-(-x.numel() // 4)).view(np.uint16)
         dropped = round(self.rate * LEVELS)
-        kept = torch.from_numpy(words[: x.numel()] >= dropped).view(x.shape)
-        return x * (kept.to(x.dtype) * (LEVELS / (LEVELS - dropped)))
+        kept = words[: x.numel()] >= dropped
+        return x * _factors(kept, LEVELS / (LEVELS - dropped), x.dtype).view(x.shape)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"
+
+
+def _factors(kept: np.ndarray, scale: float, dtype: torch.dtype) -> Tensor:
+    """`scale` where kept, else 0. The bits of a bfloat16 are set by integers: torch's cast from bool is slow."""
+    if dtype == torch.bfloat16:
+        bits = torch.tensor(scale, dtype=dtype).view(torch.int16).item()
+        return torch.from_numpy(kept * np.int16(bits)).view(dtype)
+    if dtype == torch.float32:
+        return torch.from_numpy(kept * np.float32(scale))
+    return torch.from_numpy(kept).to(dtype) * scale

@@ -137,10 +137,11 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         rate = config.dropout if config.embedding_dropout is None else config.embedding_dropout
         self.dropout = Dropout(rate)
+        self.lookup: Callable[[Tensor], Tensor] | None = None  # a training loop's own; None: the plain one
 
     def forward(self, tokens: Tensor, rows: Rows, token_types: Tensor | None) -> Tensor:
         """tokens [T] -> [T, hidden]."""
-        x = self.word(tokens)
+        x = (self.lookup or self.word)(tokens)
         if self.config.embedding_scale != 1:
             x = x * self.config.embedding_scale
         if self.token_type is not None:

@@ -156,6 +156,34 @@ class RunView:
         self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+class RepairView:
+    """A bar over the minutes that a converted model may learn; without a terminal a line for each tenth."""
+
+    def __init__(self, minutes: float) -> None:
+        self.console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("repair"), BarColumn(), TextColumn("step {task.fields[step]}, loss {task.fields[loss]}"),
+            TextColumn("{task.fields[left]} left"), console=self.console, transient=True,
+            disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.bar = self.progress.add_task("repair", total=1.0, step=0, loss="?", left=duration(60 * minutes))
+        self.said = 0
+
+    def __enter__(self) -> RepairView:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.progress.stop()
+
+    def on_event(self, event: Event) -> None:
+        loss, left = f"{event['loss']:.4f}", duration(event["seconds_left"])
+        self.progress.update(self.bar, completed=event["done"], step=event["step"], loss=loss, left=left)
+        if not self.console.is_terminal and int(10 * event["done"]) > self.said:
+            self.said = int(10 * event["done"])
+            self.console.print(f"repair: step {event['step']}, loss {loss}, {left} left", highlight=False)
+
+
 class LengthsView:
     """A line for each mechanism that was measured by length; `table` shows medians and crossover lengths."""
 

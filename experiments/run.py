@@ -1,0 +1,58 @@
+"""Runs a study and writes its report: python experiments/run.py STUDY [--data-dir DIR] [--out DIR] [--threads N]
+
+Records go to results/STUDY/ (or --out); a run whose record is there is skipped, a stopped one goes on where it was.
+`--only` takes mechanisms, so that two calls can share a study between two processor cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+STUDIES = sorted(
+    path.stem
+    for path in Path(__file__).parent.glob("*.py")
+    if "\ndef configs(" in path.read_text("utf-8")
+)  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--only", nargs="+", metavar="ATTENTION")
+    parser.add_argument("--seeds", nargs="+", type=int)
+    given = parser.parse_args()
+
+    from longread.compare import check, run_all
+    from longread.errors import UserError
+    from longread.live import GridView
+    from longread.report import build_report, summary_table
+
+    out = given.out or ROOT / "results" / given.study.replace("_", "-")
+    configs = [
+        replace(config, out=out, data_dir=given.data_dir, threads=given.threads or config.threads)
+        for config in importlib.import_module(f"experiments.{given.study}").configs()
+        if (not given.only or config.attention in given.only) and (not given.seeds or config.seed in given.seeds)
+    ]
+    try:
+        check(configs)
+        with GridView(configs) as view:
+            finished = run_all(configs, view.on_event)
+    except UserError as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return 2
+    print(summary_table(finished), file=sys.stderr)
+    print(f"report: {build_report(out)}", file=sys.stderr)
+    return 0 if all(run.record["status"] == "ok" for run in finished) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Softmax attention by explicit products, for short rows: their matrices are small, and three products and a softmax
+beat a fused kernel that recomputes them in its backward pass (LOG.md, "short rows").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Keys up to which the explicit products were faster, with gradients and without (LOG.md). With gradients the matrix is
+# kept for the backward pass: at most this many numbers for each token and head.
+LONGEST_TRAINED = {torch.bfloat16: 256, torch.float32: 128, torch.float64: 128}
+LONGEST_INFERRED = 64
+
+
+def is_short(keys: int, dtype: torch.dtype, training: bool) -> bool:
+    """Whether rows of so many keys are attended to by explicit products."""
+    return keys <= (LONGEST_TRAINED.get(dtype, 0) if training else LONGEST_INFERRED)
+
+
+class ExplicitAttention(torch.autograd.Function):
+    """query [b, H, Nq, D], key, value [b, H, Nk, D], bias [b or 1, 1, Nq or 1, Nk] or None -> [b, Nq, H, D]."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+        b, heads, length, dim = query.shape
+        # One copy each into [b * H, N, D]: a batched product of anything else makes its own.
+        q, k, v = (tensor.reshape(b * heads, -1, dim) for tensor in (query, key, value))
+        if bias is None:
+            scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=dim**-0.5)
+        else:
+            wide = bias.expand(b, heads, -1, -1).reshape(b * heads, -1, k.shape[1])
+            scores = torch.baddbmm(wide, q, k.transpose(1, 2), alpha=dim**-0.5)
+        shares = torch.softmax(scores, -1)
+        ctx.save_for_backward(q, k, v, shares)
+        ctx.rows = b
+        return torch.bmm(shares, v).view(b, heads, length, dim).transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad_transposed: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        q, k, v, shares = ctx.saved_tensors
+        scale = q.shape[-1] ** -0.5
+        grad = grad_transposed.transpose(1, 2).to(q.dtype).reshape(q.shape)
+        d_shares = torch.bmm(grad, v.transpose(1, 2))
+        d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
+        nothing = q.new_empty(())
+        d_q = torch.baddbmm(nothing, d_scores, k, beta=0, alpha=scale)
+        d_k = torch.baddbmm(nothing, d_scores.transpose(1, 2), q, beta=0, alpha=scale)
+        d_v = torch.bmm(shares.transpose(1, 2), grad)
+        return (*(d.unflatten(0, (ctx.rows, -1)) for d in (d_q, d_k, d_v)), None)

@@ -1,0 +1,71 @@
+"""The word embedding's gradient, kept in one buffer of which a step touches only the rows of the tokens it saw.
+
+autograd makes a gradient as large as the table for every micro-batch and clears it first: on short rows that is more
+memory traffic than the layers' (LOG.md, "embedding gradients"). The optimizer sees the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, tokens: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.weight, ctx.tokens = weight, tokens
+        return weight.index_select(0, tokens)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:  # type: ignore[override]
+        ctx.weight.grad.index_add_(0, ctx.tokens, grad)
+        return None, None
+
+
+class RowGradients:
+    """Stands in for `nn.Embedding.__call__` in a training loop: tokens int64 [T] -> [T, hidden]."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+        self._seen: list[Tensor] = []
+        weight.grad = torch.zeros_like(weight)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            self._seen.append(tokens)
+        return _Lookup.apply(self.weight, tokens)  # type: ignore[no-untyped-call, no-any-return]
+
+    @property
+    def rows(self) -> Tensor:
+        """int64: the rows of the table that may have a gradient."""
+        return torch.unique(torch.cat(self._seen)) if self._seen else torch.empty(0, dtype=torch.long)
+
+    def clear(self) -> None:
+        """Zero again, for the next step."""
+        assert self.weight.grad is not None
+        if self._seen:
+            self.weight.grad.index_fill_(0, self.rows, 0)
+        self._seen.clear()
+
+
+@torch.no_grad()
+def clip(parameters: Sequence[Tensor], largest: float, table: RowGradients | None) -> None:
+    """Scales the gradients to a norm of at most `largest`, as torch's clip_grad_norm_; the table's by its rows."""
+    grads = [p.grad for p in parameters if p.grad is not None and (table is None or p is not table.weight)]
+    norms = list(torch._foreach_norm(grads))
+    seen, own = torch.empty(0), None
+    if table is not None:
+        assert table.weight.grad is not None
+        seen = table.rows
+        own = table.weight.grad.index_select(0, seen)
+        norms.append(torch.linalg.vector_norm(own))
+    if not norms:
+        return
+    factor = largest / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6)
+    if factor < 1:
+        torch._foreach_mul_(grads, factor)
+        if table is not None and own is not None and table.weight.grad is not None:
+            table.weight.grad.index_copy_(0, seen, own.mul_(factor))
