@@ -40,6 +40,10 @@ TINY = ["--train-rows", "32", "--eval-rows", "16", "--epochs", "1", "--hidden-si
         ("evaluate nowhere", "nowhere"),
         ("predict nowhere text", "nowhere"),
         ("report nowhere", "nowhere"),
+        ("convert nowhere --attention performer --out made", "nowhere: no such directory"),
+        ("convert package:no_such_package/model --attention performer --out made", "no package 'no_such_package'"),
+        ("convert package:numpy/model --attention performer --out made", "the package has no model/config.json"),
+        ("convert nowhere --attention performer --out bad.csv", "--out bad.csv: exists already; give a new folder"),
         ("benchmark --lengths 0", "--lengths: give one or more, each at least 1"),
     ],
 )

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from longread import classifier, loop, runs
+from longread.batches import make_batch
 from longread.config import RunConfig
 from longread.data import epoch_batches, micro_batches, prepare
 from longread.encoder import build
 from longread.errors import UserError
 from longread.loop import Loop
-from longread.optimize import rate_at
+from longread.optimize import make_optimizer, rate_at
 from longread.runtime import settle
 from longread.train import complete, train
 from longread.worker import CODES
@@ -66,6 +67,33 @@ def test_micro_batches_give_the_update_of_the_whole_batch(tmp_path: Path, attent
     scale = results[0].abs().max()
     for other in results[1:]:
         assert (other - results[0]).abs().max() / scale < 1e-10
+
+
+def test_a_step_is_torchs_own_with_plain_gradients(tmp_path: Path) -> None:
+    """The embedding's gradient by rows, and its clipping, give the update that dense gradients give."""
+    config = settle(complete(small(tmp_path, dropout=0.0, gradient_clip=0.05, weight_decay=0.1)), 16)
+    data = prepare(config, 96)
+    models = [
+        build("dense", vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2, num_hidden_layers=1,
+              max_length=96, dropout=0.0).double()
+        for _ in range(2)
+    ]  # fmt: skip
+    run = Loop(models[0], data, config, tmp_path, lambda event: None)
+    assert run.table is not None
+    optimizer = make_optimizer(models[1], config, config.learning_rate or 0.0)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for step, indices in enumerate(epoch_batches(len(data.train), 8, 0, 0)[:4]):
+        run._step(indices)
+        batch = make_batch(data.train, indices, torch.device("cpu"))
+        loss = torch.nn.functional.cross_entropy(models[1].classify(batch.tokens, batch.rows), batch.labels)
+        loss.backward()
+        assert torch.nn.utils.clip_grad_norm_(models[1].parameters(), config.gradient_clip) > config.gradient_clip
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * rate_at(step, run.steps, config)
+        optimizer.step()
+        optimizer.zero_grad()
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert (one - other).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize(("stop_at", "choose_epoch"), [(2, "last"), (6, "best"), (9, "best")])

@@ -1,0 +1,1 @@
+"""This project beside its peers on the same rows: `python benchmarks/run.py`, or `make benchmark`."""

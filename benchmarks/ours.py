@@ -1,0 +1,83 @@
+"""This project's side of a comparison: its model on packed batches, its own training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from longread import runtime
+from longread.attention import ATTENTIONS
+from longread.benchmark import model_flops
+from longread.checkpoint import from_pretrained
+from longread.config import MECHANISM_SETTINGS, RunConfig
+from longread.data import Prepared, Split
+from longread.encoder import Encoder, build
+from longread.evaluate import predict_split
+from longread.loop import Loop
+from longread.tokenizer import Encoded
+
+DROPOUT = 0.1
+
+
+class Side:
+    """`work` once is what gets timed."""
+
+    def __init__(self, row: dict[str, Any], ids: list[np.ndarray], labels: np.ndarray, checkpoint: str | None) -> None:
+        attention = row["attention"] if row.get("own_attention") is None else row["own_attention"]
+        self.model = self._model(row, attention, checkpoint)
+        self.training = row["phase"] == "training"
+        offsets = np.concatenate([[0], np.cumsum([len(i) for i in ids])]).astype(np.int64)
+        cut = np.zeros(len(ids), dtype=np.bool_)
+        encoded = Encoded(np.concatenate(ids).astype(np.int32), offsets, None, cut)
+        self.split = Split(encoded, labels, np.arange(len(ids)), "given", "given", ("0", "1"), "")
+        config = RunConfig(
+            attention=attention, batch_size=row["batch"], epochs=1, learning_rate=1e-5, precision=row["precision"],
+            dropout=DROPOUT,
+        )  # fmt: skip
+        self.config = runtime.settle(config, row["shape"]["hidden_size"])
+        self.device = torch.device("cpu")
+        self.work: Callable[[], None] = self._train() if self.training else self._infer
+
+    @staticmethod
+    def _model(row: dict[str, Any], attention: str, checkpoint: str | None) -> Encoder:
+        if checkpoint is not None:
+            own = {k: v for k, v in row["options"].items() if k in MECHANISM_SETTINGS}
+            return from_pretrained(checkpoint, dropout=DROPOUT, **own)
+        known = set(ATTENTIONS[attention].Options.__dataclass_fields__)
+        own = {k: v for k, v in row["options"].items() if k in known}
+        return build(
+            attention, vocab_size=row["vocab_size"], max_length=4096, dropout=DROPOUT, **row["shape"], **own
+        ).eval()
+
+    def logits(self) -> np.ndarray:
+        return np.log(self._predictions("float32") + 1e-30)
+
+    def _predictions(self, precision: str) -> np.ndarray:
+        tokens = self.config.tokens_per_micro_batch
+        assert tokens
+        done = predict_split(self.model, self.split, tokens=tokens, device=self.device, precision=precision)
+        return done.probabilities
+
+    def _infer(self) -> None:
+        self._predictions(self.config.precision)
+
+    def _train(self) -> Callable[[], None]:
+        prepared = Prepared(self.split, self.split, None, None, ())  # type: ignore[arg-type]
+        loop = Loop(self.model.train(), prepared, self.config, Path("."), lambda event: None)
+        loop.steps = 10**9
+        batches = [np.arange(i, min(i + self.config.batch_size, len(self.split)))
+                   for i in range(0, len(self.split), self.config.batch_size)]  # fmt: skip
+
+        def epoch() -> None:
+            for batch in batches:
+                loop._step(batch)
+
+        return epoch
+
+    def flops(self) -> float:
+        forward = sum(model_flops(self.model, int(n)) for n in self.split.lengths)
+        return forward * (3 if self.training else 1)

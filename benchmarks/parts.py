@@ -1,0 +1,105 @@
+"""What is compared, row by row: the work, the peer, the goal. Read by `run.py` and `worker.py`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SMALL = {"num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
+BASE = {"num_hidden_layers": 2, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+STUDY = {"num_hidden_layers": 1, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 256}
+# The peers' vocabularies, so that embeddings weigh as much as they do there.
+ROBERTA, STUDY_VOCABULARY = 50_265, 50_272
+PADDED = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    rows: "sentences", "reviews", or "length:N" (one text of N random tokens); count: how many. phase: "inference", or
+    "training" (forward, backward, AdamW; dropout 0.1 on hidden states, none on attention, on both sides). batch: rows
+    of a peer's batch and of an optimizer step. sorted: the peer's inference gets its rows sorted by length. pad: to the
+    longest row of a batch, or to so many tokens. goal: least ratio of the peer's seconds to ours.
+    """
+
+    name: str
+    what: str
+    part: str
+    attention: str
+    peer: str  # "transformers", "performer-pytorch", "linformer"; "dense" is this project's own
+    shape: dict[str, Any]
+    rows: str
+    count: int
+    batch: int
+    phase: str
+    goal: float | None
+    precision: str = "float32"
+    pad: int | None = None
+    sorted: bool = True
+    repeats: int = 5
+    vocab_size: int = ROBERTA
+    options: dict[str, Any] = field(default_factory=dict)  # of the mechanism
+    peer_options: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _long(attention: str, phase: str, precision: str, goal: float | None, peer: str = "transformers") -> Row:
+    beside = "" if peer == "transformers" else " beside our dense"
+    return Row(
+        name=f"{attention}-4096-{phase}-{precision}" + ("-dense" if beside else ""), part="long",
+        what=f"{attention}, base size, 2 layers, 4,096 tokens, {phase}, {precision}{beside}", attention=attention,
+        peer=peer, shape=BASE, rows="length:4096", count=1, batch=1, phase=phase, precision=precision, goal=goal,
+        options={"random_block_plan": "huggingface"} if attention == "bigbird" else {},
+    )  # fmt: skip
+
+
+ROWS: tuple[Row, ...] = (
+    Row(name="longformer-sentences-inference", part="sentences", attention="longformer", peer="transformers",
+        what="Longformer, sentences, 6 layers of 384, batch 32, inference", shape=SMALL, rows="sentences", count=64,
+        batch=32, phase="inference", goal=60, repeats=3),
+    Row(name="longformer-sentences-training", part="sentences", attention="longformer", peer="transformers",
+        what="Longformer, sentences, 6 layers of 384, batch 32, training", shape=SMALL, rows="sentences", count=32,
+        batch=32, phase="training", goal=40, repeats=2),
+    Row(name="longformer-reviews-inference", part="reviews", attention="longformer", peer="transformers",
+        what="Longformer, reviews up to 4,096 tokens, batch 8, inference", shape=SMALL, rows="reviews", count=48,
+        batch=8, phase="inference", goal=8, repeats=3),
+    Row(name="bigbird-reviews-inference", part="reviews", attention="bigbird", peer="transformers",
+        what="BigBird, reviews up to 4,096 tokens, batch 8, inference", shape=SMALL, rows="reviews", count=48,
+        batch=8, phase="inference", goal=2.2, repeats=3, options={"random_block_plan": "huggingface"}),
+    Row(name="dense-reviews-inference", part="reviews", attention="dense", peer="transformers",
+        what="dense, reviews up to 4,096 tokens, batch 8, inference", shape=SMALL, rows="reviews", count=48,
+        batch=8, phase="inference", goal=1.15, repeats=3),
+    _long("longformer", "inference", "float32", 1.6),
+    _long("longformer", "training", "float32", 2.3),
+    _long("longformer", "inference", "bfloat16", 2.1),
+    _long("longformer", "training", "bfloat16", 2.3),
+    _long("bigbird", "inference", "float32", 2.8),
+    _long("bigbird", "training", "float32", 1.9),
+    _long("longformer", "inference", "float32", None, "dense"),
+    _long("longformer", "training", "float32", None, "dense"),
+    _long("bigbird", "inference", "bfloat16", None, "dense"),
+    _long("bigbird", "training", "bfloat16", None, "dense"),
+    Row(name="linformer-study-training", part="study", attention="linformer", peer="linformer",
+        what="the older study's Linformer, reviews, peer padded to 4,096, training", shape=STUDY, rows="reviews",
+        count=32, batch=16, phase="training", goal=25, pad=PADDED, repeats=3, vocab_size=STUDY_VOCABULARY),
+    Row(name="performer-study-training", part="study", attention="performer", peer="performer-pytorch",
+        what="the older study's Performer, reviews, peer padded to 4,096, training", shape=STUDY | {"head_dim": 64},
+        rows="reviews", count=32, batch=16, phase="training", goal=25, pad=PADDED, repeats=3,
+        vocab_size=STUDY_VOCABULARY),
+    Row(name="performer-sorted-training", part="study", attention="performer", peer="performer-pytorch",
+        what="the same Performer, the peer given length-sorted batches with a mask, training",
+        shape=STUDY | {"head_dim": 64}, rows="reviews", count=64, batch=16, phase="training", goal=2, repeats=3,
+        vocab_size=STUDY_VOCABULARY),
+    Row(name="dense-sst2-training", part="fine-tuning", attention="dense", peer="transformers",
+        what="dense fine-tuning, sentences, 6 layers of 384, batch 64, bfloat16; peer as it comes", shape=SMALL,
+        rows="phrases", count=640, batch=64, phase="training", precision="bfloat16", goal=2.2, sorted=False, repeats=3,
+        vocab_size=30_522),
+    Row(name="dense-sst2-training-eager", part="fine-tuning", attention="dense", peer="transformers",
+        what="the same, peer with eager attention", shape=SMALL, rows="phrases", count=640, batch=64, phase="training",
+        precision="bfloat16", goal=1.3, sorted=False, repeats=3, vocab_size=30_522,
+        peer_options={"attn_implementation": "eager"}),
+)  # fmt: skip
+PARTS = tuple(dict.fromkeys(row.part for row in ROWS))

@@ -1,0 +1,179 @@
+"""Measures this project beside its peers: python benchmarks/run.py [PART ...] [--data-dir DIR] [--out DIR]
+
+Parts: sentences, reviews, long, study, fine-tuning; all of them take at most 25 minutes on two idle cores. Each side
+is a process of its own; outputs are compared first where the weights can be the same; then the two take turns. A run
+record with every raw value goes to OUT/runs/, the table to OUT/report.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.parts import PARTS, ROWS, Row  # noqa: E402
+from benchmarks.table import summary, write_report  # noqa: E402
+
+CLOSE = 2e-3  # largest difference of log-probabilities in float32 between two implementations of one model
+
+
+class Process:
+    """A side at work."""
+
+    def __init__(self, row: Row, side: str, rows: Path, checkpoint: Path | None) -> None:
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
+        path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "benchmarks" / "worker.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self.errors, text=True, env=os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
+        )  # fmt: skip
+        order = {"row": row.to_json(), "side": side, "rows": str(rows), "checkpoint": checkpoint and str(checkpoint)}
+        self.ready = self.ask(json.dumps(order))
+
+    def ask(self, what: str) -> dict[str, Any]:
+        """Empty where the process has died."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(what + "\n")
+            self.process.stdin.flush()
+            return json.loads(self.process.stdout.readline() or "{}")
+        except (BrokenPipeError, json.JSONDecodeError):
+            return {}
+
+    def last_words(self) -> str:
+        self.errors.seek(0)
+        lines = [line for line in self.errors.read().splitlines() if line.strip()]
+        return lines[-1] if lines else "ended without a word"
+
+    def close(self) -> None:
+        self.ask("stop")
+        self.process.wait()
+        self.errors.close()
+
+
+def make_checkpoint(row: Row, folder: Path) -> Path | None:
+    """One set of random weights in Hugging Face's layout, for both sides; None where a peer has another model."""
+    if row.peer not in ("transformers",):
+        return None
+    from longread.checkpoint import save_pretrained
+    from longread.encoder import build
+
+    own = {"longformer": {"attention_window": 512}, "bigbird": {"block_size": 64, "num_random_blocks": 3}}
+    roberta = row.attention == "longformer" or row.shape["hidden_size"] == 768
+    bigbird = row.attention == "bigbird"
+    model = build(
+        row.attention, vocab_size=row.vocab_size, max_length=4096, norm_position="post", pooling="first",
+        head_activation="gelu_tanh" if bigbird else "tanh", dropout_before_norm=bigbird,
+        position_offset=2 if roberta else 0, type_vocab_size=1 if roberta else 2, **row.shape,
+        **own.get(row.attention, {}),
+    )  # fmt: skip
+    save_pretrained(model, folder / "checkpoint", layout="huggingface")
+    path = folder / "checkpoint" / "config.json"
+    settings = json.loads(path.read_text()) | {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.1}
+    if row.attention == "bigbird":
+        settings["attention_type"] = "block_sparse"
+    path.write_text(json.dumps(settings))
+    return folder / "checkpoint"
+
+
+def measure(row: Row, data_dir: Path | None) -> dict[str, Any]:
+    """The record of one row."""
+    import numpy as np
+
+    from benchmarks.rows import token_rows
+    from longread.measure import foreign_load
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        ids, source = token_rows(row.rows, row.count, row.vocab_size, data_dir)
+        np.savez(folder / "rows.npz", **{f"row{i}": tokens for i, tokens in enumerate(ids)})
+        checkpoint = make_checkpoint(row, folder)
+        load = foreign_load()
+        sides = {name: Process(row, name, folder / "rows.npz", checkpoint) for name in ("ours", "peer")}
+        record: dict[str, Any] = {
+            "row": row.to_json(), "rows_from": source, "tokens": int(sum(map(len, ids))), "status": "ok",
+            "difference": _difference(sides) if row.peer == "transformers" else None,
+        }  # fmt: skip
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        rates = [sides["ours"].ask("rate").get("rate")]
+        for name, side in sides.items():
+            side.ask("start")
+            if not side.ask("work"):  # warm up
+                record["status"] = f"{name} failed: {side.last_words()}"
+        for _ in range(row.repeats if record["status"] == "ok" else 0):
+            for name, side in sides.items():
+                seconds[name].append(side.ask("work")["seconds"])
+        rates.append(sides["ours"].ask("rate").get("rate"))
+        record |= {
+            "seconds": seconds, "bytes": {name: side.ask("memory").get("bytes") for name, side in sides.items()},
+            "flops": sides["ours"].ready.get("flops"), "matmul_flops_per_second": rates,
+        }  # fmt: skip
+        for side in sides.values():
+            side.close()
+    from importlib.metadata import version
+
+    import torch
+
+    from longread.measure import environment
+
+    peer = {"dense": "longread"}.get(row.peer, row.peer)
+    record["environment"] = environment(torch.device("cpu"), row.precision) | {
+        "load_at_start": load, "load_at_end": foreign_load(), "peer_version": version(peer),
+    }  # fmt: skip
+    record["created"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return record
+
+
+def _difference(sides: dict[str, Process]) -> float | None:
+    """Largest difference of log-probabilities, or None where a side gives none."""
+    found = [side.ask("logits").get("logits") for side in sides.values()]
+    if not all(found):
+        return None
+    import numpy as np
+
+    return float(np.abs(np.array(found[0]) - np.array(found[1])).max())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}, or a row's name; default all")
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get("LONGREAD_DATA_DIR"))
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmarks")
+    parser.add_argument("--repeats", type=int, help="turns of each row; default 2 to 5")
+    given = parser.parse_args()
+    known = {*PARTS, *(row.name for row in ROWS)}
+    if unknown := [part for part in given.parts if part not in known]:
+        print(
+            f"benchmarks: there is no {unknown[0]!r}; there are {', '.join(PARTS)} and the rows' names", file=sys.stderr
+        )
+        return 2
+    from longread.runs import write_json
+
+    chosen = [
+        replace(row, repeats=given.repeats or row.repeats)
+        for row in ROWS
+        if not given.parts or row.part in given.parts or row.name in given.parts
+    ]
+    failed = 0
+    for number, row in enumerate(chosen, 1):
+        record = measure(row, given.data_dir)
+        write_json(given.out / "runs" / row.name / "run.json", record)
+        failed += record["status"] != "ok"
+        print(f"[{number}/{len(chosen)}] {row.what}: {summary(record)}", file=sys.stderr, flush=True)
+    print(f"table: {write_report(given.out)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The table of benchmarks/run.py, from its records alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+BUSY = 0.25  # cores that other programs kept busy when a measurement began or ended
+
+
+def ratios(record: dict[str, Any]) -> list[float]:
+    """The peer's seconds in parts of ours, turn by turn."""
+    return [peer / ours for ours, peer in zip(record["seconds"]["ours"], record["seconds"]["peer"], strict=True)]
+
+
+def summary(record: dict[str, Any]) -> str:
+    if record["status"] != "ok":
+        return record["status"]
+    goal = record["row"]["goal"]
+    wanted = f" (goal {goal:g})" if goal else ""
+    return f"{median(ratios(record)):.2f} times as fast{wanted}"
+
+
+def _seconds(values: list[float]) -> str:
+    return f"{median(values):.3g} ({min(values):.3g} – {max(values):.3g})"
+
+
+def _line(record: dict[str, Any]) -> list[str]:
+    row = record["row"]
+    if record["status"] != "ok":
+        return [row["what"], row["peer"], record["status"], *[""] * 7]
+    ours, peer = record["seconds"]["ours"], record["seconds"]["peer"]
+    rate = median(record["matmul_flops_per_second"])
+    floor = record["flops"] / rate
+    bytes_ = record["bytes"]
+    marked = max(record["environment"][k] for k in ("load_at_start", "load_at_end")) > BUSY
+    found = ratios(record)
+    return [
+        row["what"] + ("†" if marked else ""),
+        row["peer"],
+        _seconds(ours),
+        _seconds(peer),
+        f"**{median(found):.2f}** ({min(found):.2f} – {max(found):.2f})",
+        f"{row['goal']:g}" if row["goal"] else "–",
+        f"{100 * floor / median(ours):.0f}",
+        f"{bytes_['ours'] / 2**20:,.0f}",
+        f"{bytes_['ours'] / max(1, bytes_['peer']):.2f}",
+        "–" if record["difference"] is None else f"{record['difference']:.1e}",
+    ]
+
+
+HEADER = ["Work", "Peer", "Ours, s", "Peer, s", "Ratio", "Goal", "Of the floor, %", "Memory, MiB",
+          "Memory, of the peer's", "Outputs differ by"]  # fmt: skip
+
+
+def markdown(directory: Path) -> str:
+    from benchmarks.parts import ROWS
+
+    records = {}
+    for path in sorted(directory.glob("runs/*/run.json")):
+        record = json.loads(path.read_text("utf-8"))
+        records[record["row"]["name"]] = record
+    ordered = [records[row.name] for row in ROWS if row.name in records]
+    if not ordered:
+        return "No records.\n"
+    lines = [HEADER, ["---", "---", *["---:"] * (len(HEADER) - 2)], *map(_line, ordered)]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    machine = ordered[0]["environment"]
+    return f"""# Beside the peers
+
+Median seconds (least – most) of one pass over the same rows; the two sides are processes of their own and take turns.
+Ratio: the peer's seconds in parts of ours, turn by turn, median (least – most). Floor: floating-point operations of the
+products ÷ the rate of a 2048³ product measured in the same run; 100 % is a pass that takes no longer than that. Memory:
+highest above the loaded program. Outputs: largest difference of log-probabilities in float32 before anything was timed,
+with one set of weights on both sides (– where the models differ). † other programs were at work.
+
+{table}
+
+{machine["processor"]}, {machine["threads"]} threads, torch {machine["torch"]}; peers: {_versions(ordered)}.
+Made anew by `make benchmark` (or `python benchmarks/run.py PART`, --out this folder).
+"""
+
+
+def _versions(records: list[dict[str, Any]]) -> str:
+    found = {(r["row"]["peer"], r["environment"]["peer_version"]) for r in records if r["row"]["peer"] != "dense"}
+    return ", ".join(f"{name} {number}" for name, number in sorted(found))
+
+
+def write_report(directory: Path) -> Path:
+    path = directory / "report.md"
+    path.write_text(markdown(directory), "utf-8")
+    return path
