@@ -74,7 +74,7 @@ def make_checkpoint(row: Row, folder: Path) -> Path | None:
     bigbird = row.attention == "bigbird"
     model = build(
         row.attention, vocab_size=row.vocab_size, max_length=4096, norm_position="post", pooling="first",
-        head_activation="gelu_tanh" if bigbird else "tanh", dropout_before_norm=bigbird,
+        head_activation="gelu" if bigbird else "tanh", dropout_before_norm=bigbird,
         position_offset=2 if roberta else 0, type_vocab_size=1 if roberta else 2, **row.shape,
         **own.get(row.attention, {}),
     )  # fmt: skip
@@ -125,11 +125,12 @@ def measure(row: Row, data_dir: Path | None) -> dict[str, Any]:
 
     import torch
 
+    from longread import __version__
     from longread.measure import environment
 
-    peer = {"dense": "longread"}.get(row.peer, row.peer)
+    number = __version__ if row.peer == "dense" else version(row.peer)
     record["environment"] = environment(torch.device("cpu"), row.precision) | {
-        "load_at_start": load, "load_at_end": foreign_load(), "peer_version": version(peer),
+        "load_at_start": load, "load_at_end": foreign_load(), "peer_version": number,
     }  # fmt: skip
     record["created"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return record

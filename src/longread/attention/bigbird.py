@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from longread.attention.base import Group, Rows, SelfAttention, bias_from, split
+from longread.attention.gathered import attend_blocks
 from longread.attention.softmax import attend
 
 PLANS = ("seeded", "huggingface")
@@ -97,17 +98,13 @@ class BigBirdAttention(SelfAttention):
             for h in own
         )
         middle = num_blocks - 2
-        seen = plan.index.shape[-1]
-        k_seen, v_seen = (
-            t.flatten(0, 2)
-            .flatten(1)
-            .index_select(0, plan.index.flatten())
-            .view(b * heads * middle, 1, seen * size, dim)
-            for t in (k, v)
-        )
-        between = attend(
-            q[:, :, 1:-1].reshape(b * heads * middle, 1, size, dim), k_seen, v_seen, bias=plan.bias
-        )  # [b * H * middle, size, 1, D]
+        between = attend_blocks(
+            q[:, :, 1:-1].reshape(b * heads * middle, size, dim),
+            k.flatten(0, 2),
+            v.flatten(0, 2),
+            plan.index.flatten(0, 2),
+            plan.bias,
+        )  # [b * H * middle, size, D]
         between = between.reshape(b, heads, middle * size, dim).transpose(1, 2)
         ends = torch.cat([q[:, :, 0], q[:, :, -1]], dim=2)  # [b, H, 2 * size, D]
         outer = attend(ends, k.flatten(2, 3), v.flatten(2, 3), bias=plan.key_bias)  # [b, 2 * size, H, D]

@@ -115,12 +115,12 @@ class _TiledAttention(torch.autograd.Function):
         scale = query.shape[-1] ** -0.5
         b, heads, length, dim = query.shape
         if len(tiles) == 1 and extra_key is None:
-            out, lse = _fused(query, key, value, tiles[0].bias)
+            out, lse = fused(query, key, value, tiles[0].bias)
         else:
             out = query.new_empty(b, length, heads, dim).transpose(1, 2)
-            lse = torch.empty(b, heads, length, dtype=_wide(query.dtype))
+            lse = torch.empty(b, heads, length, dtype=wide(query.dtype))
             for q0, q1, k0, k1, bias in tiles:
-                out[:, :, q0:q1], lse[:, :, q0:q1] = _fused(
+                out[:, :, q0:q1], lse[:, :, q0:q1] = fused(
                     query[:, :, q0:q1], key[:, :, k0:k1], value[:, :, k0:k1], bias
                 )
         if extra_key is not None and extra_value is not None:
@@ -143,12 +143,12 @@ class _TiledAttention(torch.autograd.Function):
         # Keys are shared by tiles: their gradients are summed in float32 at least.
         one = len(ctx.tiles) == 1 and ctx.tiles[0].k0 == 0 and ctx.tiles[0].k1 == key.shape[2]
         d_query = _empty_like_heads(query)
-        d_key = torch.zeros(key.shape, dtype=_wide(key.dtype)) if not one else None
-        d_value = torch.zeros(value.shape, dtype=_wide(value.dtype)) if not one else None
+        d_key = torch.zeros(key.shape, dtype=wide(key.dtype)) if not one else None
+        d_value = torch.zeros(value.shape, dtype=wide(value.dtype)) if not one else None
         for q0, q1, k0, k1, bias in ctx.tiles:
             q, g = query[:, :, q0:q1], grad[:, :, q0:q1]
             k, v = key[:, :, k0:k1], value[:, :, k0:k1]
-            d_q, d_k, d_v = _tile_gradients(
+            d_q, d_k, d_v = tile_gradients(
                 q, k, v, g, bias, column[:, :, q0:q1], delta[:, :, q0:q1], out[:, :, q0:q1], scale
             )
             d_query[:, :, q0:q1] = d_q
@@ -170,7 +170,7 @@ class _TiledAttention(torch.autograd.Function):
         return d_query, d_key.to(key.dtype), d_value.to(value.dtype), d_extra_key, d_extra_value, None, None
 
 
-def _tile_gradients(
+def tile_gradients(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -213,7 +213,7 @@ def _tile_gradients(
     return d_q, d_k, d_v
 
 
-def _fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """out [b, H, Nq, D] and the log-sum-exp of its scores [b, H, Nq]."""
     if bias is not None:
         bias = bias.expand(query.shape[0], 1, query.shape[2], key.shape[2])
@@ -221,11 +221,11 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tu
 
 
 def _extra_scores(query: Tensor, extra_key: Tensor, extra_bias: Tensor | None, scale: float) -> Tensor:
-    scores = (query @ extra_key.transpose(-1, -2)).to(_wide(query.dtype)) * scale
+    scores = (query @ extra_key.transpose(-1, -2)).to(wide(query.dtype)) * scale
     return scores if extra_bias is None else scores + extra_bias
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
+def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
