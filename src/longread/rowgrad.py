@@ -31,24 +31,28 @@ class RowGradients:
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
         self._seen: list[Tensor] = []
+        self._rows: Tensor | None = None
         weight.grad = torch.zeros_like(weight)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             self._seen.append(tokens)
+            self._rows = None
         return _Lookup.apply(self.weight, tokens)  # type: ignore[no-untyped-call, no-any-return]
 
     @property
     def rows(self) -> Tensor:
         """int64: the rows of the table that may have a gradient."""
-        return torch.unique(torch.cat(self._seen)) if self._seen else torch.empty(0, dtype=torch.long)
+        if self._rows is None:
+            self._rows = torch.unique(torch.cat(self._seen)) if self._seen else torch.empty(0, dtype=torch.long)
+        return self._rows
 
     def clear(self) -> None:
         """Zero again, for the next step."""
         assert self.weight.grad is not None
-        if self._seen:
-            self.weight.grad.index_fill_(0, self.rows, 0)
-        self._seen.clear()
+        rows = self.rows
+        self.weight.grad.index_copy_(0, rows, self.weight.new_zeros(len(rows), self.weight.shape[1]))
+        self._seen, self._rows = [], None
 
 
 @torch.no_grad()

@@ -18,48 +18,69 @@ from longread.attention.softmax import attend
 
 
 class _Fold(torch.autograd.Function):
-    """Each row folded onto its slots: x [T, hidden] -> [B, slots, hidden], and what a constant folds to [B, slots].
+    """Each row folded onto its slots by both projections at once.
 
-    One product a row, without padding; the projection's gradient is gathered in one place, where slices of it would
+    x [T, hidden] -> [B, 2, slots, hidden] (for keys, for values), and what a constant folds to [B, 2, slots]. One
+    product a row, without padding; the projections' gradients are gathered in one place, where slices of them would
     each bring a gradient as large as the whole.
     """
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, projection: Tensor, lengths: tuple[int, ...]
+        ctx: Any, x: Tensor, to_keys: Tensor, to_values: Tensor, lengths: tuple[int, ...]
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        longest, most = max(lengths), min(max(lengths), projection.shape[1])
-        low, used = x.to(dtype), projection[:longest, :most].to(dtype)
-        folded = low.new_zeros(len(lengths), most, x.shape[1])
+        used = _side_by_side(to_keys, to_values, max(lengths))  # [longest, 2, slots]
+        most = used.shape[2]
+        low, matrix = x.to(dtype), used.flatten(1).to(dtype)
+        folded = low.new_zeros(len(lengths), 2, most, x.shape[1])
         # Sums over the first N positions, for every N at once.
-        sums = projection[:longest, :most].cumsum(0)[torch.tensor(lengths, device=x.device) - 1]
+        ends = torch.tensor(lengths, device=x.device)
+        sums = used.cumsum(0)[ends - 1]
+        sums = sums * (torch.arange(most, device=x.device) < ends[:, None])[:, None]
         for row, own in enumerate(low.split(lengths)):
-            length = len(own)
-            slots = min(length, most)
-            torch.mm(used[:length, :slots].t(), own, out=folded[row, :slots])
-        slot = torch.arange(most, device=x.device)
-        sums = sums * (slot < torch.tensor(lengths, device=x.device)[:, None])
-        ctx.save_for_backward(x, projection)
+            for columns, out in _columns(matrix, folded[row], len(own)):
+                torch.mm(columns.t(), own, out=out)
+        ctx.save_for_backward(x, to_keys, to_values)
         ctx.lengths, ctx.dtype = lengths, dtype
         return folded, sums
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_sums: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, projection = ctx.saved_tensors
+        x, to_keys, to_values = ctx.saved_tensors
         lengths = ctx.lengths
-        longest, most = max(lengths), min(max(lengths), projection.shape[1])
-        low, used = x.to(ctx.dtype), projection[:longest, :most].to(ctx.dtype)
-        d_x = torch.empty_like(low)
-        d_projection = torch.zeros_like(projection)
+        used = _side_by_side(to_keys, to_values, max(lengths))
+        most = used.shape[2]
+        low, matrix = x.to(ctx.dtype), used.flatten(1).to(ctx.dtype)
+        d_x = torch.zeros_like(low)
+        d_used = torch.zeros_like(used).flatten(1)
+        grad = grad.contiguous()
         for row, (own, d_own) in enumerate(zip(low.split(lengths), d_x.split(lengths), strict=True)):
-            length = len(own)
-            slots = min(length, most)
-            d_row = grad[row, :slots]
-            torch.mm(used[:length, :slots], d_row, out=d_own)
-            d_projection[:length, :slots] += own @ d_row.t()
-            d_projection[:length, :slots] += grad_sums[row, :slots]
-        return d_x.to(x.dtype), d_projection, None
+            parts = zip(
+                _columns(matrix, grad[row], len(own)), _columns(d_used, grad_sums[row, :, :, None], len(own)),
+                strict=True,
+            )  # fmt: skip
+            for (columns, d_row), (d_columns, d_sum) in parts:
+                d_own.addmm_(columns, d_row)
+                d_columns += own @ d_row.t()
+                d_columns += d_sum.squeeze(-1)
+        d_keys, d_values = (torch.zeros_like(t) for t in (to_keys, to_values))
+        d_keys[: max(lengths), :most], d_values[: max(lengths), :most] = d_used.unflatten(1, (2, most)).unbind(1)
+        return d_x.to(x.dtype), d_keys, d_values, None
+
+
+def _side_by_side(to_keys: Tensor, to_values: Tensor, longest: int) -> Tensor:
+    """The part of both projections that rows of up to `longest` tokens use, [longest, 2, slots]."""
+    most = min(longest, to_keys.shape[1])
+    return torch.stack([to_keys[:longest, :most], to_values[:longest, :most]], dim=1)
+
+
+def _columns(matrix: Tensor, folded: Tensor, length: int) -> list[tuple[Tensor, Tensor]]:
+    """What a row of `length` tokens uses of matrix [longest, 2 * slots], with its part of folded [2, slots, x]."""
+    most = folded.shape[1]
+    if length >= most:
+        return [(matrix[:length], folded.flatten(0, 1))]
+    return [(matrix[:length, side * most : side * most + length], folded[side, :length]) for side in (0, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +110,7 @@ class LinformerAttention(SelfAttention):
         for length in rows.lengths:
             self._check(length)
         query = self.heads(self.query(x))
-        keys = self._project(x, self.key_projection, self.key, rows).to(query.dtype)
-        values = self._project(x, self.value_projection, self.value, rows).to(query.dtype)
+        keys, values = (t.to(query.dtype) for t in self._project(x, rows))
         mixed = []
         counts = [group.count for group in rows.groups]
         parts = split(query, rows.groups), keys.split(counts), values.split(counts)
@@ -104,13 +124,18 @@ class LinformerAttention(SelfAttention):
             mixed.append(group.pack(attend(q, k, v, bias=bias)))
         return torch.cat(mixed).flatten(1)
 
-    def _project(self, x: Tensor, projection: Tensor, linear: nn.Linear, rows: Rows) -> Tensor:
-        """x [T, hidden] -> keys or values of the slots [B, slots, H, D].
+    def _project(self, x: Tensor, rows: Rows) -> list[Tensor]:
+        """x [T, hidden] -> keys and values of the slots, [B, slots, H, D] each.
 
         Along the sequence first: Eᵀ (x W) = (Eᵀ x) W, and W then meets `slots` rows instead of N.
         """
-        folded, weight = _Fold.apply(x, projection, rows.lengths)  # type: ignore[no-untyped-call]
-        return self.heads(nn.functional.linear(folded, linear.weight) + weight.unsqueeze(-1) * linear.bias)
+        folded, weight = _Fold.apply(  # type: ignore[no-untyped-call]
+            x, self.key_projection, self.value_projection, rows.lengths
+        )
+        return [
+            self.heads(nn.functional.linear(part, linear.weight) + share.unsqueeze(-1) * linear.bias)
+            for part, share, linear in zip(folded.unbind(1), weight.unbind(1), (self.key, self.value), strict=True)
+        ]
 
     def _check(self, length: int) -> None:
         if length > self.max_length:

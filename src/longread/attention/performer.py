@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from longread.attention.base import Rows, SelfAttention, split
+from longread.attention.favor import favor
 
 # Added to every feature, as the authors' code does, so that a query far from every key still has a denominator.
 FEATURE_FLOOR = 1e-6
@@ -64,39 +65,8 @@ class PerformerAttention(SelfAttention):
         parts = (split(heads, rows.groups) for heads in (query, key, value))
         for group, *own in zip(rows.groups, *parts, strict=True):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
-            q_features = self._query_features(q)
-            k_features = self._key_features(k, group.valid)
-            # The sums over keys: of values [b, H, M, D], and of the features themselves in float32 [b, H, M, 1].
-            sums = k_features.transpose(-1, -2) @ v
-            normaliser = k_features.sum(dim=-2, dtype=torch.promote_types(torch.float32, x.dtype)).unsqueeze(-1)
-            with torch.autocast(x.device.type, enabled=False):
-                total = q_features.to(normaliser.dtype) @ normaliser  # [b, H, N, 1]
-            out = (q_features @ sums).to(total.dtype) / total
-            mixed.append(group.pack(out.to(q.dtype).transpose(1, 2)))
+            mixed.append(group.pack(favor(q, k, v, self.features, group.valid, FEATURE_FLOOR)))
         return torch.cat(mixed).flatten(1)
-
-    def _exponents(self, x: Tensor) -> Tensor:
-        """w·x' − |x'|²/2 of queries or keys [..., N, D] -> [..., N, M], in float32 at least: it goes into exp."""
-        with torch.autocast(x.device.type, enabled=False):
-            features = self.features.to(torch.promote_types(self.features.dtype, torch.float32))
-            scaled = x.to(features.dtype) * self.head_dim**-0.25
-            return scaled @ features.t() - 0.5 * scaled.square().sum(-1, keepdim=True)
-
-    def _query_features(self, query: Tensor) -> Tensor:
-        """φ times exp(-maximum over the query's own features), a factor that the normaliser takes out again."""
-        exponents = self._exponents(query)
-        return (torch.exp(exponents - exponents.detach().amax(-1, keepdim=True)) + FEATURE_FLOOR).to(query.dtype)
-
-    def _key_features(self, key: Tensor, valid: Tensor | None) -> Tensor:
-        """φ times exp(-maximum over the features of the row's real keys); empty slots [b, N] have none."""
-        exponents = self._exponents(key)
-        if valid is None:
-            highest = exponents.detach().amax((-1, -2), keepdim=True)
-            return (torch.exp(exponents - highest) + FEATURE_FLOOR).to(key.dtype)
-        empty = ~valid[:, None, :, None]
-        exponents = exponents.masked_fill(empty, torch.finfo(exponents.dtype).min)
-        highest = exponents.detach().amax((-1, -2), keepdim=True)
-        return (torch.exp(exponents - highest) + FEATURE_FLOOR).masked_fill(empty, 0).to(key.dtype)
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
         q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
