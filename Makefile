@@ -10,14 +10,15 @@ BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' requirements.txt)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help compare test check lint report wheel install install-dev clean
+.PHONY: help compare test check lint report benchmark wheel install install-dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make compare    train five attention mechanisms and two baselines on generated reviews, write out/index.html"
 	@echo "make test       lint, types, tests (about 3 minutes)"
 	@echo "make check      the same with the long tests"
-	@echo "make report     tables, figures and the page of results/imdb-scratch again, from its run records alone"
+	@echo "make benchmark  this project beside its peers, and by length (25 minutes on an idle machine), out/benchmarks/"
+	@echo "make report     every table, figure and page of results/, README and FINDINGS again, from the run records alone"
 	@echo "make clean      remove .venv and caches (not out/)"
 
 $(VENV)/installed: requirements.txt pyproject.toml
@@ -29,6 +30,10 @@ $(VENV)/installed: requirements.txt pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed-dev requirements-bench.txt
+	$(BIN)/pip install --quiet --no-deps -r requirements-bench.txt
 	@touch $@
 
 install: $(VENV)/installed
@@ -49,8 +54,15 @@ check: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
 
 report: install
-	$(BIN)/longread report results/imdb-scratch
-	$(BIN)/python results/update_readme.py results/imdb-scratch
+	for study in results/*/; do \
+	  test $$study = results/benchmarks/ || $(BIN)/longread report $$study || exit 1; \
+	done
+	$(BIN)/python -m benchmarks.table results/benchmarks
+	$(BIN)/python results/update_documents.py
+
+benchmark: $(VENV)/installed-bench
+	$(BIN)/python benchmarks/run.py --out out/benchmarks
+	$(BIN)/longread benchmark --out out/lengths
 
 wheel: install
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

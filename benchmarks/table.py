@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -92,3 +93,7 @@ def write_report(directory: Path) -> Path:
     path = directory / "report.md"
     path.write_text(markdown(directory), "utf-8")
     return path
+
+
+if __name__ == "__main__":
+    print(write_report(Path(sys.argv[1])))

@@ -12,7 +12,14 @@ from experiments.minilm import INIT, each_mechanism
 from longread.config import RunConfig
 
 BASE = RunConfig(
-    task="sst2", init=INIT, pooling="mean", batch_size=128, learning_rate=1e-4, epochs=2, precision="bfloat16", threads=1
+    task="sst2",
+    init=INIT,
+    pooling="mean",
+    batch_size=128,
+    learning_rate=1e-4,
+    epochs=2,
+    precision="bfloat16",
+    threads=1,
 )
 
 

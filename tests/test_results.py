@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,18 +10,39 @@ import pytest
 from longread.report import build_report
 
 ROOT = Path(__file__).parent.parent
-STUDIES = sorted(path.parent for path in (ROOT / "results").glob("*/runs"))
+sys.path[:0] = [str(ROOT), str(ROOT / "results")]
+
+import update_documents  # noqa: E402
+from benchmarks.table import markdown  # noqa: E402
+
+PEERS = ROOT / "results" / "benchmarks"
+STUDIES = sorted(path.parent for path in (ROOT / "results").glob("*/runs") if path.parent != PEERS)
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
-def test_report_and_readme_are_what_the_records_say(study: Path, tmp_path: Path) -> None:
+def test_a_studys_report_and_figures_are_what_its_records_say(study: Path, tmp_path: Path) -> None:
     build_report(study, tmp_path)
-    report = (tmp_path / "report.md").read_text("utf-8")
-    assert report == (study / "report.md").read_text("utf-8"), "run `make report`"
-    spec = importlib.util.spec_from_file_location("update_readme", ROOT / "results" / "update_readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert readme == module.updated(readme, str(study.relative_to(ROOT)), report), "run `make report`"
+    made = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for name, content in made.items():
+        assert content == (study / name).read_bytes(), f"{study.name}/{name}: run `make report`"
+    figures = {path.relative_to(study) for path in (study / "figures").glob("*")}
+    assert figures <= set(made), "a figure without records"
+
+
+def test_the_table_beside_the_peers_is_what_its_records_say() -> None:
+    if not (PEERS / "report.md").exists():
+        pytest.skip("no benchmark was recorded")
+    assert (PEERS / "report.md").read_text("utf-8") == markdown(PEERS), "run `make report`"
+
+
+@pytest.mark.parametrize("name", update_documents.DOCUMENTS)
+def test_documents_show_the_tables_of_the_reports(name: str) -> None:
+    text = (ROOT / name).read_text("utf-8")
+    assert text == update_documents.updated(text), "run `make report`"
+
+
+def test_every_study_is_shown_somewhere() -> None:
+    shown = {
+        f for name in update_documents.DOCUMENTS for f in update_documents.folders((ROOT / name).read_text("utf-8"))
+    }
+    assert {str(study.relative_to(ROOT)) for study in STUDIES} <= shown
