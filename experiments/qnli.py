@@ -2,7 +2,8 @@
 
 Run:     python experiments/run.py qnli --data-dir DIR
 Expect:  dense at .86 or more on the 5,463 validation pairs, Longformer and BigBird within .015, Linformer and Performer
-         within .03, with all 26,584 rows. Here 8,000 of them: all would take two hours of two cores. The weights have seen SQuAD questions before (experiments/minilm.py).
+         within .03, with all 26,584 training rows. Here it is 8,000 of them: all would take two hours on two cores.
+Caveat:  the weights have seen SQuAD questions before (experiments/minilm.py).
 """
 
 from __future__ import annotations
