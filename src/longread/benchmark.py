@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import datetime
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from longread.measure import PeakMemory, environment, foreign_load, synchronise
 from longread.runs import Run
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384)
+PHASES = ("forward", "training", "mixing")
 FEWEST_REPEATS, MOST_REPEATS = 3, 25
 VOCABULARY = 1000
 
@@ -62,7 +65,8 @@ class BenchmarkConfig:
 def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], None] = lambda event: None) -> Run:
     """Measures; the record is written, its samples added to those of earlier runs of the same configuration.
 
-    Every raw value is kept. Forward is inference; a training step is forward and backward, without the optimizer.
+    Every raw value is kept. Forward is inference; a training step is forward and backward, without the optimizer;
+    mixing is what one layer does between its projections, in inference.
     """
     device = runtime.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
@@ -84,10 +88,10 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
     rate = matmul_rate(device, config.precision)
     samples: list[dict[str, Any]] = []
     for length in sorted(config.lengths):
-        for phase in ("forward", "training"):
+        for phase in PHASES:
             if phase == "training" and config.longest_training and length > config.longest_training:
                 continue
-            floor = model_flops(model, length) * (1 if phase == "forward" else 3) / rate
+            floor = _flops(model, length, phase) / rate
             on_event({"event": "progress", "attention": config.attention, "length": length, "phase": phase})
             samples.append(
                 {"length": length, "phase": phase, **_measure(model, length, phase, config), "floor_seconds": floor}
@@ -136,8 +140,17 @@ def _measure(model: Encoder, length: int, phase: str, config: BenchmarkConfig) -
         loss.backward()  # type: ignore[no-untyped-call]
         model.zero_grad(set_to_none=True)
 
+    def mixing() -> None:
+        with torch.inference_mode(), cast:
+            attention.mix(x, Rows((length,), device))
+
     model.train(phase == "training")
-    work = training if phase == "training" else forward
+    work = {"forward": forward, "training": training, "mixing": mixing}[phase]
+    if phase == "mixing":
+        with torch.inference_mode(), cast:
+            x = torch.randn(length, model.config.hidden_size, generator=generator).to(device)
+            x = x.bfloat16() if config.precision == "bfloat16" else x
+            attention = _projected(model.blocks[0].attention, x)  # type: ignore[arg-type]
     work()  # warm up: what it loads once is no part of the work
     _give_back_memory()
     memory = PeakMemory(device)
@@ -149,6 +162,22 @@ def _measure(model: Encoder, length: int, phase: str, config: BenchmarkConfig) -
         synchronise(device)
         seconds.append(time.perf_counter() - start)
     return {"seconds": seconds, "peak_memory_bytes": memory.bytes()}
+
+
+def _projected(attention: torch.nn.Module, x: torch.Tensor) -> Any:
+    """A copy whose projections of all tokens answer at once: what is left is the mixing.
+
+    Linformer projects the folded keys and values, not the tokens: there, that stays part of it.
+    """
+    attention = copy.deepcopy(attention).eval()
+    for name in ("query", "key", "value"):
+        linear = getattr(attention, name)
+        linear.forward = functools.partial(_answer, linear(x))
+    return attention
+
+
+def _answer(given: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return given
 
 
 def _give_back_memory() -> None:
@@ -172,6 +201,12 @@ def matmul_rate(device: torch.device, precision: str, size: int = 2048, repeats:
         synchronise(device)
         seconds.append(time.perf_counter() - start)
     return 2.0 * size**3 / median(seconds)
+
+
+def _flops(model: Encoder, length: int, phase: str) -> float:
+    if phase == "mixing":
+        return float(model.blocks[0].attention.flops(length))  # type: ignore[operator, union-attr]
+    return model_flops(model, length) * (3 if phase == "training" else 1)
 
 
 def model_flops(model: Encoder, length: int) -> float:

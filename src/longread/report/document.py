@@ -255,7 +255,7 @@ def bench_section(bench: Bench) -> Section:
         section.blocks.append(Block("Where each overtakes dense", crossings))
     section.blocks.append(Block("Time and memory", pictures=scaling_pictures(bench)))
     for phase in bench.phases():
-        noun = "Forward pass" if phase == "forward" else "Training step"
+        noun = {"forward": "Forward pass", "training": "Training step", "mixing": "Mixing alone"}[phase]
         section.blocks.append(Block(f"{noun}, all lengths", cost_table(bench, phase), fold=True))
     return section
 

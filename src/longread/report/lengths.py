@@ -16,7 +16,7 @@ from longread.report.tables import LOADED, Cell, Column, Row, Table
 if TYPE_CHECKING:
     from longread.runs import Run
 
-PHASES = ("forward", "training")
+PHASES = ("forward", "training", "mixing")
 # what may differ between benchmarks that still stand on one chart: sizes and batches must agree
 COMPARED = (
     "num_hidden_layers",

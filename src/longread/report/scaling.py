@@ -23,6 +23,7 @@ from longread.report.lengths import Bench, Series, crossing, crossing_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+PHASE_NAMES = {"forward": "forward pass", "training": "training step", "mixing": "mixing alone"}
 UNITS = {"seconds": "seconds", "memory": "MiB"}
 
 
@@ -57,7 +58,7 @@ def scaling(bench: Bench, phase: str, what: str) -> Picture | None:
     marked = draw_crossings(axes, bench, tips, phase, what)
     ticks(axes, sorted({n for _, curve in curves for n, _ in curve}), what)
     noun = "Seconds" if what == "seconds" else "Peak memory (MiB)"
-    title = f"{noun} by length, {'forward pass' if phase == 'forward' else 'training step'}"
+    title = f"{noun} by length, {PHASE_NAMES[phase]}"
     axes.set_title(title)
     axes.set_xlabel("tokens (log scale)", color=MUTED)
     label_ends(axes, ends)
