@@ -34,7 +34,7 @@ def run_cards(runs: Sequence[Run]) -> list[RunCard]:
         seed = f", seed {record['seed']}" if record.get("seed") is not None else ""
         status = "" if record.get("status") == "ok" else f", {STATUS.get(str(record.get('status')), 'failed')}"
         title = f"{record.get('task')}, {attention}{seed}{status}"
-        keys = ("kind", "config", "seed", "chosen_epoch", "dataset", "environment", "created", "error")
+        keys = ("kind", "conversion", "config", "seed", "chosen_epoch", "dataset", "environment", "created", "error")
         kept = {key: record[key] for key in keys if record.get(key) is not None}
         details = json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False)
         cards.append(RunCard(title, str(record.get("run_id")), str(record.get("status")), command_of(record), details))
