@@ -81,8 +81,7 @@ class BigBirdAttention(SelfAttention):
 
     def _sparse(self, own: Sequence[Tensor], group: Group, rows: Rows) -> Tensor:
         """Rows of one number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
-        size, heads, dim = self.options.block_size, self.num_attention_heads, self.head_dim
-        b, length = group.count, group.longest
+        size, length = self.options.block_size, group.longest
         num_blocks = -(-length // size)
         missing = num_blocks * size - length
         plan: _Plan = rows.plan(
@@ -97,18 +96,7 @@ class BigBirdAttention(SelfAttention):
             .unflatten(2, (num_blocks, size))
             for h in own
         )
-        middle = num_blocks - 2
-        between = attend_blocks(
-            q[:, :, 1:-1].reshape(b * heads * middle, size, dim),
-            k.flatten(0, 2),
-            v.flatten(0, 2),
-            plan.index.flatten(0, 2),
-            plan.bias,
-        )  # [b * H * middle, size, D]
-        between = between.reshape(b, heads, middle * size, dim).transpose(1, 2)
-        ends = torch.cat([q[:, :, 0], q[:, :, -1]], dim=2)  # [b, H, 2 * size, D]
-        outer = attend(ends, k.flatten(2, 3), v.flatten(2, 3), bias=plan.key_bias)  # [b, 2 * size, H, D]
-        whole = torch.cat([outer[:, :size], between, outer[:, size:]], dim=1)
+        whole = attend_blocks(q, k, v, plan.index, plan.bias, plan.key_bias)  # [b, num_blocks * size, H, D]
         return group.pack(whole[:, :length])
 
     def _plan(self, group: Group, num_blocks: int, dtype: torch.dtype) -> _Plan:
