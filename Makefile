@@ -43,8 +43,8 @@ compare: install
 	$(BIN)/longread compare
 
 lint: install-dev
-	$(BIN)/ruff check src tests experiments benchmarks
-	$(BIN)/ruff format --check src tests experiments benchmarks
+	$(BIN)/ruff check src tests experiments benchmarks results notebooks
+	$(BIN)/ruff format --check src tests experiments benchmarks results notebooks
 	$(BIN)/mypy
 
 test: lint

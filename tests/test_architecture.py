@@ -144,3 +144,17 @@ def test_a_quick_answer_loads_nothing_slow(command: str) -> None:
     loaded = set(run.stderr.split())
     assert "longread" in loaded
     assert not loaded & SLOW_TO_LOAD
+
+
+def test_public_names_stay_what_they_are_whatever_is_imported() -> None:
+    """`longread.train` is the function, also after the module longread.train was loaded."""
+    check = (
+        "import importlib, types, longread\n"
+        "for room in ('train', 'compare', 'convert', 'evaluate', 'classifier'):\n"
+        "    importlib.import_module('longread.' + room)\n"
+        "for name in longread.__all__[1:]:\n"
+        "    for _ in range(2):\n"
+        "        assert not isinstance(getattr(longread, name), types.ModuleType), name\n"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
