@@ -117,7 +117,7 @@ def measure(row: Row, data_dir: Path | None) -> dict[str, Any]:
         rates.append(sides["ours"].ask("rate").get("rate"))
         record |= {
             "seconds": seconds, "bytes": {name: side.ask("memory").get("bytes") for name, side in sides.items()},
-            "flops": sides["ours"].ready.get("flops"), "matmul_flops_per_second": rates,
+            "freed_before": True, "flops": sides["ours"].ready.get("flops"), "matmul_flops_per_second": rates,
         }  # fmt: skip
         for side in sides.values():
             side.close()

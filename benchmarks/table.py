@@ -38,6 +38,9 @@ def _line(record: dict[str, Any]) -> list[str]:
     bytes_ = record["bytes"]
     marked = max(record["environment"][k] for k in ("load_at_start", "load_at_end")) > BUSY
     found = ratios(record)
+    # Comparing outputs first leaves free memory in the process, in which an inference's peak hides unless it is given
+    # back; a training step's is far above it.
+    telling = record.get("freed_before") or row["phase"] == "training" or record["difference"] is None
     return [
         row["what"] + ("†" if marked else ""),
         row["peer"],
@@ -46,8 +49,8 @@ def _line(record: dict[str, Any]) -> list[str]:
         f"**{median(found):.2f}** ({min(found):.2f} – {max(found):.2f})",
         f"{row['goal']:g}" if row["goal"] else "–",
         f"{100 * floor / median(ours):.0f}",
-        f"{bytes_['ours'] / 2**20:,.0f}",
-        f"{bytes_['ours'] / max(1, bytes_['peer']):.2f}",
+        f"{bytes_['ours'] / 2**20:,.0f}" if telling else "–",
+        f"{bytes_['ours'] / max(1, bytes_['peer']):.2f}" if telling else "–",
         "–" if record["difference"] is None else f"{record['difference']:.1e}",
     ]
 
@@ -75,7 +78,8 @@ Median seconds (least – most) of one pass over the same rows; the two sides ar
 Ratio: the peer's seconds in parts of ours, turn by turn, median (least – most). Floor: floating-point operations of the
 products ÷ the rate of a 2048³ product measured in the same run; 100 % is a pass that takes no longer than that. Memory:
 highest above the loaded program. Outputs: largest difference of log-probabilities in float32 before anything was timed,
-with one set of weights on both sides (– where the models differ). † other programs were at work.
+with one set of weights on both sides (– where the models differ). Memory is – where comparing outputs hid it. † other
+programs were at work.
 
 {table}
 

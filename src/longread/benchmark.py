@@ -152,7 +152,7 @@ def _measure(model: Encoder, length: int, phase: str, config: BenchmarkConfig) -
             x = x.bfloat16() if config.precision == "bfloat16" else x
             attention = _projected(model.blocks[0].attention, x)  # type: ignore[arg-type]
     work()  # warm up: what it loads once is no part of the work
-    _give_back_memory()
+    give_back_memory()
     memory = PeakMemory(device)
     seconds: list[float] = []
     while len(seconds) < FEWEST_REPEATS or (sum(seconds) < config.seconds and len(seconds) < MOST_REPEATS):
@@ -180,8 +180,8 @@ def _answer(given: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return given
 
 
-def _give_back_memory() -> None:
-    """What earlier measurements freed goes back to the system, so that the next peak is not hidden in it."""
+def give_back_memory() -> None:
+    """What was freed before goes back to the system, so that the next peak is not hidden in it."""
     if sys.platform.startswith("linux"):
         try:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
