@@ -62,7 +62,7 @@ report: install
 
 benchmark: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/run.py --out out/benchmarks
-	$(BIN)/longread benchmark --seconds 0.5 --out out/lengths
+	$(BIN)/longread benchmark --seconds 0.3 --lengths 128 512 1024 2048 4096 16384 --out out/lengths
 
 wheel: install
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

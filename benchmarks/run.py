@@ -8,6 +8,7 @@ record with every raw value goes to OUT/runs/, the table to OUT/report.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -59,6 +60,10 @@ class Process:
     def close(self) -> None:
         self.ask("stop")
         self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
         self.errors.close()
 
 
@@ -121,14 +126,16 @@ def measure(row: Row, data_dir: Path | None) -> dict[str, Any]:
         }  # fmt: skip
         for side in sides.values():
             side.close()
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     import torch
 
     from longread import __version__
     from longread.measure import environment
 
-    number = __version__ if row.peer == "dense" else version(row.peer)
+    number: str | None = __version__ if row.peer == "dense" else None
+    with contextlib.suppress(PackageNotFoundError):
+        number = number or version(row.peer)
     record["environment"] = environment(torch.device("cpu"), row.precision) | {
         "load_at_start": load, "load_at_end": foreign_load(), "peer_version": number,
     }  # fmt: skip
