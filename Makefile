@@ -55,7 +55,9 @@ check: lint
 
 report: install
 	for study in results/*/; do \
-	  test $$study = results/benchmarks/ || $(BIN)/longread report $$study || exit 1; \
+	  test $$study = results/benchmarks/ && continue; \
+	  rm -rf $$study/figures; \
+	  $(BIN)/longread report $$study || exit 1; \
 	done
 	$(BIN)/python -m benchmarks.table results/benchmarks
 	$(BIN)/python results/update_documents.py
