@@ -3,7 +3,8 @@
 Run:     python experiments/run.py sst2 --data-dir DIR
 Expect:  dense at .905 or more on the 872 validation sentences, Longformer and BigBird within .01 of it, Linformer and
          Performer within .02. About 15 minutes an epoch and mechanism on one core.
-Chosen:  learning rate and pooling by accuracy on a tenth of 13,400 training rows (experiments/sst2_settings.py).
+Chosen:  learning rate and pooling by accuracy on a tenth of 13,400 training rows, at batch 64
+         (experiments/sst2_settings.py; figures in LOG.md, no records kept).
 """
 
 from __future__ import annotations
