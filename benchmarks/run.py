@@ -69,7 +69,7 @@ class Process:
 
 def make_checkpoint(row: Row, folder: Path) -> Path | None:
     """One set of random weights in Hugging Face's layout, for both sides; None where a peer has another model."""
-    if row.peer not in ("transformers",):
+    if row.peer != "transformers":
         return None
     from longread.checkpoint import save_pretrained
     from longread.encoder import build

@@ -33,8 +33,8 @@ def _line(record: dict[str, Any]) -> list[str]:
     if record["status"] != "ok":
         return [row["what"], row["peer"], record["status"], *[""] * 7]
     ours, peer = record["seconds"]["ours"], record["seconds"]["peer"]
-    rate = median(record["matmul_flops_per_second"])
-    floor = record["flops"] / rate
+    # The rate before and after the turns: where they differ, the share of the floor is known to no more than that.
+    shares = [100 * record["flops"] / rate / median(ours) for rate in record["matmul_flops_per_second"]]
     bytes_ = record["bytes"]
     marked = max(record["environment"][k] for k in ("load_at_start", "load_at_end")) > BUSY
     found = ratios(record)
@@ -48,7 +48,7 @@ def _line(record: dict[str, Any]) -> list[str]:
         _seconds(peer),
         f"**{median(found):.2f}** ({min(found):.2f} – {max(found):.2f})",
         f"{row['goal']:g}" if row["goal"] else "–",
-        f"{100 * floor / median(ours):.0f}",
+        f"{min(shares):.0f} – {max(shares):.0f}",
         f"{bytes_['ours'] / 2**20:,.0f}" if telling else "–",
         f"{bytes_['ours'] / max(1, bytes_['peer']):.2f}" if telling else "–",
         "–" if record["difference"] is None else f"{record['difference']:.1e}",
@@ -76,7 +76,8 @@ def markdown(directory: Path) -> str:
 
 Median seconds (least – most) of one pass over the same rows; the two sides are processes of their own and take turns.
 Ratio: the peer's seconds in parts of ours, turn by turn, median (least – most). Floor: floating-point operations of the
-products ÷ the rate of a 2048³ product measured in the same run; 100 % is a pass that takes no longer than that. Memory:
+products ÷ the rate of a 2048³ product measured in the same run, before the turns
+and after (two shares); 100 % is a pass that takes no longer than that. Memory:
 highest above the loaded program. Outputs: largest difference of log-probabilities in float32 before anything was timed,
 with one set of weights on both sides (– where the models differ). Memory is – where comparing outputs hid it. † other
 programs were at work.
