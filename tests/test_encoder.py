@@ -164,6 +164,8 @@ def spelled_out(encoder: Encoder, text: Tensor, types: Tensor) -> Tensor:
         assert encoder.final_norm is not None
         x = encoder.final_norm(x)
     pooled = x[0] if config.pooling == "first" else x.mean(0)
+    if encoder.score is not None:
+        pooled = torch.cat([encoder.score(x)[:, 0], x.new_zeros(config.max_length - len(x))])
     if config.head_activation is not None:
         assert encoder.head.dense is not None
         pooled = ACTIVATIONS[config.head_activation](encoder.head.dense(pooled))
@@ -181,6 +183,7 @@ def spelled_out(encoder: Encoder, text: Tensor, types: Tensor) -> Tensor:
         {"num_hidden_layers": 0, "head_activation": "gelu"},
         {"num_hidden_layers": 3, "norm_position": "post", "hidden_act": "gelu_tanh", "layer_norm_eps": 0.1},
         {"head_dim": None, "hidden_act": "silu", "type_vocab_size": 3},
+        {"pooling": "positions"},
     ],
     ids=lambda config: "-".join(config) or "defaults",
 )
@@ -318,7 +321,7 @@ def test_settings_survive_a_dict(name: str, options: dict[str, Any]) -> None:
         ({"type_vocab_size": -1}, "type_vocab_size is -1; it must be 0 or more"),
         ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
         ({"embedding_dropout": -0.1}, "embedding_dropout is -0.1; it must be at least 0"),
-        ({"pooling": "max"}, "pooling is 'max'; it must be one of mean, first"),
+        ({"pooling": "max"}, "pooling is 'max'; it must be one of mean, first, positions"),
         ({"norm_position": "middle"}, "norm_position is 'middle'; it must be one of pre, post"),
         ({"hidden_act": "swish"}, "hidden_act is 'swish'; it must be one of gelu"),
         ({"head_activation": "swish"}, "head_activation is 'swish'; it must be one of gelu"),

@@ -15,7 +15,7 @@ import torch
 
 from longread import classifier, loop, runs
 from longread.batches import make_batch
-from longread.config import RunConfig
+from longread.config import LATER_FIELDS, RunConfig
 from longread.data import epoch_batches, micro_batches, prepare
 from longread.encoder import build
 from longread.errors import UserError
@@ -190,7 +190,7 @@ def test_best_epoch_and_patience_look_at_rows_held_out_of_train(tmp_path: Path) 
     assert run.record["dataset"]["train"]["rows"] + run.record["dataset"]["selection"]["rows"] == 48
 
 
-def test_frozen_layers_stay_and_lower_layers_learn_slower(tmp_path: Path) -> None:
+def test_frozen_layers_stay(tmp_path: Path) -> None:
     run = train(small(tmp_path, frozen_layers=1, num_hidden_layers=2, norm_position="post"))
     fresh = build("dense", vocab_size=run.record["encoder"]["vocab_size"], hidden_size=16, num_attention_heads=2,
                   num_hidden_layers=2, max_length=96, norm_position="post")  # fmt: skip
@@ -200,6 +200,40 @@ def test_frozen_layers_stay_and_lower_layers_learn_slower(tmp_path: Path) -> Non
         assert torch.equal(tensor, trained[name]) is frozen or tensor.abs().sum() == 0
     with pytest.raises(UserError, match="--frozen-layers 3: the model has 2 layers"):
         train(small(tmp_path, frozen_layers=3, num_hidden_layers=2))
+
+
+def test_lower_layers_learn_slower_and_new_weights_faster() -> None:
+    model = build("linformer", vocab_size=20, hidden_size=8, num_attention_heads=2, num_hidden_layers=2, max_length=16)
+    optimizer = make_optimizer(model, RunConfig(layer_decay=0.5, new_weights_rate=10.0), 1e-2)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    found = {name: rates[id(p)] for name, p in model.named_parameters()}
+    assert found["head.classifier.weight"] == pytest.approx(0.1)
+    assert found["blocks.1.attention.query.weight"] == pytest.approx(5e-3)
+    assert found["blocks.0.up.bias"] == pytest.approx(2.5e-3)
+    assert found["blocks.0.attention.key_projection"] == pytest.approx(2.5e-2)
+    assert found["embeddings.word.weight"] == pytest.approx(1.25e-3)
+
+
+def test_a_classifier_over_positions_on_filled_rows(tmp_path: Path) -> None:
+    config = complete(small(tmp_path, pooling="positions", fill_rows=True, max_length=400))
+    data, plain = prepare(config, 400), prepare(replace(config, fill_rows=False), 400)
+    assert (data.train.lengths == 400).all() and plain.train.lengths.min() < 400
+    pad = data.tokenizer.pad_id
+    for row in range(len(plain.train)):
+        own, _ = plain.train.gather(np.array([row]))
+        full, _ = data.train.gather(np.array([row]))
+        assert full[: len(own)].tolist() == own.tolist()
+        assert set(full[len(own) :].tolist()) <= {pad}
+    run = train(config)
+    assert run.record["config"]["fill_rows"] is True
+    assert classifier.load(run.directory).model.config.pooling == "positions"
+    with pytest.raises(UserError, match="--pooling positions: only from scratch"):
+        complete(replace(config, init="some/checkpoint"))
+
+
+def test_records_made_before_a_field_existed_keep_their_names() -> None:
+    assert not LATER_FIELDS.keys() & RunConfig().named().keys()
+    assert RunConfig(new_weights_rate=2.0, fill_rows=True).named()["new_weights_rate"] == 2.0
 
 
 def test_every_row_is_seen_once_an_epoch_and_no_budget_is_exceeded() -> None:

@@ -22,6 +22,8 @@ MECHANISM_SETTINGS = (
 )
 # Where a run happens and what it keeps do not change what it computes: they are no part of its name.
 OUTSIDE_THE_NAME = ("data_dir", "out", "seed")
+# Fields that came later are left out at their default, so that older records keep their names.
+LATER_FIELDS = {"fill_rows": False, "new_weights_rate": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,11 @@ class Settings:
     norm_position:
         Layer norm before ("pre") or behind ("post") attention and feed-forward.
     pooling:
-        What the classifier sees: the mean of a row's tokens, or its first token.
+        What the classifier sees: the mean of a row's tokens, or its first token. "positions" is the older study's, to
+        compare with: one number from each token, and a weight for each position and class.
+    fill_rows:
+        Fill every row up to max_length with padding that attention sees, as a model does that never uses its mask. For
+        comparisons: it costs time, and what it computes depends on max_length.
     dropout:
         Share of hidden values dropped in training. Default 0.1, or what a generated task suggests.
     embedding_dropout:
@@ -94,6 +100,9 @@ class Settings:
         "balanced" weights each class by the inverse of its share of the training rows.
     layer_decay:
         Factor of the learning rate from each layer to the one below.
+    new_weights_rate:
+        Factor of the learning rate for weights that no pretraining has seen: the classifier, and Linformer's
+        projections.
     frozen_layers:
         Layers, counted from the embedding, that are not trained.
     choose_epoch:
@@ -141,7 +150,8 @@ class Settings:
     head_dim: int | None = None
     intermediate_size: int | None = None
     norm_position: Literal["pre", "post"] = "pre"
-    pooling: Literal["mean", "first"] | None = None
+    pooling: Literal["mean", "first", "positions"] | None = None
+    fill_rows: bool = False
     dropout: float | None = None
     embedding_dropout: float | None = None
     token_dropout: float = 0.0
@@ -163,6 +173,7 @@ class Settings:
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     layer_decay: float = 1.0
+    new_weights_rate: float = 1.0
     frozen_layers: int = 0
     choose_epoch: Literal["last", "best"] = "last"
     patience: int | None = None
@@ -195,8 +206,10 @@ class Settings:
         for name in ("selection_fraction", "validation_fraction"):
             if not 0 < getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must lie between 0 and 1")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise UserError(f"--learning-rate {self.learning_rate}: must be above 0")
+        for name in ("learning_rate", "new_weights_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"--{name.replace('_', '-')} {value}: must be above 0")
         for name in ("weight_decay", "gradient_clip", "frozen_layers"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must not be negative")
@@ -224,6 +237,7 @@ class RunConfig(Settings):
         """The part that decides what is computed, for the record and the run's name; fields left open are absent."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         kept = {k: v for k, v in fields.items() if v is not None and k not in OUTSIDE_THE_NAME}
+        kept = {k: v for k, v in kept.items() if k not in LATER_FIELDS or v != LATER_FIELDS[k]}
         if self.is_baseline:  # a linear model has rows, and none of a transformer's settings
             data = ("task", "attention", "train_rows", "eval_rows", "sample_seed", "validation_fraction",
                     "text_columns", "label_column", "eval_file")  # fmt: skip

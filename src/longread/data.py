@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,14 @@ def prepare(config: RunConfig, max_length: int, checkpoint_tokenizer: Tokenizer 
         train, selection = carve(train, config.selection_fraction, config.sample_seed, config.task)
     cache = config.out / "cache"
     tokenizer = checkpoint_tokenizer or make_tokenizer(config, train, cache)
+    if config.fill_rows and tokenizer.pad_id is None:
+        raise UserError("--fill-rows: the tokenizer has no padding token; use another tokenizer")
     splits = [
         None if examples is None else tokenize(examples, tokenizer, max_length, cache)
         for examples in (train, evaluation, selection)
     ]
+    if config.fill_rows:
+        splits = [None if split is None else filled(split, max_length, tokenizer.pad_id) for split in splits]
     assert splits[0] is not None and splits[1] is not None
     fingerprints = (train.fingerprint, evaluation.fingerprint, tokenizer.fingerprint)
     return Prepared(splits[0], splits[1], splits[2], tokenizer, fingerprints)
@@ -137,6 +141,21 @@ def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, cache: P
         examples.label_names,
         examples.fingerprint,
     )
+
+
+def filled(split: Split, length: int, pad_id: int | None) -> Split:
+    """Every row with `length` tokens, the rest of it padding."""
+    assert pad_id is not None
+    encoded, rows = split.encoded, len(split)
+    tokens = np.full((rows, length), pad_id, dtype=np.int32)
+    types = None if encoded.types is None else np.zeros((rows, length), dtype=np.uint8)
+    there = np.arange(length) < encoded.lengths[:, None]
+    tokens[there] = encoded.tokens
+    if types is not None and encoded.types is not None:
+        types[there] = encoded.types
+    offsets = np.arange(rows + 1, dtype=np.int64) * length
+    flat = None if types is None else types.ravel()
+    return replace(split, encoded=Encoded(tokens.ravel(), offsets, flat, encoded.truncated))
 
 
 def _read_tokens(path: Path) -> Encoded | None:

@@ -54,7 +54,7 @@ class EncoderConfig:
     embedding_scale: float = 1.0
     dropout: float = 0.1
     embedding_dropout: float | None = None  # None: dropout
-    pooling: str = "mean"  # or "first"
+    pooling: str = "mean"  # or "first", or "positions": a number from each token, a weight for each position
     head_activation: str | None = None  # None: a linear head; else dense + activation + linear
     num_labels: int = 2
     initializer_range: float = 0.02
@@ -65,10 +65,12 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         _choice("attention", self.attention, list(ATTENTIONS))
         _choice("norm_position", self.norm_position, ("pre", "post"))
-        _choice("pooling", self.pooling, ("mean", "first"))
+        _choice("pooling", self.pooling, ("mean", "first", "positions"))
         _choice("hidden_act", self.hidden_act, list(ACTIVATIONS))
         if self.head_activation is not None:
             _choice("head_activation", self.head_activation, list(ACTIVATIONS))
+            if self.pooling == "positions":
+                raise ValueError('pooling="positions" goes with a linear head; leave head_activation out')
         if self.options is None:
             object.__setattr__(self, "options", ATTENTIONS[self.attention].Options())
         if not isinstance(self.options, ATTENTIONS[self.attention].Options):
@@ -192,7 +194,8 @@ class Head(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.hidden_size) if config.head_activation else None
         self.activation = ACTIVATIONS[config.head_activation] if config.head_activation else None
         self.dropout = Dropout(config.dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        width = config.max_length if config.pooling == "positions" else config.hidden_size
+        self.classifier = nn.Linear(width, config.num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:
         if self.dense is not None and self.activation is not None:
@@ -214,6 +217,7 @@ class Encoder(nn.Module):
         self.final_norm = (
             nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_position == "pre" else None
         )
+        self.score = nn.Linear(config.hidden_size, 1) if config.pooling == "positions" else None
         self.head = Head(config)
         self.apply(self._initialise)
 
@@ -286,9 +290,16 @@ class Encoder(nn.Module):
         return states
 
     def pool(self, x: Tensor, rows: Rows) -> Tensor:
-        """[T, hidden] -> [B, hidden]: the first token of each row, or the mean of its tokens."""
+        """[T, hidden] -> [B, hidden]: the first token of each row, or the mean of its tokens.
+
+        With pooling "positions" [B, max_length]: one number from each token, zero where a row has none.
+        """
         if self.config.pooling == "first":
             return x.index_select(0, rows.first_tokens)
+        if self.score is not None:
+            scores = self.score(x).squeeze(1)
+            spread = scores.new_zeros(len(rows.lengths), self.config.max_length)
+            return spread.index_put((rows.row_of_token, rows.positions), scores)
         lengths = torch.tensor(rows.lengths, device=x.device)
         wide = torch.promote_types(x.dtype, torch.float32)
         sums = x.new_zeros(len(rows.lengths), x.shape[1], dtype=wide).index_add(0, rows.row_of_token, x.to(wide))

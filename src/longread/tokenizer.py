@@ -47,6 +47,12 @@ class Tokenizer:
         return max(self.inner.get_vocab(with_added_tokens=True).values()) + 1
 
     @property
+    def pad_id(self) -> int | None:
+        """Of the padding token, by any of its usual names."""
+        found = (self.inner.token_to_id(name) for name in ("<pad>", "[PAD]"))
+        return next((i for i in found if i is not None), None)
+
+    @property
     def fingerprint(self) -> str:
         return fingerprint(self.inner.to_str())
 

@@ -61,6 +61,8 @@ def complete(config: RunConfig) -> RunConfig:
     # A grid's settings are for the mechanisms that have them; the record of the others does not name them.
     foreign: dict[str, Any] = dict.fromkeys(set(MECHANISM_SETTINGS) - known)
     config = replace(config, **foreign)
+    if config.pooling == "positions" and config.init != "scratch":
+        raise UserError("--pooling positions: only from scratch; with --init choose mean or first")
     if config.init == "scratch":  # what cannot be built is said before any data is read
         shape = {name: getattr(config, name) for name in ("hidden_size", "num_attention_heads", "head_dim")}
         try:
