@@ -1,0 +1,28 @@
+"""IMDB from scratch, depth 1, 2 and 3, with settings that learn faster: do deeper models do worse?
+
+Run:     python experiments/run.py imdb_deeper --data-dir DIR
+Expect:  .85 or more at each depth, and no depth worse than a shallower one by more than the interval.
+Sizes and rows are the older study's (width 64, 4 heads, 10,000 reviews, 4,096 tokens); learning rate, batch and what
+hinders overfitting are not. Rates and dropouts were chosen by accuracy on a tenth of the training rows (LOG.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from longread.config import RunConfig
+
+BASE = RunConfig(
+    task="imdb", num_hidden_layers=1, hidden_size=64, num_attention_heads=4, train_rows=10_000, eval_rows=5_000,
+    batch_size=32, learning_rate=5e-4, epochs=5, max_length=4096, choose_epoch="best", weight_decay=0.1, dropout=0.2,
+    embedding_dropout=0.5, token_dropout=0.4, vocab_size=16_000,
+)  # fmt: skip
+
+
+def configs() -> list[RunConfig]:
+    return [
+        replace(BASE, attention=name, num_hidden_layers=depth, seed=seed)
+        for seed in (0, 1, 2)
+        for name in ("linformer", "performer")
+        for depth in (1, 2, 3)
+    ]
