@@ -37,15 +37,20 @@ def main() -> int:
     from longread.report import build_report, summary_table
 
     out = given.out or ROOT / "results" / given.study.replace("_", "-")
+    study = importlib.import_module(f"experiments.{given.study}")
+    own = getattr(study, "run", None)  # a study that does something else than training
     configs = [
         replace(config, out=out, data_dir=given.data_dir, threads=given.threads or config.threads)
-        for config in importlib.import_module(f"experiments.{given.study}").configs()
+        for config in study.configs()
         if (not given.only or config.attention in given.only) and (not given.seeds or config.seed in given.seeds)
     ]
+    if not configs:
+        print(f"experiments: {given.study} has no run for what --only and --seeds ask", file=sys.stderr)
+        return 2
     try:
         check(configs)
         with GridView(configs) as view:
-            finished = run_all(configs, view.on_event)
+            finished = [own(config) for config in configs] if own else run_all(configs, view.on_event)
     except UserError as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 2

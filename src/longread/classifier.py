@@ -21,7 +21,7 @@ from longread.errors import UserError
 from longread.evaluate import metrics, predict_split
 from longread.measure import PeakMemory, environment, foreign_load
 from longread.runs import Run
-from longread.tasks import load_split
+from longread.tasks import find_task, load_split
 from longread.tokenizer import Tokenizer, load_tokenizer
 
 log = logging.getLogger("longread")
@@ -162,7 +162,10 @@ def evaluate(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None
         "truncated_fraction": float(split.encoded.truncated.mean()),
         "padded_fraction": done.usage.padded_fraction,
         "effective_attention": done.usage.effective_attention,
-        "dataset": {"eval": split.describe(), "label_names": list(split.label_names)},
+        "dataset": {
+            "eval": split.describe() | {"rows_of_split": find_task(config.task).split_rows.get(split.name)},
+            "label_names": list(split.label_names),
+        },
         "environment": environment(device, settings.precision)
         | {"load_at_start": load_now, "load_at_end": foreign_load()},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from longread.config import LATER_FIELDS
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -139,6 +141,8 @@ def settings_of(run: Run) -> dict[str, Any]:
     """What could set two runs apart: the config, and from where it ran and on how many rows."""
     record = run.record
     config = {k: v for k, v in (record.get("config") or {}).items() if k not in NOT_A_SETTING}
+    if record.get("kind") == "train" and record.get("attention") not in BASELINES:
+        config = LATER_FIELDS | config
     config["init"] = record.get("init")
     environment, dataset = record.get("environment") or {}, record.get("dataset") or {}
     config["device"], config["threads"] = environment.get("device"), environment.get("threads")

@@ -153,9 +153,24 @@ def comparison_notes(group: Group, best: Line | None) -> tuple[str, ...]:
     }
     if kinds_of_memory:
         notes.append(f"Peak memory: {say.listing(meaning.get(k, k) for k in sorted(kinds_of_memory))}.")
+    notes += projections(group)
     if any(line.is_baseline for line in group.done):
         notes.append("Parameters of the linear models: features used.")
     return tuple(notes)
+
+
+def projections(group: Group) -> list[str]:
+    """What a whole split would take, where a model was run on a sample of it without any training."""
+    found = []
+    for line in group.done:
+        seen = (line.outcomes[0].run.record.get("dataset") or {}).get("eval") or {}
+        rows, whole = seen.get("rows"), seen.get("rows_of_split")
+        if rows and whole and rows < whole:
+            seconds = plain.mean(float(o.run.record["eval_seconds"]) for o in line.outcomes) * whole / rows
+            mark = LOADED if line.timed_under_load else ""
+            text = f"{line.name()} ran on {rows:,} of {whole:,} rows; projected, not measured, for all"
+            found.append(f"{text}: {say.seconds(seconds)}{mark} of inference.")
+    return found
 
 
 def name_cell(line: Line) -> Cell:

@@ -1,0 +1,51 @@
+"""IMDB, inference of base-size models without fine-tuning: seconds, reviews and tokens a second.
+
+Run:     python experiments/run.py imdb_inference --data-dir DIR
+Expect:  an accuracy near .5, because the classifier is untrained: the time is the result. About 7 minutes a model.
+2,500 test reviews, a stratified sample; the seconds for all 25,000 are that times ten, and called projected. The
+weights are random in the checkpoints' own shapes, which costs the same time. The tokenizers are those of the
+checkpoints, from DIR/tokenizers/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from longread import build, runtime
+from longread.checkpoint import save_pretrained
+from longread.classifier import evaluate
+from longread.config import RunConfig
+from longread.errors import UserError
+from longread.runs import Run, load_runs
+
+BASE = RunConfig(task="imdb", eval_rows=2_500, max_length=4096, precision="bfloat16")
+# Published shapes: allenai/longformer-base-4096 and google/bigbird-roberta-base.
+SHAPE = {
+    "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "max_length": 4096, "norm_position": "post",
+    "pooling": "first", "type_vocab_size": 1, "num_labels": 2, "label_names": ("neg", "pos"),
+}  # fmt: skip
+OWN = {
+    "longformer": {"vocab_size": 50_265, "position_offset": 2, "attention_window": 512, "head_activation": "tanh"},
+    "bigbird": {"vocab_size": 50_358, "type_vocab_size": 2, "block_size": 64, "num_random_blocks": 3,
+                "hidden_act": "gelu_tanh", "head_activation": "gelu_tanh", "dropout_before_norm": True},
+}  # fmt: skip
+TOKENIZERS = {"longformer": "longformer-base-4096", "bigbird": "bigbird-roberta-base"}
+
+
+def configs() -> list[RunConfig]:
+    return [replace(BASE, attention=name) for name in OWN]
+
+
+def run(config: RunConfig) -> Run:
+    """The record of one model, from OUT where it is already there."""
+    for found in load_runs(config.out):
+        if found.record["attention"] == config.attention and found.record["status"] == "ok":
+            return found
+    place = (config.data_dir or Path()) / "tokenizers" / TOKENIZERS[config.attention]
+    if config.data_dir is None or not place.is_dir():
+        raise UserError(f"{place}: no tokenizer of {TOKENIZERS[config.attention]}; put its files there")
+    runtime.set_allocator()
+    checkpoint = config.out / "cache" / f"random-{TOKENIZERS[config.attention]}"
+    save_pretrained(build(config.attention, **(SHAPE | OWN[config.attention])), checkpoint)
+    return evaluate(config, checkpoint, tokenizer=str(place))
