@@ -215,6 +215,17 @@ def test_dropout_is_where_the_settings_put_it() -> None:
     assert not torch.equal(encoder.classify(text, rows), encoder.classify(text, rows))
 
 
+def test_the_head_drops_before_its_dense_layer_where_roberta_does() -> None:
+    pooled = torch.ones(1, 12)
+    for first in (False, True):
+        head = model("dense", head_activation="relu", dropout_before_head=first, dropout=0.5).head.train()
+        assert head.dense is not None
+        seen: list[Tensor] = []
+        head.dense.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))
+        head(pooled)
+        assert (seen[0] == pooled).all() != first
+
+
 @every_mechanism
 def test_checkpointing_changes_memory_alone(name: str, options: dict[str, Any]) -> None:
     found = []

@@ -56,6 +56,7 @@ class EncoderConfig:
     embedding_dropout: float | None = None  # None: dropout
     pooling: str = "mean"  # or "first", or "positions": a number from each token, a weight for each position
     head_activation: str | None = None  # None: a linear head; else dense + activation + linear
+    dropout_before_head: bool = False  # in front of that dense layer too, as in all but BERT
     num_labels: int = 2
     initializer_range: float = 0.02
     seed: int = 0
@@ -194,12 +195,13 @@ class Head(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.hidden_size) if config.head_activation else None
         self.activation = ACTIVATIONS[config.head_activation] if config.head_activation else None
         self.dropout = Dropout(config.dropout)
+        self.drops_first = config.dropout_before_head
         width = config.max_length if config.pooling == "positions" else config.hidden_size
         self.classifier = nn.Linear(width, config.num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:
         if self.dense is not None and self.activation is not None:
-            pooled = self.activation(self.dense(pooled))
+            pooled = self.activation(self.dense(self.dropout(pooled) if self.drops_first else pooled))
         return self.classifier(self.dropout(pooled))
 
 

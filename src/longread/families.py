@@ -146,7 +146,7 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "layer_norm_eps": 1e-12,
 }
 # What their config.json has no place for. It is written beside the rest and read again.
-EXTRAS = ("seed", "embedding_dropout", "random_block_plan")
+EXTRAS = ("seed", "embedding_dropout", "random_block_plan", "dropout_before_head")
 
 
 def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -172,6 +172,7 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
         "attention": "dense",
         "hidden_act": activation,
         "head_activation": "tanh",
+        "dropout_before_head": family.model_type != "bert",
         "max_length": has["max_position_embeddings"] - offset,
         "position_offset": offset,
         "dropout": has["hidden_dropout_prob"],
