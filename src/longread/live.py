@@ -96,7 +96,8 @@ class GridView:
         real = [t for i, t in self.took.items() if not self.configs[i].is_baseline]
         under_way = sum(s.get("seconds_left", 0.0) for s in self.state if s["state"] == "training")
         mean = sum(real) / len(real) if real else under_way
-        return mean * sum(s["state"] == "waiting" for s in self.state) + under_way
+        unknown = sum(s["state"] in ("waiting", "started", "resumed") for s in self.state)
+        return mean * unknown + under_way
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, caption=f"about {duration(self._left())} left", caption_justify="left")
