@@ -17,5 +17,5 @@ from longread.config import RunConfig
 
 def configs() -> list[RunConfig]:
     short = replace(BASE, attention="linformer", epochs=1, train_rows=8_000, eval_rows=500, choose_epoch="best",
-                    selection_fraction=0.25, **SPARSE["linformer"])  # fmt: skip
-    return [replace(short, new_weights_rate=rate) for rate in (10.0, 1.0)]
+                    selection_fraction=0.25, projection_size=SPARSE["linformer"]["projection_size"])  # fmt: skip
+    return [replace(short, new_weights_rate=rate) for rate in (10.0, 1.0, 30.0)]
