@@ -17,7 +17,7 @@ SPARSE: dict[str, dict[str, Any]] = {
     "dense": {},
     "longformer": {"attention_window": 32},
     "bigbird": {"block_size": 8, "num_random_blocks": 1},
-    # The rate is qnli_linformer.py's choice; the others have no projections.
+    # The rate is qnli_settings.py's choice; the others have no projections.
     "linformer": {"projection_size": 16, "new_weights_rate": 10.0},
     "performer": {"num_features": 64},
 }
