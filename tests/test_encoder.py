@@ -333,6 +333,9 @@ def test_settings_survive_a_dict(name: str, options: dict[str, Any]) -> None:
         ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
         ({"embedding_dropout": -0.1}, "embedding_dropout is -0.1; it must be at least 0"),
         ({"pooling": "max"}, "pooling is 'max'; it must be one of mean, first, positions"),
+        ({"hidden_size": 64.0}, "hidden_size is 64.0; it must be a whole number"),
+        ({"attention": "bigbird", "block_size": 8.5}, "block_size is 8.5; it must be a whole number"),
+        ({"attention": "performer", "num_features": 2.5}, "num_features is 2.5; it must be a whole number"),
         ({"norm_position": "middle"}, "norm_position is 'middle'; it must be one of pre, post"),
         ({"hidden_act": "swish"}, "hidden_act is 'swish'; it must be one of gelu"),
         ({"head_activation": "swish"}, "head_activation is 'swish'; it must be one of gelu"),
@@ -378,6 +381,8 @@ def test_a_wrong_input_is_named_with_its_mend() -> None:
     for name in ("mask", "token_type_ids", "global_mask"):
         with pytest.raises(ValueError, match=rf"{name} has shape \(2, 16\), input_ids \(2, 17\); they must"):
             encoder(ids, **{name: mask[:, 1:]})
+    with pytest.raises(ValueError, match="linformer has no global_mask; it is Longformer's alone"):
+        encoder(ids, mask, global_mask=mask)
     layer: Any = encoder.blocks[0].attention
     for call in (lambda x: layer(x, Rows((17,))), layer.reference):
         with pytest.raises(ValueError, match=r"a row has 17 tokens; .* 16 positions"):

@@ -124,6 +124,9 @@ class EncoderConfig:
                 f"its own are {', '.join(sorted(own)) or 'none'}, the encoder's {', '.join(sorted(shared))}"
             )
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in flat.items()}
+        for field in (*dataclasses.fields(cls), *dataclasses.fields(Options)):
+            if field.type in ("int", "int | None") and isinstance(values.get(field.name), float):
+                raise ValueError(f"{field.name} is {values[field.name]}; it must be a whole number")
         options = Options(**{name: values[name] for name in own if name in values})
         return cls(options=options, **{name: values[name] for name in shared if name in values})
 
@@ -243,6 +246,8 @@ class Encoder(nn.Module):
         (None: the first of each row). ValueError for shapes that do not fit and rows longer than max_length.
         """
         mask = self._checked_mask(input_ids, mask, token_type_ids, global_mask)
+        if global_mask is not None and self.config.attention != "longformer":
+            raise ValueError(f"{self.config.attention} has no global_mask; it is Longformer's alone")
         lengths = mask.sum(1)
         order = torch.argsort(lengths, stable=True)
         order = order[lengths[order] > 0]
