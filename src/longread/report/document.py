@@ -178,7 +178,7 @@ def warnings(group: Group, pairs: Pairs) -> list[str]:
     loaded = [run for run in group.runs if is_loaded(run)]
     if loaded:
         text = f"{say.plural(len(loaded), 'run')} shared the machine with other work"
-        marked = say.listing(line.name() for line in group.done if line.timed_under_load)
+        marked = listed([line.name() for line in group.done if line.timed_under_load], group)
         text += f"; the times of {marked} are marked † and are not to be quoted" if marked else ""
         idle = any(not line.timed_under_load and any(o.loaded for o in line.outcomes) for line in group.done)
         found.append(text + ("; where a row has idle runs too, its times come from those alone." if idle else "."))
@@ -202,7 +202,12 @@ def truncation(group: Group) -> list[str]:
             share = f"{100 * max(shares):.1f}" if max(shares) >= 0.0005 else "< 0.1"
             text = f"{share} % of the texts were cut" + (f" at {limit:,} tokens" if isinstance(limit, int) else "")
             by_share.setdefault(text, []).append(line.name())
-    return [f"{text} ({say.listing(names)})." for text, names in by_share.items()]
+    return [f"{text} ({listed(names, group)})." for text, names in by_share.items()]
+
+
+def listed(names: Sequence[str], group: Group) -> str:
+    """The names, or that it is all of many."""
+    return "all rows" if len(names) == len(group.done) > 3 else say.listing(names)
 
 
 def losses(group: Group, pairs: Pairs) -> list[str]:
