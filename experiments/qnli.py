@@ -7,7 +7,7 @@ Run:     python experiments/run.py qnli --data-dir DIR --only dense longformer b
          python experiments/run.py qnli --data-dir DIR --only performer
 Expect:  dense at .86 or more on the 5,463 validation pairs, Longformer and BigBird within .015, Linformer and Performer
          within .03. About 30 minutes a mechanism on one core.
-Performer, converted as it is, hardly learns from these rows (qnli_settings.py). So it is first taught to follow the dense
+Performer, converted as it is, hardly learns from these rows (qnli_settings.py). It is first taught to follow the dense
 encoder that this study fine-tuned, and then fine-tuned itself, for one epoch. DENSE is that run's folder.
 Caveat:  the weights have seen SQuAD questions before (experiments/minilm.py).
 """
