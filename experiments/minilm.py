@@ -23,10 +23,16 @@ SPARSE: dict[str, dict[str, Any]] = {
 }
 
 
-def each_mechanism(base: RunConfig, seeds: tuple[int, ...] = (0,)) -> list[RunConfig]:
+# With the first token alone as a global one, a window of 32 hardly joins the two texts of a pair.
+PAIRS: dict[str, dict[str, Any]] = SPARSE | {"longformer": SPARSE["longformer"] | {"global_tokens": "first_text"}}
+
+
+def each_mechanism(
+    base: RunConfig, seeds: tuple[int, ...] = (0,), sparse: dict[str, dict[str, Any]] = SPARSE
+) -> list[RunConfig]:
     """The five mechanisms with their sparse settings, seed by seed."""
     return [
         replace(base, attention=attention, seed=seed, **settings)
         for seed in seeds
-        for attention, settings in SPARSE.items()
+        for attention, settings in sparse.items()
     ]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.minilm import INIT, each_mechanism
+from experiments.minilm import INIT, PAIRS, each_mechanism
 from longread.config import RunConfig
 
 BASE = RunConfig(
@@ -28,5 +28,5 @@ BASE = RunConfig(
 def configs() -> list[RunConfig]:
     return [
         replace(config, init="out/qnli-performer-64", epochs=1) if config.attention == "performer" else config
-        for config in each_mechanism(BASE)
+        for config in each_mechanism(BASE, sparse=PAIRS)
     ]

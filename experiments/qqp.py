@@ -9,7 +9,7 @@ Caveat:  the weights have seen Quora's duplicates before (experiments/minilm.py)
 
 from __future__ import annotations
 
-from experiments.minilm import INIT, each_mechanism
+from experiments.minilm import INIT, PAIRS, each_mechanism
 from longread.config import RunConfig
 
 BASE = RunConfig(
@@ -19,4 +19,4 @@ BASE = RunConfig(
 
 
 def configs() -> list[RunConfig]:
-    return each_mechanism(BASE)
+    return each_mechanism(BASE, sparse=PAIRS)

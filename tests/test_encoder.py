@@ -122,6 +122,20 @@ def test_positions_count_real_tokens(offset: int) -> None:
     assert grad.abs().sum(1).nonzero().flatten().tolist() == list(range(offset, offset + 9))
 
 
+def test_longformers_global_tokens_can_be_a_pairs_first_text() -> None:
+    encoder = model("longformer", {"attention_window": 4, "global_tokens": "first_text"}, type_vocab_size=2)
+    plain = model("longformer", {"attention_window": 4}, type_vocab_size=2)
+    plain.load_state_dict(encoder.state_dict())
+    ids, mask = padded([tokens(n, seed=n) for n in (30, 12, 25)], 40, "right")
+    types = torch.zeros_like(ids)
+    for row, first in enumerate((9, 12, 1)):
+        types[row, first:] = 1
+    expected = plain(ids, mask, types, global_mask=(types == 0) & mask)
+    assert (encoder(ids, mask, types) - expected).abs().max() < 1e-6
+    assert (encoder(ids, mask, types) - plain(ids, mask, types)).abs().max() > 1e-4
+    assert torch.equal(encoder(ids, mask), plain(ids, mask))  # no types: the first token
+
+
 def test_longformers_global_tokens_are_found_behind_holes() -> None:
     encoder = model("longformer", {"attention_window": 4})
     texts = [tokens(n, seed=n) for n in (30, 12, 25, 9)]
@@ -339,6 +353,7 @@ def test_settings_survive_a_dict(name: str, options: dict[str, Any]) -> None:
         ({"norm_position": "middle"}, "norm_position is 'middle'; it must be one of pre, post"),
         ({"hidden_act": "swish"}, "hidden_act is 'swish'; it must be one of gelu"),
         ({"head_activation": "swish"}, "head_activation is 'swish'; it must be one of gelu"),
+        ({"attention": "longformer", "global_tokens": "last"}, "global_tokens is 'last'; it must be one of first,"),
         (
             {"attention": "longformer", "attention_window": 7},
             "attention_window is 7; .* even number, 2 or more",

@@ -13,6 +13,7 @@ BASELINES = ("tfidf", "nbsvm")
 # Settings that belong to one mechanism; None leaves the mechanism's own default.
 MECHANISM_SETTINGS = (
     "attention_window",
+    "global_tokens",
     "block_size",
     "num_random_blocks",
     "random_block_plan",
@@ -66,6 +67,8 @@ class Settings:
         Share of whole tokens that are left out of a training text, drawn anew each epoch.
     attention_window:
         Longformer: tokens of the window, both sides together.
+    global_tokens:
+        Longformer: which tokens see all and are seen by all: "first", or "first_text", in a pair all of the first text.
     block_size:
         BigBird: tokens of a block.
     num_random_blocks:
@@ -156,6 +159,7 @@ class Settings:
     embedding_dropout: float | None = None
     token_dropout: float = 0.0
     attention_window: int | None = None
+    global_tokens: Literal["first", "first_text"] | None = None
     block_size: int | None = None
     num_random_blocks: int | None = None
     random_block_plan: Literal["seeded", "huggingface"] | None = None

@@ -284,6 +284,7 @@ class Encoder(nn.Module):
                 f"a row has {longest} tokens and the model {self.config.max_length} positions; "
                 f"cut the text to max_length={self.config.max_length}, or convert the model to a longer one"
             )
+        rows = self.with_own_globals(rows, token_types)
         x = self.embeddings(tokens, rows, token_types)
         states = [x]
         for block in self.blocks:
@@ -295,6 +296,12 @@ class Encoder(nn.Module):
         if self.final_norm is not None:
             states[-1] = self.final_norm(x)
         return states
+
+    def with_own_globals(self, rows: Rows, token_types: Tensor | None) -> Rows:
+        """The rows with the global tokens that Longformer's settings ask for, where none were given."""
+        if getattr(self.config.options, "global_tokens", "first") == "first" or token_types is None:
+            return rows
+        return rows.with_globals(token_types == 0)
 
     def pool(self, x: Tensor, rows: Rows) -> Tensor:
         """[T, hidden] -> [B, hidden]: the first token of each row, or the mean of its tokens.

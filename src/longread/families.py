@@ -226,6 +226,8 @@ def family_of(config: EncoderConfig, pad_token_id: int | None) -> Family | str:
     if config.head_activation != "tanh":
         return "the head of their model is dense + tanh + linear"
     if config.attention == "longformer":
+        if config.options.global_tokens != "first":
+            return "the classifier of their Longformer makes the first token global, and no other"
         if config.position_offset == 0 and pad_token_id is None:
             return "their Longformer counts positions from the padding token's id, which is not known"
         return FAMILIES["longformer"]

@@ -32,8 +32,14 @@ def attention_map(model: Encoder, data: Prepared) -> dict[str, Any]:
     model.eval()
     device = next(model.parameters()).device
     block: Any = model.blocks[0]
-    x = model.embeddings(torch.from_numpy(tokens).to(device), Rows((len(tokens),), device), None)
-    _, matrix = block.attention.reference(block.attention_norm(x) if block.pre else x)
+    types = None
+    if split.encoded.types is not None:
+        own = split.encoded.types[split.encoded.offsets[row] :][: lengths[row]].astype(np.int64)
+        types = torch.from_numpy(own).to(device)
+    rows = model.with_own_globals(Rows((len(tokens),), device), types)
+    x = model.embeddings(torch.from_numpy(tokens).to(device), rows, types)
+    chosen = () if rows.global_positions is None else (rows.global_positions[0],)
+    _, matrix = block.attention.reference(block.attention_norm(x) if block.pre else x, *chosen)
     model.train(was_training)
     if matrix.dim() == 4:  # Longformer's local and global matrices
         matrix = matrix.sum(0)

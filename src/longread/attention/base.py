@@ -104,6 +104,13 @@ class Rows:
     def __post_init__(self) -> None:
         assert self.lengths and min(self.lengths) > 0, "a packed batch has rows, and no empty ones"
 
+    def with_globals(self, chosen: Tensor) -> Rows:
+        """The same rows with the tokens of chosen [T] (bool) as global ones, where none were given."""
+        if self.global_positions is not None:
+            return self
+        parts = chosen.cpu().split(self.lengths)
+        return Rows(self.lengths, self.device, tuple(tuple(part.nonzero().flatten().tolist()) for part in parts))
+
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """First token of each row, and T at the end."""

@@ -18,19 +18,27 @@ from longread.attention.softmax import Tile, attend
 # Queries of one tile of the band. A tile of Q queries looks at Q + attention_window keys: smaller wastes less on
 # masked corners, larger makes fewer calls.
 BAND_QUERIES = 128
+GLOBAL_TOKENS = ("first", "first_text")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongformerOptions:
-    """attention_window counts both sides (512 = 256 to the left and 256 to the right); a tuple has one per layer."""
+    """attention_window counts both sides (512 = 256 to the left and 256 to the right); a tuple has one per layer.
+
+    global_tokens: "first", or "first_text": all tokens of type 0, in a pair the first text, as in the paper's question
+    answering (section 3.1). Rows without token types have their first token alone.
+    """
 
     attention_window: int | tuple[int, ...] = 512
+    global_tokens: str = "first"
 
     def __post_init__(self) -> None:
         windows = self.attention_window
         for window in windows if isinstance(windows, tuple) else (windows,):
             if window < 2 or window % 2:
                 raise ValueError(f"attention_window is {window}; it counts both sides: an even number, 2 or more")
+        if self.global_tokens not in GLOBAL_TOKENS:
+            raise ValueError(f"global_tokens is {self.global_tokens!r}; it must be one of {', '.join(GLOBAL_TOKENS)}")
 
 
 class LongformerAttention(SelfAttention):

@@ -52,6 +52,7 @@ class Line:
     settings: dict[str, Any]  # only the fields that vary in the group, in a fixed order
     outcomes: list[Outcome] = field(default_factory=list)
     failures: list[Run] = field(default_factory=list)
+    only_mechanism: bool = False  # of its group: figures need not repeat the name
 
     @property
     def is_baseline(self) -> bool:
@@ -75,7 +76,8 @@ class Line:
 
     def label(self) -> str:
         """`Longformer, 2 layers`: for the corner of a figure."""
-        return ", ".join(filter(None, (self.title(short=True), self.variant())))
+        name = "" if self.only_mechanism and self.settings else self.title(short=True)
+        return ", ".join(filter(None, (name, self.variant())))
 
     def variant(self) -> str:
         """What sets this line apart from others with the same mechanism; empty where nothing does."""
@@ -243,6 +245,7 @@ def make_group(task: str, key: str, title: str, runs: Sequence[Run]) -> Group:
         else:
             lines.setdefault(place, Line(attention, settings)).outcomes.append(result)
     for line in lines.values():
+        line.only_mechanism = len({other.attention for other in lines.values()}) == 1
         line.outcomes.sort(key=lambda o: (o.run.record.get("seed") or 0, str(o.run.record.get("run_id"))))
         line.failures.sort(key=lambda r: (r.record.get("seed") or 0, str(r.record.get("run_id"))))
     return Group(task, key, title, sorted(lines.values(), key=line_order), fields)
