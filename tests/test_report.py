@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -238,6 +239,27 @@ def test_only_settings_that_vary_are_columns(groups: dict[str, Group]) -> None:
     assert groups["reviews"].fields == ()
     names = [line.name() for line in groups["imdb"].done]
     assert names[:2] == ["Dense (1 layer)", "Dense (2 layers)"]
+
+
+def test_accuracy_on_held_out_rows_is_shown_of_the_chosen_epoch(built: Path, tmp_path: Path) -> None:
+    assert "Held-out" not in (built / "report.md").read_text("utf-8")
+    folder = write_run(tmp_path, record("imdb", "dense", 0, 500) | {"chosen_epoch": 2}, 0.8, curve=3)
+    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text("utf-8").splitlines()]
+    for line, accuracy in zip(lines, (0.7, 0.901, 0.9), strict=True):
+        line["selection_accuracy"] = accuracy
+    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    build_report(tmp_path)
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert "Held-out accuracy, %" in text
+    assert "| 90.1 |" in text.replace("  ", "")
+
+
+def test_a_sample_is_projected_to_its_whole_split_and_called_so(tmp_path: Path) -> None:
+    run = record("imdb", "longformer", 0, 500) | {"kind": "evaluate", "eval_seconds": 4.0}
+    run["dataset"]["eval"]["rows_of_split"] = 5_000
+    write_run(tmp_path, run, 0.5)
+    build_report(tmp_path)
+    assert "500 of 5,000 rows; projected, not measured, for all: 40.0 s" in (tmp_path / "report.md").read_text("utf-8")
 
 
 def test_bold_is_kept_for_a_lead_that_is_real(groups: dict[str, Group], tmp_path: Path) -> None:

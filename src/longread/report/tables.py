@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics as plain
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from longread.report import numbers as say
 from longread.report.groups import Group, Line, Outcome, setting_text, value_text
@@ -13,6 +13,7 @@ from longread.report.statistics import mean_interval
 
 if TYPE_CHECKING:
     from longread.report.pairs import Pairs
+    from longread.runs import Run
 
 STATUS = {
     "diverged": "diverged",
@@ -61,27 +62,44 @@ class Measure:
     """A column that is a mean over runs: where its value stands in a record and how it is printed."""
 
     column: Column
-    read: Callable[[dict[str, Any]], object]
+    read: Callable[[Run], object]
     scale: float = 1.0
     decimals: int | None = None  # None: chosen by the column's smallest value
     timed: bool = False  # from idle runs where there are any, else marked
 
 
+def held_out_accuracy(run: Run) -> float | None:
+    """On the rows held out of train, at the epoch that they chose."""
+    chosen = run.record.get("chosen_epoch")
+    found = [line.get("selection_accuracy") for line in run.history() if line.get("epoch") == chosen]
+    return found[0] if found else None
+
+
+HELD_OUT = Measure(Column("Held-out accuracy", "%", terminal=False), held_out_accuracy, 100, 1)
 MEASURES = (
-    Measure(Column("F1", "%"), lambda r: (r.get("metrics") or {}).get("f1"), 100, 1),
-    Measure(Column("Parameters"), lambda r: r.get("num_parameters"), 1, 0),
-    Measure(Column("Training", "s"), lambda r: r.get("train_seconds") or None, timed=True),
-    Measure(Column("Inference", "s"), lambda r: r.get("eval_seconds"), timed=True),
-    Measure(Column("Inference", "samples/s"), lambda r: r.get("samples_per_second"), timed=True),
-    Measure(Column("Peak memory", "MiB"), lambda r: r.get("peak_memory_bytes"), 1 / say.MEBIBYTE, 0),
-    Measure(Column("Padding", "%", terminal=False), lambda r: r.get("padded_fraction"), 100, 1),
-    Measure(Column("Truncated", "%", terminal=False), lambda r: r.get("truncated_fraction"), 100, 1),
+    HELD_OUT,
+    Measure(Column("F1", "%"), lambda r: (r.record.get("metrics") or {}).get("f1"), 100, 1),
+    Measure(Column("Parameters"), lambda r: r.record.get("num_parameters"), 1, 0),
+    Measure(Column("Training", "s"), lambda r: r.record.get("train_seconds") or None, timed=True),
+    Measure(Column("Inference", "s"), lambda r: r.record.get("eval_seconds"), timed=True),
+    Measure(Column("Inference", "samples/s"), lambda r: r.record.get("samples_per_second"), timed=True),
+    Measure(Column("Peak memory", "MiB"), lambda r: r.record.get("peak_memory_bytes"), 1 / say.MEBIBYTE, 0),
+    Measure(Column("Padding", "%", terminal=False), lambda r: r.record.get("padded_fraction"), 100, 1),
+    Measure(Column("Truncated", "%", terminal=False), lambda r: r.record.get("truncated_fraction"), 100, 1),
 )
+
+
+def measures_of(group: Group) -> list[Measure]:
+    """All, but for the rows held out where no run of the group has any."""
+    held_out = any(held_out_accuracy(o.run) is not None for line in group.done for o in line.outcomes)
+    return [m for m in MEASURES if held_out or m is not HELD_OUT]
+
+
 FIELD_COLUMNS = {"num_hidden_layers": Column("Layers"), "init": Column("Init", numeric=False)}
 
 
 def average(outcomes: Sequence[Outcome], measure: Measure) -> tuple[float | None, list[float]]:
-    values = [say.finite(measure.read(o.run.record)) for o in outcomes]
+    values = [say.finite(measure.read(o.run)) for o in outcomes]
     known = [value * measure.scale for value in values if value is not None]
     return (plain.fmean(known) if known else None), known
 
@@ -103,23 +121,23 @@ def accuracy_decimals(line: Line) -> int:
 
 def comparison(group: Group, pairs: Pairs) -> Table:
     """One row a configuration, its seeds together; a run that failed is a row of its own."""
-    fields = field_columns(group)
+    fields, measures = field_columns(group), measures_of(group)
     columns = (
         Column("Attention", numeric=False),
         *(column for _, column in fields),
         Column("Accuracy", "%"),
         Column("95 % interval", "%", numeric=False),
         Column("over", numeric=False),
-        *(measure.column for measure in MEASURES),
+        *(measure.column for measure in measures),
         Column("What ran", "share of tokens", numeric=False, terminal=False),
     )
-    decimals = [measure_decimals(group, measure) for measure in MEASURES]
+    decimals = [measure_decimals(group, measure) for measure in measures]
     best = pairs.best_line()
     rows: list[Row] = []
     for line in sorted(group.done, key=lambda line: line.is_baseline):
         front = [name_cell(line), *(field_cell(line, name) for name, _ in fields)]
         body = [*accuracy_cells(line, bold=line is best)]
-        body += [measure_cell(line, m, d) for m, d in zip(MEASURES, decimals, strict=True)]
+        body += [measure_cell(line, m, d) for m, d in zip(measures, decimals, strict=True)]
         body.append(Cell(effective(line), effective(line)))
         rows.append(Row((*front, *body), "baseline" if line.is_baseline else "", line.attention))
     for line in group.lines:
