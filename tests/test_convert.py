@@ -162,6 +162,7 @@ def test_what_was_done_is_recorded(tmp_path: Path) -> None:
     assert converted.loading.source == str(tmp_path / "dense")
     assert converted.loading.converted == {
         "from": "dense", "to": "longformer", "max_length": 200, "trained": 40, "attention_window": 6,
+        "global_tokens": "first",
     }  # fmt: skip
     assert converted.tokenizer_file == tmp_path / "dense" / "tokenizer.json"
 
