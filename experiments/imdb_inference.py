@@ -1,7 +1,7 @@
 """IMDB, inference of base-size models without fine-tuning: seconds, reviews and tokens a second.
 
 Run:     python experiments/run.py imdb_inference --data-dir DIR
-Expect:  an accuracy near .5, because the classifier is untrained: the time is the result. About 7 minutes a model.
+Expect:  an accuracy near .5, because the classifier is untrained: the time is the result.
 2,500 test reviews, a stratified sample; the seconds for all 25,000 are that times ten, and called projected. The
 weights are random in the checkpoints' own shapes, which costs the same time. The tokenizers are those of the
 checkpoints, from DIR/tokenizers/.

@@ -3,7 +3,7 @@
 Run:     python experiments/run.py qnli_settings --data-dir DIR
 Expect:  Linformer: a faster rate for projections and classifier (--new-weights-rate) ahead, because with 16 slots the
          conversion shows the tokens behind the 16th to nobody but faintly, and at 1e-4 that takes long to change.
-         Performer: a higher learning rate ahead, because its attention has most to learn anew.
+         Performer: neither rate teaches it these pairs; a higher one was expected to help, and did not.
 The evaluation rows are no part of the choice: look at the accuracy on the selection rows in `history.jsonl`.
 """
 
