@@ -4,6 +4,7 @@ Run:     python experiments/run.py qqp --data-dir DIR
 Expect:  dense at .85 or more, Longformer and BigBird within .01, Linformer and Performer within .02; F1 beside it. The
          goals are for 60,000 training rows; here it is 10,000, and as many for evaluation, for the sake of time.
 Caveat:  the weights have seen Quora's duplicates before (experiments/minilm.py), so these rows are not clean.
+         The split is the data directory's own, not GLUE's.
 """
 
 from __future__ import annotations
