@@ -19,6 +19,7 @@ from longread.config import LATER_FIELDS, RunConfig
 from longread.data import epoch_batches, micro_batches, prepare
 from longread.encoder import build
 from longread.errors import UserError
+from longread.evaluate import predict_split
 from longread.loop import Loop
 from longread.optimize import make_optimizer, rate_at
 from longread.runtime import settle
@@ -97,12 +98,14 @@ def test_a_step_is_torchs_own_with_plain_gradients(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stop_at", "choose_epoch"), [(2, "last"), (6, "best"), (9, "best")])
+@pytest.mark.parametrize("average_weights", [0.0, 0.9])
 def test_a_stopped_run_resumes_to_the_same_bits(
-    tmp_path: Path, stop_at: int, choose_epoch: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stop_at: int, choose_epoch: str, average_weights: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_EVENTS", 0.0)
     changes: dict[str, Any] = {
         "choose_epoch": choose_epoch,
+        "average_weights": average_weights,
         "dropout": 0.2,
         "token_dropout": 0.1,
         "attention": "performer",
@@ -200,6 +203,34 @@ def test_frozen_layers_stay(tmp_path: Path) -> None:
         assert torch.equal(tensor, trained[name]) is frozen or tensor.abs().sum() == 0
     with pytest.raises(UserError, match="--frozen-layers 3: the model has 2 layers"):
         train(small(tmp_path, frozen_layers=3, num_hidden_layers=2))
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.999])
+def test_the_mean_of_the_weights_is_evaluated_and_kept(tmp_path: Path, decay: float) -> None:
+    config = settle(complete(small(tmp_path, average_weights=decay, epochs=2)), 16)
+    data = prepare(config, 96)
+    model = build("dense", vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2,
+                  num_hidden_layers=1, max_length=96)  # fmt: skip
+    run = Loop(model, data, config, tmp_path, lambda event: None)
+    expected = [p.detach().clone() for p in model.parameters()]
+    step, seen = run._step, 0
+
+    def watched(indices: np.ndarray) -> float:
+        nonlocal expected, seen
+        loss, seen = step(indices), seen + 1
+        share = max(1 - decay, 1 / (seen + 1))
+        expected = [
+            (1 - share) * mean + share * p.detach() for mean, p in zip(expected, model.parameters(), strict=True)
+        ]
+        return loss
+
+    run._step = watched  # type: ignore[method-assign]
+    run.run(resume=False)
+    for mean, kept in zip(expected, model.parameters(), strict=True):
+        torch.testing.assert_close(kept.detach(), mean)
+    assert run.evaluated is not None
+    again = predict_split(model, data.evaluation, tokens=run.tokens, device=run.device)
+    np.testing.assert_array_equal(run.evaluated.probabilities, again.probabilities)
 
 
 def test_lower_layers_learn_slower_and_new_weights_faster() -> None:

@@ -24,7 +24,7 @@ MECHANISM_SETTINGS = (
 # Where a run happens and what it keeps do not change what it computes: they are no part of its name.
 OUTSIDE_THE_NAME = ("data_dir", "out", "seed")
 # Fields that came later are left out at their default, so that older records keep their names.
-LATER_FIELDS = {"fill_rows": False, "new_weights_rate": 1.0}
+LATER_FIELDS = {"fill_rows": False, "new_weights_rate": 1.0, "average_weights": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +106,8 @@ class Settings:
     new_weights_rate:
         Factor of the learning rate for weights that no pretraining has seen: the classifier, and Linformer's
         projections.
+    average_weights:
+        Memory of a running mean of the weights over the steps, say 0.99; the mean is evaluated and kept. 0: none.
     frozen_layers:
         Layers, counted from the embedding, that are not trained.
     choose_epoch:
@@ -178,6 +180,7 @@ class Settings:
     class_weights: Literal["none", "balanced"] = "none"
     layer_decay: float = 1.0
     new_weights_rate: float = 1.0
+    average_weights: float = 0.0
     frozen_layers: int = 0
     choose_epoch: Literal["last", "best"] = "last"
     patience: int | None = None
@@ -203,7 +206,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
-        for name in ("dropout", "embedding_dropout", "token_dropout", "label_smoothing", "warmup_fraction"):
+        for name in ("dropout", "embedding_dropout", "token_dropout", "label_smoothing", "warmup_fraction",
+                     "average_weights"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 0 and below 1")

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longread.attention.performer import PerformerAttention
+from longread.average import WeightAverage
 from longread.batches import Usage, make_batch
 from longread.config import RunConfig
 from longread.data import Prepared, Split, epoch_batches, micro_batches
@@ -84,6 +86,7 @@ class Loop:
         self.table = model.embeddings.lookup = RowGradients(word) if own else None
         self.steps_per_epoch = -(-len(data.train) // config.batch_size)
         self.steps = self.steps_per_epoch * config.epochs
+        self.average = WeightAverage(model, config.average_weights) if config.average_weights else None
         self.usage = Usage()
         self.watch = Stopwatch(self.device)
         self.eval_watch = Stopwatch(self.device)
@@ -113,6 +116,8 @@ class Loop:
         finally:
             self.model.embeddings.lookup = None
             self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.exchange()
         if self.best is not None:
             self.model.load_state_dict(self.best)
             if self.best_epoch != self.epoch:
@@ -171,6 +176,8 @@ class Loop:
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
         for parameter in self.trained:
             if self.table is None or parameter is not self.table.weight:
                 parameter.grad = None
@@ -194,7 +201,7 @@ class Loop:
             "train_seconds": self.watch.seconds,
         }
         self.sums = [0.0, 0.0, 0.0]
-        with self.eval_watch:
+        with self.eval_watch, self.average.in_model() if self.average is not None else nullcontext():
             self.evaluated = predict_split(self.model, self.data.evaluation, tokens=self.tokens, device=self.device)
             line |= _summary("eval", self.data.evaluation, self.evaluated)
             if self.data.selection is not None:
@@ -260,12 +267,16 @@ class Loop:
             "best": [self.best_accuracy, self.best_epoch],
             "usage": [self.usage.tokens, self.usage.slots, dict(self.usage.kinds)],
             "config": self.config.to_json(),
+            "averaged_steps": self.average.updates if self.average is not None else 0,
         }
-        save_state(self.directory, self.model, self.optimizer, self.best, position)
+        mean = self.average.state() if self.average is not None else None
+        save_state(self.directory, self.model, self.optimizer, self.best, mean, position)
         self._last_state = time.monotonic()
 
     def _resume(self) -> None:
-        self.best, position = load_state(self.directory, self.model, self.optimizer)
+        self.best, mean, position = load_state(self.directory, self.model, self.optimizer)
+        if self.average is not None:
+            self.average.load(mean, position["averaged_steps"])
         self.epoch, self.step, self.sums = position["epoch"], position["step"], position["sums"]
         self.history = position["history"]
         self.watch.seconds, self.watch.cpu_seconds, self.eval_watch.seconds, self.eval_watch.cpu_seconds = position[

@@ -20,15 +20,17 @@ def save_state(
     model: Encoder,
     optimizer: torch.optim.Optimizer,
     best: dict[str, Tensor] | None,
+    mean: dict[str, Tensor] | None,
     position: dict[str, Any],
 ) -> None:
-    """`position`: plain values (epoch, step, history, seconds …), kept as JSON."""
+    """`best`: the chosen epoch's weights; `mean`: the running mean; `position`: plain values, kept as JSON."""
     from safetensors.torch import save
 
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in (best or {}).items()}
+    tensors |= {f"mean.{name}": tensor for name, tensor in (mean or {}).items()}
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -38,11 +40,11 @@ def save_state(
 
 def load_state(
     directory: Path, model: Encoder, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
-    """Puts everything back; returns the best weights so far and the position."""
+) -> tuple[dict[str, Tensor] | None, dict[str, Tensor], dict[str, Any]]:
+    """Puts everything back; returns the best weights so far, the running mean's and the position."""
     from safetensors import safe_open
 
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}, "random": {}}
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}, "mean": {}, "random": {}}
     with safe_open(directory / FILE, framework="pt") as file:
         position: dict[str, Any] = json.loads(file.metadata()["position"])
         for key in file.keys():
@@ -57,7 +59,7 @@ def load_state(
     torch.set_rng_state(groups["random"]["cpu"])
     if "cuda" in groups["random"] and torch.cuda.is_available():
         torch.cuda.set_rng_state(groups["random"]["cuda"])
-    return groups["best"] or None, position
+    return groups["best"] or None, groups["mean"], position
 
 
 def read_position(directory: Path) -> dict[str, Any] | None:
