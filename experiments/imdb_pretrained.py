@@ -2,6 +2,8 @@
 
 Run:     python experiments/run.py imdb_pretrained --data-dir DIR
 Expect:  dense, cut at 512 tokens, at .91; Longformer and BigBird at 2,048 tokens a little above it. Default sizes.
+         About 25 minutes a mechanism on one core. The goals are for 10,000 training and 5,000 test reviews; here it is
+         half of each, for the sake of time.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from experiments.minilm import INIT
 from longread.config import RunConfig
 
 BASE = RunConfig(
-    task="imdb", init=INIT, pooling="mean", batch_size=32, learning_rate=1e-4, epochs=1, train_rows=10_000,
-    eval_rows=5_000, precision="bfloat16", threads=1,
+    task="imdb", init=INIT, pooling="mean", batch_size=16, learning_rate=1e-4, epochs=1, train_rows=5_000,
+    eval_rows=2_500, precision="bfloat16", threads=1,
 )  # fmt: skip
 
 
@@ -21,5 +23,7 @@ def configs() -> list[RunConfig]:
     long = replace(BASE, max_length=2048)
     return [
         replace(BASE, attention="dense", max_length=512),
-        *(replace(long, attention=name) for name in ("longformer", "bigbird", "linformer", "performer")),
+        *(replace(long, attention=name) for name in ("longformer", "bigbird", "performer")),
+        # Linformer's projections learn faster, as chosen in qnli_settings.py.
+        replace(long, attention="linformer", new_weights_rate=10.0),
     ]
