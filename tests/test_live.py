@@ -21,3 +21,14 @@ def test_time_left_counts_runs_that_wait_begin_and_go_on(monkeypatch: pytest.Mon
     step = {"event": "progress", "epoch": 1, "epochs": 3, "step": 1, "steps": 9, "loss": 1.0, "seconds_left": 70.0}
     view.on_event(1, step)
     assert view._left() == 170
+
+
+def test_time_left_is_unknown_while_only_a_linear_model_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = live.GridView([RunConfig(attention="tfidf"), RunConfig(), RunConfig(seed=1)])
+    view.on_event(0, {"event": "start"})
+    view.on_event(0, {"event": "end", "status": "ok", "error": None})
+    view.on_event(1, {"event": "start"})
+    assert view._left() is None
+    step = {"event": "progress", "epoch": 1, "epochs": 3, "step": 1, "steps": 9, "loss": 1.0, "seconds_left": 70.0}
+    view.on_event(1, step)
+    assert view._left() == 140

@@ -78,7 +78,8 @@ class GridView:
             self._say(index, f"was done before ({event['run_id']})")
         elif kind in ("start", "resumed"):
             state["state"] = "started" if kind == "start" else "resumed"
-            self._say(index, f"{state['state']}, {duration(self._left())} left in all" if self.took else state["state"])
+            left = self._left()
+            self._say(index, state["state"] + ("" if left is None else f", {duration(left)} left in all"))
         if self.live is not None:
             self.live.update(self._table())
 
@@ -91,16 +92,23 @@ class GridView:
             line = f"[{index + 1}/{len(self.configs)}] {self._name(self.configs[index])}: {text}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _left(self) -> float:
-        """What runs of other mechanisms took, the one under way by its own estimate; baselines count little."""
+    def _left(self) -> float | None:
+        """Seconds, by what other runs took and the one under way expects; None while no transformer has begun.
+
+        The time of a linear model tells nothing of a transformer's.
+        """
         real = [t for i, t in self.took.items() if not self.configs[i].is_baseline]
         under_way = sum(s.get("seconds_left", 0.0) for s in self.state if s["state"] == "training")
+        if not real and not under_way:
+            return None
         mean = sum(real) / len(real) if real else under_way
         unknown = sum(s["state"] in ("waiting", "started", "resumed") for s in self.state)
         return mean * unknown + under_way
 
     def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, caption=f"about {duration(self._left())} left", caption_justify="left")
+        left = self._left()
+        caption = "time left: known after some steps" if left is None else f"about {duration(left)} left"
+        table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
         for name in ("run", "state", "epoch", "loss", "accuracy", "time left"):
             table.add_column(name, justify="left" if name in ("run", "state") else "right")
         for config, state in zip(self.configs, self.state, strict=True):

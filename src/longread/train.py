@@ -138,7 +138,8 @@ def train(config: RunConfig, *, resume: bool = False, on_event: Callable[[Event]
             directory / "predictions.parquet", start.data.evaluation.rows, start.data.evaluation.labels,
             done.probabilities,
         )  # fmt: skip
-        runs.write_json(directory / "attention_map.json", attention_map(model, start.data))
+        # No line for each number: that would be four times the bytes.
+        runs.write_json(directory / "attention_map.json", attention_map(model, start.data), indent=None)
         save_checkpoint(model, start.data.tokenizer, directory / "checkpoint")
     runs.write_json(directory / "run.json", record)
     if record["status"] != "interrupted":
