@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 
-from longread.attention import explicit
+from longread.attention import Rows, bigbird, explicit
 from longread.attention.softmax import Tile, attend
+from mechanisms import SPARSE, label, layer
 
 
 def results(shapes: list[tuple[int, ...]], limit: int, monkeypatch: pytest.MonkeyPatch, **more: torch.Tensor | tuple):
@@ -42,3 +45,22 @@ def test_explicit_products_are_the_tiled_attention(queries: int, case: str, monk
     assert short_name != tiled_name  # the two ways really are two
     for one, other in zip(short, tiled, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", SPARSE["bigbird"], ids=label)
+def test_bigbirds_pattern_as_a_bias_is_the_gathered_one(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = layer("bigbird", options)
+    rows = Rows((3, 29, 30, 31, 47, 60, 61, 90))
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(sum(rows.lengths), 12, generator=generator, dtype=torch.float64).requires_grad_()
+    weights = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    gathered = mock.Mock(side_effect=bigbird.attend_blocks)
+    monkeypatch.setattr(bigbird, "attend_blocks", gathered)
+    found = []
+    for limit in (100, 0):
+        monkeypatch.setattr(explicit, "LONGEST_TRAINED", {torch.float64: limit})
+        out = attention(x, Rows(rows.lengths))
+        found.append([out.detach(), *torch.autograd.grad((out * weights).sum(), [x, *attention.parameters()])])
+        assert gathered.called is (limit == 0)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from longread.attention.base import Group, Rows, SelfAttention, bias_from, split
+from longread.attention.explicit import ExplicitAttention, longest_kept
 from longread.attention.gathered import attend_blocks
 from longread.attention.softmax import attend
 
@@ -69,15 +70,61 @@ class BigBirdAttention(SelfAttention):
         mixed = []
         groups: list[Group] = []
         for group in rows.groups:
-            groups += [group] if group.longest <= self.longest_full_row else _by_blocks(group, self.options.block_size)
+            whole = group.longest <= self.longest_full_row or self._is_short(group, query)
+            groups += [group] if whole else _by_blocks(group, self.options.block_size)
         parts = (split(heads, groups) for heads in (query, key, value))
         for group, *own in zip(groups, *parts, strict=True):
             if group.longest <= self.longest_full_row:
                 q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
                 mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype))))
+            elif self._is_short(group, query):
+                mixed.append(self._short(own, group, rows))
             else:
                 mixed.append(self._sparse(own, group, rows))
         return torch.cat(mixed).flatten(1)
+
+    def _is_short(self, group: Group, x: Tensor) -> bool:
+        """Small blocks on short rows: the pattern as a bias beats gathering it (LOG.md, "small blocks")."""
+        return x.device.type == "cpu" and group.longest <= longest_kept(x.dtype)
+
+    def _short(self, own: Sequence[Tensor], group: Group, rows: Rows) -> Tensor:
+        """Rows of any number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
+        dtype = own[0].dtype
+        bias = rows.plan(("bias", group.first_row, self.layer, dtype), lambda: self._pattern(group, dtype))
+        q, k, v = (group.pad(h).transpose(1, 2) for h in own)
+        return group.pack(ExplicitAttention.apply(q, k, v, bias))  # type: ignore[no-untyped-call]
+
+    def _pattern(self, group: Group, dtype: torch.dtype) -> Tensor:
+        """[b, H, N, N] to add to scores: ln m for a key whose block is seen m times, very negative for m = 0."""
+        size, heads = self.options.block_size, self.num_attention_heads
+        block = torch.arange(group.longest) // size
+        made: dict[int, Tensor] = {}
+        rows = []
+        for length in group.lengths:
+            num_blocks = -(-length // size)
+            if num_blocks not in made:
+                times = torch.ones(heads, num_blocks, num_blocks, dtype=torch.float64)
+                if length > self.longest_full_row:
+                    seen, wanted = self._seen(num_blocks)
+                    times[:, 1:-1] = 0.0
+                    times[:, 1:-1].scatter_add_(2, seen, wanted.to(times.dtype))
+                at = block.clamp(max=num_blocks - 1)
+                bias = times.log().clamp(min=torch.finfo(dtype).min / 4).to(dtype)
+                made[num_blocks] = bias[:, at][:, :, at]
+            rows.append(made[num_blocks])
+        whole = torch.stack(rows)
+        lowest = torch.finfo(dtype).min / 4
+        return whole if group.valid is None else whole.masked_fill(~group.valid[:, None, None, :], lowest)
+
+    def _seen(self, num_blocks: int) -> tuple[Tensor, Tensor]:
+        """int64 [H, middle, seen]: the blocks that each middle one sees, and bool: which of them count."""
+        middle = torch.arange(1, num_blocks - 1)
+        fixed = torch.stack([0 * middle, middle - 1, middle, middle + 1, 0 * middle + num_blocks - 1], dim=-1)
+        blocks = torch.cat([fixed.expand(self.num_attention_heads, -1, -1), self.random_blocks(num_blocks)], dim=-1)
+        wanted = torch.ones_like(blocks, dtype=torch.bool)
+        wanted[:, 0, 1] = False  # block 1: its left neighbour is the first block, counted already
+        wanted[:, -1, 3] = False
+        return blocks, wanted
 
     def _sparse(self, own: Sequence[Tensor], group: Group, rows: Rows) -> Tensor:
         """Rows of one number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
@@ -101,13 +148,7 @@ class BigBirdAttention(SelfAttention):
 
     def _plan(self, group: Group, num_blocks: int, dtype: torch.dtype) -> _Plan:
         size, heads, b = self.options.block_size, self.num_attention_heads, group.count
-        middle = torch.arange(1, num_blocks - 1)
-        last = num_blocks - 1
-        fixed = torch.stack([0 * middle, middle - 1, middle, middle + 1, 0 * middle + last], dim=-1)
-        blocks = torch.cat([fixed.expand(heads, -1, -1), self.random_blocks(num_blocks)], dim=-1)  # [H, middle, seen]
-        wanted = torch.ones_like(blocks, dtype=torch.bool)
-        wanted[:, 0, 1] = False  # block 1: its left neighbour is the first block, counted already
-        wanted[:, -1, 3] = False
+        blocks, wanted = self._seen(num_blocks)
         row_and_head = (torch.arange(b)[:, None] * heads + torch.arange(heads)) * num_blocks
         index = row_and_head[:, :, None, None] + blocks  # [b, H, middle, seen]
         lengths = torch.tensor(group.lengths)

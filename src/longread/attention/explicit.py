@@ -17,11 +17,16 @@ LONGEST_INFERRED = 64
 
 def is_short(keys: int, dtype: torch.dtype, training: bool) -> bool:
     """Whether rows of so many keys are attended to by explicit products."""
-    return keys <= (LONGEST_TRAINED.get(dtype, 0) if training else LONGEST_INFERRED)
+    return keys <= (longest_kept(dtype) if training else LONGEST_INFERRED)
+
+
+def longest_kept(dtype: torch.dtype) -> int:
+    """Keys up to which the explicit products' matrix may be kept for the backward pass."""
+    return LONGEST_TRAINED.get(dtype, 0)
 
 
 class ExplicitAttention(torch.autograd.Function):
-    """query [b, H, Nq, D], key, value [b, H, Nk, D], bias [b or 1, 1, Nq or 1, Nk] or None -> [b, Nq, H, D]."""
+    """query [b, H, Nq, D], key, value [b, H, Nk, D], bias [b or 1, H or 1, Nq or 1, Nk] or None -> [b, Nq, H, D]."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
