@@ -21,12 +21,8 @@ BASE = RunConfig(
 
 
 def configs() -> list[RunConfig]:
-    slow = {"learning_rate": 2e-4, "schedule": "constant", "average_weights": 0.995}
     return [
         BASE,
         replace(BASE, average_weights=0.99),
         replace(BASE, average_weights=0.99, label_smoothing=0.1),
-        replace(BASE, average_weights=0.99, embedding_dropout=0.6, token_dropout=0.6),
-        replace(BASE, embedding_dropout=0.4, token_dropout=0.3, **slow),
-        replace(BASE, average_weights=0.99, dropout=0.4),
     ]
