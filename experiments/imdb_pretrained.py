@@ -8,7 +8,7 @@ Run:     python experiments/run.py imdb_pretrained --data-dir DIR --only dense l
 Expect:  dense, cut at 512 tokens, at .91; Longformer and BigBird at 2,048 tokens a little above it. Default sizes.
          About 20 minutes a mechanism on one core. The goals are for 10,000 training and 5,000 test reviews; here it is
          2,500 and 2,000, for the sake of time.
-Performer is first taught to follow the dense encoder that this study fine-tuned (DENSE is that run's folder), as on QNLI.
+Performer is first taught to follow the dense encoder that this study fine-tuned (DENSE: that run's folder), as on QNLI.
 """
 
 from __future__ import annotations
