@@ -21,6 +21,8 @@ from longread.attention.gathered import attend_blocks
 from longread.attention.softmax import attend
 
 PLANS = ("seeded", "huggingface")
+# Tokens up to which, without gradients, the pattern as a bias was faster than gathered blocks (LOG.md, "small blocks").
+LONGEST_INFERRED = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,8 @@ class BigBirdAttention(SelfAttention):
 
     def _is_short(self, group: Group, x: Tensor) -> bool:
         """Small blocks on short rows: the pattern as a bias beats gathering it (LOG.md, "small blocks")."""
-        return x.device.type == "cpu" and group.longest <= longest_kept(x.dtype)
+        limit = longest_kept(x.dtype) if torch.is_grad_enabled() else min(longest_kept(x.dtype), LONGEST_INFERRED)
+        return x.device.type == "cpu" and group.longest <= limit
 
     def _short(self, own: Sequence[Tensor], group: Group, rows: Rows) -> Tensor:
         """Rows of any number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
