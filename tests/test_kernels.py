@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
-from longread.attention import Rows, bigbird, explicit
+from longread.attention import Rows, bigbird, explicit, softmax
 from longread.attention.softmax import Tile, attend
 from mechanisms import SPARSE, label, layer
 
@@ -15,6 +15,7 @@ from mechanisms import SPARSE, label, layer
 def results(shapes: list[tuple[int, ...]], limit: int, monkeypatch: pytest.MonkeyPatch, **more: torch.Tensor | tuple):
     """The output and all gradients with explicit products up to `limit` keys."""
     monkeypatch.setattr(explicit, "LONGEST_TRAINED", {torch.float64: limit})
+    monkeypatch.setattr(softmax, "QUERIES_PER_TILE", 16)
     generator = torch.Generator().manual_seed(3)
     inputs = [torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
     names = ("extra_key", "extra_value")[: len(inputs) - 3]

@@ -33,12 +33,7 @@ class ExplicitAttention(torch.autograd.Function):
         b, heads, length, dim = query.shape
         # One copy each into [b * H, N, D]: a batched product of anything else makes its own.
         q, k, v = (tensor.reshape(b * heads, -1, dim) for tensor in (query, key, value))
-        if bias is None:
-            scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=dim**-0.5)
-        else:
-            wide = bias.expand(b, heads, -1, -1).reshape(b * heads, -1, k.shape[1])
-            scores = torch.baddbmm(wide, q, k.transpose(1, 2), alpha=dim**-0.5)
-        shares = torch.softmax(scores, -1)
+        shares = shares_of(q, k, bias, b)
         ctx.save_for_backward(q, k, v, shares)
         ctx.rows = b
         return torch.bmm(shares, v).view(b, heads, length, dim).transpose(1, 2)
@@ -46,12 +41,28 @@ class ExplicitAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_transposed: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         q, k, v, shares = ctx.saved_tensors
-        scale = q.shape[-1] ** -0.5
         grad = grad_transposed.transpose(1, 2).to(q.dtype).reshape(q.shape)
-        d_shares = torch.bmm(grad, v.transpose(1, 2))
-        d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
-        nothing = q.new_empty(())
-        d_q = torch.baddbmm(nothing, d_scores, k, beta=0, alpha=scale)
-        d_k = torch.baddbmm(nothing, d_scores.transpose(1, 2), q, beta=0, alpha=scale)
-        d_v = torch.bmm(shares.transpose(1, 2), grad)
-        return (*(d.unflatten(0, (ctx.rows, -1)) for d in (d_q, d_k, d_v)), None)
+        found = gradients(q, k, v, shares, grad)
+        return (*(d.unflatten(0, (ctx.rows, -1)) for d in found), None)
+
+
+def shares_of(q: Tensor, k: Tensor, bias: Tensor | None, rows: int) -> Tensor:
+    """Softmax of scaled scores: q [b * H, Nq, D], k [b * H, Nk, D], bias as above -> [b * H, Nq, Nk]; b is `rows`."""
+    scale = q.shape[-1] ** -0.5
+    if bias is None:
+        scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scale)
+    else:
+        added = bias.expand(rows, q.shape[0] // rows, -1, -1).reshape(q.shape[0], -1, k.shape[1])
+        scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=scale)
+    return torch.softmax(scores, -1)
+
+
+def gradients(q: Tensor, k: Tensor, v: Tensor, shares: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of q, k and v, from the gradient [b * H, Nq, D] of shares @ v."""
+    scale = q.shape[-1] ** -0.5
+    d_shares = torch.bmm(grad, v.transpose(1, 2))
+    d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
+    nothing = q.new_empty(())
+    d_q = torch.baddbmm(nothing, d_scores, k, beta=0, alpha=scale)
+    d_k = torch.baddbmm(nothing, d_scores.transpose(1, 2), q, beta=0, alpha=scale)
+    return d_q, d_k, torch.bmm(shares.transpose(1, 2), grad)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from longread.attention.explicit import ExplicitAttention, is_short
+from longread.attention.explicit import ExplicitAttention, gradients, is_short, shares_of
 
 # Queries in one tile of explicit products in the backward pass: the scores of a tile should stay in cache.
 QUERIES_PER_TILE = 256
@@ -55,6 +55,9 @@ def attend(
         if len(tiles) == 1 and is_short(keys, query.dtype, training):
             key, value, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tiles[0])
             return ExplicitAttention.apply(query, key, value, bias)  # type: ignore[no-untyped-call, no-any-return]
+        if len(tiles) == 1 and training and query.dtype != torch.float32:  # one softmax is cheaper than two merged
+            key, value, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tiles[0])
+            tiles, extra_key, extra_value = (Tile(0, query.shape[2], 0, key.shape[2], bias),), None, None
         return _TiledAttention.apply(query, key, value, extra_key, extra_value, extra_bias, tuple(tiles))  # type: ignore[no-untyped-call, no-any-return]
     return _attend_anywhere(query, key, value, extra_key, extra_value, extra_bias, tiles)
 
@@ -137,6 +140,8 @@ class _TiledAttention(torch.autograd.Function):
     def backward(ctx: Any, grad_transposed: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, extra_key, extra_value, extra_bias, out, lse = ctx.saved_tensors
         grad = grad_transposed.transpose(1, 2).to(query.dtype)
+        if len(ctx.tiles) == 1 and extra_key is None and query.dtype != torch.float32:
+            return (*_recomputed_gradients(query, key, value, grad, ctx.tiles[0].bias), None, None, None, None)
         scale = query.shape[-1] ** -0.5
         delta = (grad * out).sum(-1, dtype=lse.dtype).unsqueeze(-1)
         column = lse.unsqueeze(-1)
@@ -168,6 +173,28 @@ class _TiledAttention(torch.autograd.Function):
             d_extra_key = d_scores.transpose(-1, -2) @ query
         assert d_key is not None and d_value is not None
         return d_query, d_key.to(key.dtype), d_value.to(value.dtype), d_extra_key, d_extra_value, None, None
+
+
+def _recomputed_gradients(
+    query: Tensor, key: Tensor, value: Tensor, grad: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients where every query sees every key: slices of queries anew, each with its whole softmax.
+
+    In bf16 twice as fast as from the kept log-sum-exp, whose elementwise steps are in float32 (LOG.md, "one tile").
+    """
+    b, heads, length, dim = query.shape
+    k, v = (t.reshape(b * heads, -1, dim) for t in (key, value))
+    d_query = _empty_like_heads(query)
+    d_k, d_v = (torch.zeros(t.shape, dtype=wide(t.dtype)) for t in (k, v))
+    for start in range(0, length, QUERIES_PER_TILE):
+        part = slice(start, start + QUERIES_PER_TILE)
+        q, g = (t[:, :, part].reshape(b * heads, -1, dim) for t in (query, grad))
+        own = bias if bias is None or bias.shape[2] == 1 else bias[:, :, part]
+        d_q, add_k, add_v = gradients(q, k, v, shares_of(q, k, own, b), g)
+        d_query[:, :, part] = d_q.unflatten(0, (b, heads))
+        d_k += add_k
+        d_v += add_v
+    return d_query, d_k.to(key.dtype).view(key.shape), d_v.to(value.dtype).view(value.shape)
 
 
 def tile_gradients(
