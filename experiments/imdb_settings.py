@@ -25,4 +25,6 @@ def configs() -> list[RunConfig]:
         BASE,
         replace(BASE, average_weights=0.99),
         replace(BASE, average_weights=0.99, label_smoothing=0.1),
+        # The default of 128 slots has a million weights in its projections, more than all else but the embedding.
+        replace(BASE, projection_size=32),
     ]
