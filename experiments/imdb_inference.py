@@ -17,7 +17,7 @@ from longread.checkpoint import save_pretrained
 from longread.classifier import evaluate
 from longread.config import RunConfig
 from longread.errors import UserError
-from longread.runs import Run, load_runs
+from longread.runs import Run, load_runs, write_json
 
 BASE = RunConfig(task="imdb", eval_rows=2_500, max_length=4096, precision="bfloat16")
 # Published shapes: allenai/longformer-base-4096 and google/bigbird-roberta-base.
@@ -48,4 +48,12 @@ def run(config: RunConfig) -> Run:
     runtime.set_allocator()
     checkpoint = config.out / "cache" / f"random-{TOKENIZERS[config.attention]}"
     save_pretrained(build(config.attention, **(SHAPE | OWN[config.attention])), checkpoint)
-    return evaluate(config, checkpoint, tokenizer=str(place))
+    done = evaluate(config, checkpoint, tokenizer=str(place))
+    return named_for_its_shape(done, TOKENIZERS[config.attention])
+
+
+def named_for_its_shape(run: Run, shape: str) -> Run:
+    """The record says which shape was measured, in place of the folder that its random weights lay in."""
+    run.record["init"] = run.record["config"]["init"] = f"random-weights/{shape}"
+    write_json(run.directory / "run.json", run.record)
+    return run
