@@ -3,7 +3,7 @@
 Run:     python experiments/run.py imdb_deeper --data-dir DIR
 Expect:  .85 or more at each depth, and no depth worse than a shallower one by more than the interval.
 Sizes and rows are the older study's (width 64, 4 heads, 10,000 reviews, 4,096 tokens); learning rate, batch and what
-hinders overfitting are not. They were chosen by accuracy on rows held out of train (imdb_settings.py, LOG.md). Other
+hinders overfitting are not. They were chosen on rows held out of train (LOG.md), and again in imdb_settings.py. Other
 mechanisms, at one layer, and the linear models stand beside them.
 """
 

@@ -2,7 +2,7 @@
 
 Run:     python experiments/run.py imdb_settings --data-dir DIR
 Expect:  differences of a point at most: what stops it is memorising, after three to four epochs.
-10,000 training reviews as in imdb_deeper.py, and 5,000 more of train to choose by, so that the choice is good to half a
+10,000 training reviews, as many as in imdb_deeper.py, and 5,000 more of train to choose by: good to half a
 point either way. Linformer, one layer; the deeper ones and Performer take its settings.
 """
 
