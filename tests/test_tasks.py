@@ -254,3 +254,26 @@ def test_real_data(name: str) -> None:
     assert len(set(evaluation.rows.tolist())) == 500
     assert (evaluation.pairs is not None) == (len(TASKS[name].text_columns) == 2)
     assert 0.3 < evaluation.labels.mean() < 0.7
+
+
+def test_a_pooled_task_splits_both_halves_anew_and_keeps_each_text_once(tmp_path: Path) -> None:
+    (tmp_path / "imdb").mkdir()
+    halves = {"train": [f"train {n}" for n in range(40)], "test": [f"test {n}" for n in range(37)] + ["train 3"] * 3}
+    for split, texts in halves.items():
+        table = pa.table({"text": texts, "label": [n % 2 for n in range(40)]})
+        pq.write_table(table, tmp_path / "imdb" / f"{split}.parquet")
+    train, evaluation = load_task("imdb-pooled", data_dir=tmp_path)
+    assert (len(train), len(evaluation)) == (62, 15)  # a fifth of 77 different texts
+    both = halves["train"] + halves["test"]
+    for part in (train, evaluation):
+        assert part.texts == [both[row] for row in part.rows]
+        assert any(row < 40 for row in part.rows)
+        assert any(row >= 40 for row in part.rows)
+    assert len({*train.texts, *evaluation.texts}) == 77
+    sample, same = load_task("imdb-pooled", data_dir=tmp_path, train_rows=20, sample_seed=5)
+    assert set(sample.rows) <= set(train.rows)
+    assert list(same.rows) == list(evaluation.rows)  # the split does not move with the sample
+    alone = load_split("imdb-pooled", "validation", data_dir=tmp_path)
+    assert list(alone.rows) == list(evaluation.rows)
+    with pytest.raises(UserError, match="no split 'test'; there are train and validation"):
+        load_split("imdb-pooled", "test", data_dir=tmp_path)

@@ -52,6 +52,7 @@ class Task:
     hub_id: str | None = None
     hub_revision: str | None = None
     hub_files: dict[str, str] = field(default_factory=dict)  # split -> file
+    pools: str | None = None  # the task whose splits are put together and split anew
     tokenizer: str = "train"  # "symbols": every symbol between spaces is one token
     # Generated tasks only:
     generate: Generator | None = None
@@ -63,22 +64,33 @@ class Task:
     suggested: dict[str, Any] = field(default_factory=dict)  # settings of a run from scratch, where none are given
 
 
+IMDB = Task(
+    "imdb",
+    "film reviews, positive or negative (Maas et al. 2011)",
+    "research use; cite Maas et al. 2011",
+    label_names=("neg", "pos"),
+    eval_split="test",
+    split_rows={"train": 25_000, "test": 25_000},
+    hub_id="stanfordnlp/imdb",
+    hub_revision="e6281661ce1c48d982bc483cf8a173c1bbeb5d31",
+    hub_files={split: f"plain_text/{split}-00000-of-00001.parquet" for split in ("train", "test")},
+)
+
+
 def _glue(name: str, **fields: object) -> Task:
     files = {split: f"{name}/{split}-00000-of-00001.parquet" for split in ("train", "validation")}
     return Task(name, hub_id=GLUE, hub_revision=GLUE_REVISION, hub_files=files, **fields)  # type: ignore[arg-type]
 
 
 TASKS: dict[str, Task] = {
-    "imdb": Task(
-        "imdb",
-        "film reviews, positive or negative (Maas et al. 2011)",
-        "research use; cite Maas et al. 2011",
-        label_names=("neg", "pos"),
-        eval_split="test",
-        split_rows={"train": 25_000, "test": 25_000},
-        hub_id="stanfordnlp/imdb",
-        hub_revision="e6281661ce1c48d982bc483cf8a173c1bbeb5d31",
-        hub_files={split: f"plain_text/{split}-00000-of-00001.parquet" for split in ("train", "test")},
+    "imdb": IMDB,
+    "imdb-pooled": replace(
+        IMDB,
+        name="imdb-pooled",
+        description="both halves of imdb put together and split anew: reviews of one film fall on both sides",
+        eval_split="validation",
+        split_rows={"train": 39_666, "validation": 9_916},
+        pools="imdb",
     ),
     "sst2": _glue(
         "sst2",
@@ -281,7 +293,26 @@ class _Source:
         return next((split for split in EVAL_SPLITS if splits(split)), None)
 
     def examples(self, split: str, label_names: tuple[str, ...] | None = None) -> Examples:
+        if self.task.pools:
+            return self._pooled(split)
         return self.read(self._table(split), split, label_names)
+
+    def _pooled(self, split: str) -> Examples:
+        """A fifth of all different texts for validation, the same whatever is sampled; the rest is train.
+
+        Rows are counted through the splits: row 0 of the second one is behind the last row of the first.
+        """
+        if split not in ("train", "validation"):
+            raise UserError(f"task {self.task.name}: there is no split {split!r}; there are train and validation")
+        assert self.task.pools
+        base = replace(self, task=TASKS[self.task.pools], name=self.task.pools)
+        parts = [base.examples(name) for name in base.task.split_rows]
+        texts = [text for part in parts for text in part.texts]
+        once = np.sort(list({text: row for row, text in reversed(list(enumerate(texts)))}.values()))
+        labels = np.concatenate([part.labels for part in parts])
+        rows = np.arange(len(texts), dtype=np.int64)
+        whole = Examples(self.task.name, "all", texts, None, labels, rows, parts[0].label_names)
+        return carve(whole.take(once), 0.2, 0, self.name)[split == "validation"]
 
     def read(self, table: Table, split: str, label_names: tuple[str, ...] | None = None) -> Examples:
         """Texts and classes of a table; labels against `label_names`, the task's own, or what is there."""
