@@ -1,4 +1,4 @@
-"""IMDB from scratch on its official halves, depth 1, 2 and 3, with settings that learn faster: do deeper models do worse?
+"""IMDB from scratch on its official halves, with settings that learn faster: do deeper models do worse?
 
 Run:     python experiments/run.py imdb_deeper --data-dir DIR
 Expect:  about .85 at each depth; one seed (three, on easier rows: imdb_study_rows.py).
