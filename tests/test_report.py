@@ -241,6 +241,21 @@ def test_only_settings_that_vary_are_columns(groups: dict[str, Group]) -> None:
     assert names[:2] == ["Dense (1 layer)", "Dense (2 layers)"]
 
 
+def test_runs_in_company_are_seeds_of_the_quiet_run_and_leave_it_its_times(tmp_path: Path) -> None:
+    alone, beside = {"threads": 2, "load_at_start": 0.1}, {"threads": 1, "load_at_start": 1.0}
+    for seed, environment in enumerate((beside, alone, beside)):
+        run = record("imdb", "dense", seed, 500)
+        run["environment"] |= environment
+        run["train_seconds"] = 50.0 if environment is alone else 400.0
+        write_run(tmp_path, run, 0.8)
+    build_report(tmp_path)
+    ((line,),) = (group.lines for group in group_runs(load_runs(tmp_path)))
+    assert [o.run.record["seed"] for o in line.outcomes] == [0, 1, 2]
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert "Threads" not in text
+    assert re.search(r"\| +50\.0 \|", text)
+
+
 def test_accuracy_on_held_out_rows_is_shown_of_the_chosen_epoch(built: Path, tmp_path: Path) -> None:
     assert "Held-out" not in (built / "report.md").read_text("utf-8")
     folder = write_run(tmp_path, record("imdb", "dense", 0, 500) | {"chosen_epoch": 2}, 0.8, curve=3)

@@ -147,7 +147,9 @@ def settings_of(run: Run) -> dict[str, Any]:
         config = LATER_FIELDS | config
     config["init"] = record.get("init")
     environment, dataset = record.get("environment") or {}, record.get("dataset") or {}
-    config["device"], config["threads"] = environment.get("device"), environment.get("threads")
+    config["device"] = environment.get("device")
+    # Threads change times alone, and the times of a run that had company are not quoted.
+    config["threads"] = None if is_loaded(run) else environment.get("threads")
     # Rows held out to choose an epoch were given for training too.
     given = [rows for name in ("train", "selection") if (rows := (dataset.get(name) or {}).get("rows"))]
     config["train_rows"] = sum(given) or None
@@ -233,17 +235,20 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 def make_group(task: str, key: str, title: str, runs: Sequence[Run]) -> Group:
     fields = varying(runs)
     lines: dict[str, Line] = {}
-    for run in sorted(runs, key=lambda run: run.record.get("status") != "ok"):
+    for run in sorted(runs, key=lambda run: (run.record.get("status") != "ok", is_loaded(run))):
         attention = str(run.record.get("attention"))
         own = settings_of(run)
         settings = {name: own[name] for name in fields if own.get(name) is not None}
         result = outcome(run) if run.record.get("status") == "ok" else None
         place = json.dumps([attention, settings], sort_keys=True)
-        if result is None:  # beside the runs that it was meant to stand with, whatever the machine settled for them
+        if place not in lines:  # beside the runs that it was meant to stand with, whatever the machine settled for them
             like = [k for k, line in lines.items() if line.attention == attention and agree(line.settings, settings)]
-            lines.setdefault(like[0] if like else place, Line(attention, settings)).failures.append(run)
+            place = like[0] if like else place
+        line = lines.setdefault(place, Line(attention, settings))
+        if result is None:
+            line.failures.append(run)
         else:
-            lines.setdefault(place, Line(attention, settings)).outcomes.append(result)
+            line.outcomes.append(result)
     for line in lines.values():
         line.only_mechanism = len({other.attention for other in lines.values()}) == 1
         line.outcomes.sort(key=lambda o: (o.run.record.get("seed") or 0, str(o.run.record.get("run_id"))))
