@@ -1,16 +1,23 @@
 """Makes every table of README.md and FINDINGS.md anew from the reports beside the records. `make report` calls it.
 
-A table stands between `<!-- table: FOLDER -->` and `<!-- end -->`; FOLDER holds a report.md.
+A table stands between `<!-- table: FOLDER -->` and `<!-- end -->`; FOLDER holds a report.md. The one between
+`<!-- the older study -->` and `<!-- end -->` is made by older_study.py from several of them.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "results")]
+
+import older_study  # noqa: E402
+
 DOCUMENTS = ("README.md", "FINDINGS.md")
 BLOCK = re.compile(r"<!-- table: (\S+) -->\n.*?<!-- end -->", re.DOTALL)
+OLDER = re.compile(r"(<!-- the older study -->\n).*?<!-- end -->", re.DOTALL)
 
 
 def table_of(report: str) -> str:
@@ -34,7 +41,8 @@ def updated(document: str, root: Path = ROOT) -> str:
         report = (root / found.group(1) / "report.md").read_text("utf-8")
         return f"<!-- table: {found.group(1)} -->\n\n{table_of(report)}\n<!-- end -->"
 
-    return BLOCK.sub(block, document)
+    document = BLOCK.sub(block, document)
+    return OLDER.sub(lambda found: f"{found.group(1)}\n{older_study.table(root / 'results')}\n\n<!-- end -->", document)
 
 
 if __name__ == "__main__":

@@ -254,6 +254,7 @@ def test_runs_in_company_are_seeds_of_the_quiet_run_and_leave_it_its_times(tmp_p
     text = (tmp_path / "report.md").read_text("utf-8")
     assert "Threads" not in text
     assert re.search(r"\| +50\.0 \|", text)
+    assert "Times are means over the seeds that had the machine to themselves" in text
 
 
 def test_accuracy_on_held_out_rows_is_shown_of_the_chosen_epoch(built: Path, tmp_path: Path) -> None:

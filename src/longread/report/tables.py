@@ -160,6 +160,8 @@ def comparison_notes(group: Group, best: Line | None) -> tuple[str, ...]:
     if "w" in kinds:
         notes.append("Interval over rows: one run only, Wilson's interval; it knows nothing of other seeds.")
     notes.append("Every number but the interval is the mean over the seeds named (on the page: hover for each).")
+    if any(0 < len(line.quiet) < len(line.outcomes) for line in group.done):
+        notes.append("Times are means over the seeds that had the machine to themselves, where there are any.")
     if best is None and len(group.done) > 1:
         notes.append("No accuracy is bold: the first is not shown to differ from all the others.")
     if any(line.timed_under_load for line in group.done):
