@@ -12,7 +12,7 @@ import torch
 from checkpoints import edit
 from longread.attention import ATTENTIONS, Rows
 from longread.checkpoint import from_pretrained, save_pretrained
-from longread.convert import FOLD, convert, extend_positions, fold
+from longread.convert import FOLD, convert, extend_positions
 from longread.encoder import Encoder, build
 from longread.errors import UserError
 
@@ -105,10 +105,11 @@ def test_positions_are_tiled_behind_the_offset() -> None:
 
 
 def test_the_fold_is_the_identity_at_first() -> None:
-    projection = fold(11, 4)
-    assert torch.equal(projection[:4], torch.eye(4))
-    assert projection[4:].argmax(1).tolist() == [0, 1, 2, 3, 0, 1, 2]
-    assert projection[4:].sum(1).tolist() == pytest.approx([FOLD] * 4 + [FOLD / 2] * 3)
+    long = convert(dense(), "linformer", 40, projection_size=16)
+    for projection in (long.blocks[0].attention.key_projection, long.blocks[1].attention.value_projection):
+        assert torch.equal(projection[:16], torch.eye(16))
+        assert projection[16:].argmax(1).tolist() == [*range(16), *range(8)]
+        assert projection[16:].sum(1).tolist() == pytest.approx([FOLD] * 16 + [FOLD / 2] * 8)
 
 
 def test_performer_follows_as_features_grow() -> None:

@@ -369,6 +369,7 @@ def test_settings_survive_a_dict(name: str, options: dict[str, Any]) -> None:
         ({"attention": "performer", "num_features": 0}, "num_features is 0; it must be 1 or more"),
         ({"attention": "performer", "redraw_steps": 0}, "redraw_steps is 0; it must be 1 or more"),
         ({"attention": "linformer", "projection_size": 0}, "projection_size is 0; it must be 1 or more"),
+        ({"attention": "linformer", "projection_init": "eye"}, "'eye'; it must be one of normal, fold"),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )

@@ -260,6 +260,8 @@ def test_a_classifier_over_positions_on_filled_rows(tmp_path: Path) -> None:
     assert classifier.load(run.directory).model.config.pooling == "positions"
     with pytest.raises(UserError, match="--pooling positions: only from scratch"):
         complete(replace(config, init="some/checkpoint"))
+    with pytest.raises(UserError, match="--projection-init: only from scratch"):
+        complete(replace(config, attention="linformer", pooling=None, projection_init="fold", init="some/checkpoint"))
 
 
 def test_records_made_before_a_field_existed_keep_their_names() -> None:

@@ -355,10 +355,11 @@ def tasks(*, json_lines: Annotated[bool, Parameter(name="--json")] = False) -> i
         for line in lines:
             print(json.dumps(line))
         return 0
+    width = max(len(line["task"]) for line in lines)
     for line in lines:
-        print(f"{line['task']:8} {line['what']}")
+        print(f"{line['task']:{width}} {line['what']}")
         for key in ("rows", "classes", "length", "columns", "from", "licence"):
-            print(f"{'':8} {key:8} {line[key]}")
+            print(f"{'':{width}} {key:8} {line[key]}")
     print("Your own: a .csv, .tsv, .jsonl or .parquet file (or a directory of splits), or hub:OWNER/NAME.")
     return 0
 

@@ -20,6 +20,7 @@ MECHANISM_SETTINGS = (
     "num_features",
     "redraw_steps",
     "projection_size",
+    "projection_init",
 )
 # Where a run happens and what it keeps do not change what it computes: they are no part of its name.
 OUTSIDE_THE_NAME = ("data_dir", "out", "seed")
@@ -81,6 +82,9 @@ class Settings:
         Performer: training steps after which its features are drawn anew; default never.
     projection_size:
         Linformer: slots that keys and values are projected to.
+    projection_init:
+        Linformer from scratch: projections that begin at random ("normal", the default), or by adding each position to
+        one slot ("fold"), which learns faster.
     epochs:
         Passes over the training rows. Default 10 from scratch, 3 from a checkpoint.
     batch_size:
@@ -168,6 +172,7 @@ class Settings:
     num_features: int | None = None
     redraw_steps: int | None = None
     projection_size: int | None = None
+    projection_init: Literal["normal", "fold"] | None = None
     epochs: int | None = None
     batch_size: int = 32
     learning_rate: float | None = None

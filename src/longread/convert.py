@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from longread.attention import ATTENTIONS
+from longread.attention.linformer import fold
 from longread.checkpoint import Loading
 from longread.encoder import Encoder, EncoderConfig
 from longread.errors import UserError
@@ -103,7 +104,7 @@ def _state(model: Encoder, converted: Encoder) -> dict[str, Tensor]:
     for name, tensor in converted.state_dict().items():
         like = name.replace("_global.", ".")  # Longformer's second projections start as copies of the first
         if name.endswith(("key_projection", "value_projection")):
-            state[name] = fold(converted.config.max_length, tensor.shape[1])
+            state[name] = fold(converted.config.max_length, tensor.shape[1], lambda turn: FOLD / turn)
         elif like in old:
             state[name] = old[like]
         else:
@@ -133,15 +134,3 @@ def extend_positions(table: Tensor, offset: int, max_length: int) -> Tensor:
     trained = table.shape[0] - offset
     rows = torch.arange(max_length, device=table.device) % trained + offset
     return torch.cat([table[:offset], table[rows]])
-
-
-def fold(max_length: int, slots: int) -> Tensor:
-    """Linformer's projection [max_length, slots]: position n goes to slot n mod slots.
-
-    The first `slots` positions have weight 1: a row that is no longer keeps its keys and values as they are.
-    """
-    position = torch.arange(max_length)
-    turn = position // slots
-    projection = torch.zeros(max_length, slots)
-    projection[position, position % slots] = torch.where(turn == 0, 1.0, FOLD / turn.clamp(min=1))
-    return projection

@@ -63,6 +63,8 @@ def complete(config: RunConfig) -> RunConfig:
     config = replace(config, **foreign)
     if config.pooling == "positions" and config.init != "scratch":
         raise UserError("--pooling positions: only from scratch; with --init choose mean or first")
+    if config.projection_init is not None and config.init != "scratch":
+        raise UserError("--projection-init: only from scratch; a checkpoint's conversion decides it")
     if config.init == "scratch":  # what cannot be built is said before any data is read
         shape = {name: getattr(config, name) for name in ("hidden_size", "num_attention_heads", "head_dim")}
         try:

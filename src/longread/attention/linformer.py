@@ -6,7 +6,7 @@ the projections are cut to its first N positions, and slots from min(N, projecti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,15 +83,38 @@ def _columns(matrix: Tensor, folded: Tensor, length: int) -> list[tuple[Tensor, 
     return [(matrix[:length, side * most : side * most + length], folded[side, :length]) for side in (0, 1)]
 
 
+INITS = ("normal", "fold")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LinformerOptions:
-    """projection_size: the number of slots that keys and values are projected to."""
+    """projection_size: the number of slots that keys and values are projected to.
+
+    projection_init: how the projections begin, "normal" (random) or "fold" (position n is added to slot n mod
+    projection_size, so that attention begins as dense for rows with no more tokens than slots).
+    """
 
     projection_size: int = 128
+    projection_init: str = "normal"
 
     def __post_init__(self) -> None:
+        if self.projection_init not in INITS:
+            raise ValueError(f"projection_init is {self.projection_init!r}; it must be one of {', '.join(INITS)}")
         if self.projection_size < 1:
             raise ValueError(f"projection_size is {self.projection_size}; it must be 1 or more slots")
+
+
+def fold(max_length: int, slots: int, later: Callable[[Tensor], Tensor] = torch.ones_like) -> Tensor:
+    """A projection [max_length, slots] with which position n goes to slot n mod slots.
+
+    The first `slots` positions have weight 1: a row that is no longer keeps its keys and values as they are. `later`
+    has the weight of those behind: of the c-th that comes to a slot after the first (c a float tensor from 1 on).
+    """
+    position = torch.arange(max_length)
+    turn = (position // slots).to(torch.get_default_dtype())
+    projection = torch.zeros(max_length, slots)
+    projection[position, position % slots] = torch.where(turn == 0, 1.0, later(turn.clamp(min=1)))
+    return projection
 
 
 class LinformerAttention(SelfAttention):
@@ -105,6 +128,9 @@ class LinformerAttention(SelfAttention):
         self.value_projection = nn.Parameter(torch.empty(self.max_length, slots))
         for projection in (self.key_projection, self.value_projection):
             nn.init.normal_(projection, std=slots**-0.5)
+            if self.options.projection_init == "fold":
+                with torch.no_grad():
+                    projection.copy_(fold(self.max_length, slots))
 
     def mix(self, x: Tensor, rows: Rows) -> Tensor:
         for length in rows.lengths:
