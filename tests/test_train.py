@@ -235,13 +235,13 @@ def test_the_mean_of_the_weights_is_evaluated_and_kept(tmp_path: Path, decay: fl
 
 def test_lower_layers_learn_slower_and_new_weights_faster() -> None:
     model = build("linformer", vocab_size=20, hidden_size=8, num_attention_heads=2, num_hidden_layers=2, max_length=16)
-    optimizer = make_optimizer(model, RunConfig(layer_decay=0.5, new_weights_rate=10.0), 1e-2)
+    optimizer = make_optimizer(model, RunConfig(layer_decay=0.5, new_weights_rate=10.0, projection_rate=0.2), 1e-2)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     found = {name: rates[id(p)] for name, p in model.named_parameters()}
     assert found["head.classifier.weight"] == pytest.approx(0.1)
     assert found["blocks.1.attention.query.weight"] == pytest.approx(5e-3)
     assert found["blocks.0.up.bias"] == pytest.approx(2.5e-3)
-    assert found["blocks.0.attention.key_projection"] == pytest.approx(2.5e-2)
+    assert found["blocks.0.attention.key_projection"] == pytest.approx(5e-3)
     assert found["embeddings.word.weight"] == pytest.approx(1.25e-3)
 
 

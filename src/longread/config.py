@@ -25,7 +25,7 @@ MECHANISM_SETTINGS = (
 # Where a run happens and what it keeps do not change what it computes: they are no part of its name.
 OUTSIDE_THE_NAME = ("data_dir", "out", "seed")
 # Fields that came later are left out at their default, so that older records keep their names.
-LATER_FIELDS = {"fill_rows": False, "new_weights_rate": 1.0, "average_weights": 0.0}
+LATER_FIELDS = {"fill_rows": False, "new_weights_rate": 1.0, "projection_rate": 1.0, "average_weights": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +110,8 @@ class Settings:
     new_weights_rate:
         Factor of the learning rate for weights that no pretraining has seen: the classifier, and Linformer's
         projections.
+    projection_rate:
+        Linformer: factor of the learning rate for its projections alone.
     average_weights:
         Memory of a running mean of the weights over the steps, say 0.99; the mean is evaluated and kept. 0: none.
     frozen_layers:
@@ -185,6 +187,7 @@ class Settings:
     class_weights: Literal["none", "balanced"] = "none"
     layer_decay: float = 1.0
     new_weights_rate: float = 1.0
+    projection_rate: float = 1.0
     average_weights: float = 0.0
     frozen_layers: int = 0
     choose_epoch: Literal["last", "best"] = "last"
@@ -219,7 +222,7 @@ class Settings:
         for name in ("selection_fraction", "validation_fraction"):
             if not 0 < getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must lie between 0 and 1")
-        for name in ("learning_rate", "new_weights_rate"):
+        for name in ("learning_rate", "new_weights_rate", "projection_rate"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be above 0")

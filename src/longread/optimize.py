@@ -16,12 +16,13 @@ from longread.errors import UserError
 def make_optimizer(model: Encoder, config: RunConfig, learning_rate: float) -> torch.optim.Optimizer:
     """AdamW, or Adam with L2; vectors (norms, biases) are not decayed.
 
-    Lower layers learn slower by `layer_decay`, weights without pretraining faster by `new_weights_rate`.
+    Lower layers learn slower by `layer_decay`, weights without pretraining faster by `new_weights_rate`, Linformer's
+    projections by `projection_rate` too.
     """
     depth = len(model.blocks)
     if config.frozen_layers > depth:
         raise UserError(f"--frozen-layers {config.frozen_layers}: the model has {depth} layers")
-    groups: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[int, bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         level = _level(name, depth)
         if level <= config.frozen_layers and config.frozen_layers > 0:
@@ -29,21 +30,23 @@ def make_optimizer(model: Encoder, config: RunConfig, learning_rate: float) -> t
             continue
         # The older study's Adam decays all alike.
         decayed = parameter.dim() > 1 or config.optimizer == "adam"
-        groups.setdefault((level, decayed, _is_new(name)), []).append(parameter)
+        groups.setdefault((level, decayed, _own_rate(name, config)), []).append(parameter)
     described: list[dict[str, Any]] = [
         {
             "params": parameters,
-            "lr": learning_rate * config.layer_decay ** (depth + 1 - level) * (config.new_weights_rate if new else 1.0),
+            "lr": learning_rate * config.layer_decay ** (depth + 1 - level) * own_rate,
             "weight_decay": config.weight_decay if decayed else 0.0,
         }
-        for (level, decayed, new), parameters in sorted(groups.items(), key=lambda item: item[0])
+        for (level, decayed, own_rate), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return kind(described, fused=True)
 
 
-def _is_new(name: str) -> bool:
-    return name.startswith("head.classifier.") or name.endswith(("key_projection", "value_projection"))
+def _own_rate(name: str, config: RunConfig) -> float:
+    if name.endswith(("key_projection", "value_projection")):
+        return config.new_weights_rate * config.projection_rate
+    return config.new_weights_rate if name.startswith("head.classifier.") else 1.0
 
 
 def _level(name: str, depth: int) -> int:
