@@ -21,10 +21,17 @@ BASE = RunConfig(
 
 
 def configs() -> list[RunConfig]:
+    folded = replace(BASE, projection_init="fold", projection_rate=0.1, embedding_dropout=0.1)
     return [
         BASE,
         replace(BASE, average_weights=0.99),
         replace(BASE, average_weights=0.99, label_smoothing=0.1),
         # The default of 128 slots has a million weights in its projections, more than all else but the embedding.
         replace(BASE, projection_size=32),
+        replace(BASE, projection_size=256),
+        # Projections that begin as sums of tokens, and learn slowly.
+        replace(BASE, projection_init="fold", new_weights_rate=0.1),
+        # Half of the embedding dropped is another input than the evaluation's: the deeper, the worse.
+        replace(BASE, attention="performer", num_hidden_layers=3, embedding_dropout=0.1),
+        replace(folded, num_hidden_layers=3),
     ]
