@@ -140,12 +140,12 @@ def test_a_stopped_run_resumes_to_the_same_bits(
 
 
 def test_a_run_is_recorded_whole_used_again_and_never_repeated(tmp_path: Path) -> None:
-    config = small(tmp_path, attention="longformer", attention_window=8)
+    config = small(tmp_path, attention="longformer", attention_window=8, projection_rate=0.1)
     run = train(config)
     record = json.loads((run.directory / "run.json").read_text())
     assert record["status"] == "ok"
     assert record["config"]["attention_window"] == 8
-    assert "projection_size" not in record["config"]  # no setting of this mechanism
+    assert not {"projection_size", "projection_rate"} & set(record["config"])  # no settings of this mechanism
     assert record["environment"]["precision"] in ("float32", "bfloat16")
     assert 0 < record["peak_memory_bytes"] < 2**31
     assert record["effective_attention"] == {"window+global": 1.0}

@@ -60,6 +60,8 @@ def complete(config: RunConfig) -> RunConfig:
     known = {field.name for field in dataclasses.fields(ATTENTIONS[config.attention].Options)}
     # A grid's settings are for the mechanisms that have them; the record of the others does not name them.
     foreign: dict[str, Any] = dict.fromkeys(set(MECHANISM_SETTINGS) - known)
+    if config.attention != "linformer":
+        foreign["projection_rate"] = 1.0
     config = replace(config, **foreign)
     if config.pooling == "positions" and config.init != "scratch":
         raise UserError("--pooling positions: only from scratch; with --init choose mean or first")

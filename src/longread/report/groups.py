@@ -145,6 +145,8 @@ def settings_of(run: Run) -> dict[str, Any]:
     config = {k: v for k, v in (record.get("config") or {}).items() if k not in NOT_A_SETTING}
     if record.get("kind") == "train" and record.get("attention") not in BASELINES:
         config = LATER_FIELDS | config
+        if record.get("attention") != "linformer":
+            del config["projection_rate"]
     config["init"] = record.get("init")
     environment, dataset = record.get("environment") or {}, record.get("dataset") or {}
     config["device"] = environment.get("device")
