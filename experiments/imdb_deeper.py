@@ -1,7 +1,7 @@
 """IMDB from scratch on its official halves, with settings that learn faster: do deeper models do worse?
 
 Run:     python experiments/run.py imdb_deeper --data-dir DIR
-Expect:  about .85 at each depth; one seed (three, on easier rows: imdb_study_rows.py).
+Expect:  about .85 at each depth; one seed (three, on rows drawn from both halves: imdb_study_rows.py).
 Sizes and rows are the older study's (width 64, 4 heads, 10,000 reviews, 4,096 tokens); learning rate, batch and what
 hinders overfitting are not. They were chosen on rows held out of train (LOG.md), and again in imdb_settings.py. Other
 mechanisms, at one layer, and the linear models stand beside them.
