@@ -183,9 +183,32 @@ def test_wrong_settings_are_named(attention: str, settings: dict[str, Any], mess
         convert(dense(), attention, **settings)
 
 
-def test_only_dense_models_are_converted() -> None:
-    with pytest.raises(UserError, match="has longformer attention; only a dense one"):
+def test_an_efficient_model_keeps_its_attention() -> None:
+    with pytest.raises(UserError, match="has longformer attention and can only keep it"):
         convert(convert(dense(), "longformer"), "performer")
+    with pytest.raises(UserError, match="for dense to Performer alone"):
+        convert(convert(dense(), "performer"), "performer", sharpness=0.5)
+
+
+@pytest.mark.parametrize("attention", EFFICIENT)
+def test_more_positions_change_no_row_that_fitted_before(attention: str) -> None:
+    options: dict[str, Any] = {
+        "bigbird": {"block_size": 4, "num_random_blocks": 1},
+        "linformer": {"projection_size": 8},
+    }
+    model = convert(dense(), attention, 120, **options.get(attention, {}))
+    with torch.no_grad():
+        for parameter in model.parameters():  # away from what a conversion begins with
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)), alpha=0.02)
+    longer = convert(model, attention, 300)
+    assert difference(model, longer, *tokens(120, 1, 119)) < 1e-6
+    longer.train().classify(*tokens(300, 130)).square().sum().backward()
+    assert longer.loading is not None
+    assert longer.loading.converted is not None
+    assert longer.loading.converted["from"] == attention
+    if attention == "linformer":
+        old, new = (m.blocks[1].attention.value_projection for m in (model, longer))
+        torch.testing.assert_close(new[240:], old[:60] * FOLD / 2)
 
 
 def minilm() -> Path:

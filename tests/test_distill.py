@@ -72,6 +72,13 @@ def test_the_command_converts_repairs_and_can_be_trained_from(tmp_path: Path, mo
     (second,) = runs.load_runs(Path("second"))
     assert second.record["conversion"] == conversion
     assert cli.main(order) == 2  # what is there is not overwritten
+    tiny = [given if TINY[n - 1] != "--max-length" else "200" for n, given in enumerate(TINY)]
+    longer = ["train", *tiny, "--init", "made", "--attention", "linformer", "--out", "third"]
+    assert cli.main(longer) == 0
+    (third,) = runs.load_runs(Path("third"))
+    assert third.record["encoder"]["max_length"] == 200
+    assert (third.record["conversion"]["from"], third.record["conversion"]["trained"]) == ("linformer", 128)
+    assert cli.main([*longer, "--projection-size", "4"]) == 2  # not ignored: the checkpoint has eight slots
 
 
 def test_a_conversion_is_remembered_in_hugging_faces_layout_too(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Settings:
     ----------
     init:
         "scratch", or a pretrained checkpoint: a directory, Hub id or package:NAME/FOLDER (a folder of an installed
-        Python package). A dense one is converted to the attention.
+        Python package). A dense one is converted to the attention; positions beyond the trained ones are copies.
     tokenizer:
         "train" (a byte-level BPE from the training rows), "bytes", or a directory or Hub id. Default: train, or
         what the checkpoint brings.

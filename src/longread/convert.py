@@ -1,8 +1,9 @@
-"""A dense encoder with another attention and more positions, its weights kept.
+"""A dense encoder with another attention, or any encoder with more positions, its weights kept.
 
 Where the new attention covers a whole row, the converted model computes what the dense one did: Longformer for rows of
 up to attention_window / 2 + 2 tokens, BigBird up to its full-attention threshold, Linformer up to projection_size.
-Longer rows, and Performer's, are followed as well as the mechanism can without training.
+Longer rows, and Performer's, are followed as well as the mechanism can without training. A model that has such an
+attention already keeps it and computes every row that it could read as before.
 """
 
 from __future__ import annotations
@@ -49,19 +50,24 @@ def convert(
 
     max_length: tokens of the longest row to come (None: as many as `model` has). Positions beyond the trained ones
     are copies of these, from the first on. sharpness: what Performer's scores are multiplied with (None: the more
-    features, the nearer to 1). options: fields of the mechanism and of EncoderConfig. UserError for a model that is
-    not dense, and for settings that the mechanism does not have.
+    features, the nearer to 1). options: fields of the mechanism and of EncoderConfig. A model that is not dense keeps
+    its attention and gets more positions. UserError for another attention than that, and for settings that the
+    mechanism does not have.
     """
-    if model.config.attention != "dense":
-        raise UserError(f"the model has {model.config.attention} attention; only a dense one can be converted")
+    if model.config.attention not in ("dense", attention):
+        raise UserError(
+            f"the model has {model.config.attention} attention and can only keep it, with more positions; "
+            f"only a dense one can be converted to {attention}"
+        )
     if attention not in ATTENTIONS:
         raise UserError(f"attention is {attention!r}; it must be one of {', '.join(ATTENTIONS)}")
     if max_length is not None and max_length < 1:
         raise UserError(f"max_length is {max_length}; it must be 1 token or more")
     source = model.config
-    if sharpness is not None and (attention != "performer" or not 0 < sharpness <= 1):
-        raise UserError(f"sharpness is {sharpness}; it is Performer's alone, above 0 and at most 1")
-    if attention == "performer" and options.get("num_features") is None:
+    softened = attention == "performer" and source.attention == "dense"
+    if sharpness is not None and not (softened and 0 < sharpness <= 1):
+        raise UserError(f"sharpness is {sharpness}; it is for dense to Performer alone, above 0 and at most 1")
+    if softened and options.get("num_features") is None:
         dim = source.width_of_head
         options["num_features"] = max(1, round(FEATURES_PER_D_LOG_D * dim * math.log(dim)))
     wanted = source.to_dict() | {"attention": attention, "max_length": max_length or source.max_length}
@@ -79,7 +85,7 @@ def convert(
     weight = model.embeddings.word.weight
     converted.to(device=weight.device, dtype=weight.dtype).load_state_dict(state)
     own = dataclasses.asdict(config.options)
-    if attention == "performer":
+    if softened:
         own["sharpness"] = _soften(converted, sharpness)
     converted.tokenizer_file = model.tokenizer_file
     done = {
@@ -104,7 +110,12 @@ def _state(model: Encoder, converted: Encoder) -> dict[str, Tensor]:
     for name, tensor in converted.state_dict().items():
         like = name.replace("_global.", ".")  # Longformer's second projections start as copies of the first
         if name.endswith(("key_projection", "value_projection")):
-            state[name] = fold(converted.config.max_length, tensor.shape[1], lambda turn: FOLD / turn)
+            if name in old:
+                state[name] = extend_projection(old[name], positions)
+            else:
+                state[name] = fold(positions, tensor.shape[1], lambda turn: FOLD / turn)
+        elif name in old:
+            state[name] = old[name]
         elif like in old:
             state[name] = old[like]
         else:
@@ -134,3 +145,11 @@ def extend_positions(table: Tensor, offset: int, max_length: int) -> Tensor:
     trained = table.shape[0] - offset
     rows = torch.arange(max_length, device=table.device) % trained + offset
     return torch.cat([table[:offset], table[rows]])
+
+
+def extend_projection(table: Tensor, max_length: int) -> Tensor:
+    """[L, slots] -> [max_length, slots]: position n is projected as n mod L, behind the L-th with less weight."""
+    position = torch.arange(max_length, device=table.device)
+    turn = position // table.shape[0]
+    weight = torch.where(turn == 0, 1.0, FOLD / turn.clamp(min=1)).to(table.dtype)
+    return table[position % table.shape[0]] * weight[:, None]

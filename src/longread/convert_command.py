@@ -1,4 +1,4 @@
-"""`longread convert`: a dense checkpoint with another attention, repaired on a task's texts if asked."""
+"""`longread convert`: a checkpoint with another attention or more positions, repaired on a task's texts if asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def convert(
     checkpoint: str,
     /,
     *,
-    attention: str,
+    attention: str | None = None,
     out: Path,
     max_length: int | None = None,
     attention_window: int | None = None,
@@ -39,19 +39,19 @@ def convert(
     seed: int = 0,
     data_dir: Path | None = None,
 ) -> int:
-    """A dense BERT or RoBERTa checkpoint with efficient attention and more positions, its weights kept.
+    """A dense checkpoint with efficient attention, or any checkpoint with more positions, its weights kept.
 
     Example: longread convert bert-base-uncased --attention longformer --max-length 4096 --out out/long-bert
 
     Where the new attention covers a whole row, the outputs stay what they were. With --repair-task the new model then
-    learns, on that task's texts and without their labels, to follow the dense one.
+    learns, on that task's texts and without their labels, to follow the old one.
 
     Parameters
     ----------
     checkpoint:
         A checkpoint's folder or a Hub id.
     attention:
-        longformer, bigbird, performer or linformer.
+        longformer, bigbird, performer or linformer. Default: the checkpoint's own, which it keeps if it is not dense.
     out:
         Folder to write to; it must not exist yet, or be empty.
     max_length:
@@ -115,7 +115,7 @@ def convert(
     if threads:
         torch.set_num_threads(threads)
     teacher = from_pretrained(checkpoint, seed=seed)
-    student = convert_model(teacher, attention, max_length, sharpness=sharpness, **given)
+    student = convert_model(teacher, attention or teacher.config.attention, max_length, sharpness=sharpness, **given)
     if repair_task is not None:
         config = RunConfig(
             task=repair_task, init=checkpoint, tokenizer=tokenizer, train_rows=repair_rows, precision=precision,

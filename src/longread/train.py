@@ -180,11 +180,12 @@ def _start(config: RunConfig) -> _Start:
     if config.pooling:
         overrides["pooling"] = config.pooling
     model = from_pretrained(config.init, num_labels=len(names), seed=config.seed, label_names=names, **overrides)
-    if model.config.attention != config.attention:
+    longest = max(config.max_length or 0, model.config.max_length)
+    already = (config.attention, longest, vars(model.config.options) | own)
+    if already != (model.config.attention, model.config.max_length, vars(model.config.options)):
         from longread.convert import convert
 
-        longer = max(config.max_length or 0, model.config.max_length)
-        model = convert(model, config.attention, longer, **own)
+        model = convert(model, config.attention, longest, **own)
     given = load_tokenizer(config.tokenizer) if config.tokenizer else _own_tokenizer(model, config)
     data = prepare(config, min(config.max_length or model.config.max_length, model.config.max_length), given)
     weights = runs.fingerprint(*(p.detach().cpu().numpy().tobytes() for p in model.embeddings.parameters()))
