@@ -9,8 +9,10 @@ checkpoints, from DIR/tokenizers/.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from longread import build, runtime
 from longread.checkpoint import save_pretrained
@@ -37,10 +39,11 @@ def configs() -> list[RunConfig]:
     return [replace(BASE, attention=name) for name in OWN]
 
 
-def run(config: RunConfig) -> Run:
+def run(config: RunConfig, on_event: Callable[[dict[str, Any]], None]) -> Run:
     """The record of one model, from OUT where it is already there."""
     for found in load_runs(config.out):
         if found.record["attention"] == config.attention and found.record["status"] == "ok":
+            on_event({"event": "skipped", "run_id": found.record["run_id"]})
             return found
     place = (config.data_dir or Path()) / "tokenizers" / TOKENIZERS[config.attention]
     if config.data_dir is None or not place.is_dir():
@@ -48,7 +51,9 @@ def run(config: RunConfig) -> Run:
     runtime.set_allocator()
     checkpoint = config.out / "cache" / f"random-{TOKENIZERS[config.attention]}"
     save_pretrained(build(config.attention, **(SHAPE | OWN[config.attention])), checkpoint)
+    on_event({"event": "start"})
     done = evaluate(config, checkpoint, tokenizer=str(place))
+    on_event({"event": "end", "status": done.record["status"], "error": done.record.get("error")})
     return named_for_its_shape(done, TOKENIZERS[config.attention])
 
 

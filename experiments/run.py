@@ -10,6 +10,7 @@ import argparse
 import importlib
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -50,7 +51,10 @@ def main() -> int:
     try:
         check(configs)
         with GridView(configs) as view:
-            finished = [own(config) for config in configs] if own else run_all(configs, view.on_event)
+            if own:
+                finished = [own(config, partial(view.on_event, index)) for index, config in enumerate(configs)]
+            else:
+                finished = run_all(configs, view.on_event)
     except UserError as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 2
