@@ -197,9 +197,10 @@ def test_more_positions_change_no_row_that_fitted_before(attention: str) -> None
         "linformer": {"projection_size": 8},
     }
     model = convert(dense(), attention, 120, **options.get(attention, {}))
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():  # away from what a conversion begins with
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)), alpha=0.02)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.02)
     longer = convert(model, attention, 300)
     assert difference(model, longer, *tokens(120, 1, 119)) < 1e-6
     longer.train().classify(*tokens(300, 130)).square().sum().backward()
