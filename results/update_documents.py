@@ -21,9 +21,10 @@ OLDER = re.compile(r"(<!-- the older study -->\n).*?<!-- end -->", re.DOTALL)
 
 
 def table_of(report: str) -> str:
-    """The first table behind a heading "Comparison" of a report.md, or the first of all."""
-    _, _, rest = report.rpartition("\n### Comparison\n")
-    found = re.search(r"^((?:\|.*\n)+)", rest or report, re.MULTILINE)
+    """Of a report.md: all tasks side by side where there are several, else its comparison, else the first table."""
+    headings = [f"\n### {heading}\n" for heading in ("Accuracy by task", "Comparison")]
+    start = next((report.index(heading) for heading in headings if heading in report), 0)
+    found = re.search(r"^((?:\|.*\n)+)", report[start:], re.MULTILINE)
     if found is None:
         raise SystemExit("the report has no table")
     return found.group(1)

@@ -19,6 +19,7 @@ from longread.errors import UserError
 from longread.report import build_report, statistics, summary_table
 from longread.report.figures import COLORS, spread
 from longread.report.groups import Group, Line, group_runs
+from longread.report.overview import by_task, in_order
 from longread.report.pairs import match, test_pairs
 from longread.report.tables import Table, comparison
 from longread.runs import load_runs
@@ -276,6 +277,23 @@ def test_a_sample_is_projected_to_its_whole_split_and_called_so(tmp_path: Path) 
     write_run(tmp_path, run, 0.5)
     build_report(tmp_path)
     assert "500 of 5,000 rows; projected, not measured, for all: 40.0 s" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_tasks_stand_side_by_side_in_order_of_their_length(tmp_path: Path) -> None:
+    for length, accuracy in ((512, 0.5), (2048, 0.75), (128, 1.0)):
+        for attention in ("dense", "linformer") if length != 2048 else ("linformer",):
+            run = record(f"reviews:{length}", attention, 0, 40)
+            run["metrics"]["accuracy"] = accuracy
+            write_run(tmp_path, run)
+    table = by_task(in_order(group_runs(load_runs(tmp_path))))
+    assert table is not None
+    assert [column.name for column in table.columns[1:]] == ["reviews:128", "reviews:512", "reviews:2048"]
+    shown = [[cell.text.split(" ")[0] for cell in row.cells] for row in table.rows]
+    assert shown == [["Dense", "100.0", "50.0", "–"], ["Linformer", "100.0", "50.0", "75.0"]]
+    build_report(tmp_path)
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert text.index("### Accuracy by task") < text.index("### Comparison")
+    assert by_task(group_runs(load_runs(tmp_path))[:1]) is None
 
 
 def test_bold_is_kept_for_a_lead_that_is_real(groups: dict[str, Group], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from longread.report.figures import STYLE, Picture
 from longread.report.groups import Group, eval_part, group_runs, is_loaded, setting_text, settings_of
 from longread.report.heatmaps import map_pictures
 from longread.report.lengths import Bench, benches, cost_table, crossing_table
+from longread.report.overview import by_task, in_order
 from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_pairs
 from longread.report.runcards import RunCard, run_cards
 from longread.report.scaling import scaling_pictures
@@ -20,6 +21,8 @@ from longread.report.tradeoff import tradeoff_pictures
 
 if TYPE_CHECKING:
     from longread.runs import Run
+
+BY_TASK = "Accuracy by task"  # the documents take this table where there is one
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,14 @@ def make_report(runs: Sequence[Run]) -> Report:
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        groups = group_runs(runs)
+        groups = in_order(group_runs(runs))
         sections = [task_section(group) for group in groups]
+        table = by_task(groups)
+        if table is not None:
+            lead = "The mean accuracy on each task; the sections below have everything else."
+            sections.insert(0, Section("tasks", "All tasks", lead, blocks=[Block(BY_TASK, table)]))
         sections += [bench_section(bench) for bench in benches(runs)]
-    tasks = sorted({group.task for group in groups})
+    tasks = list(dict.fromkeys(group.task for group in groups))
     title = f"longread: {say.listing(tasks)}" if tasks else "longread: time and memory by length"
     return Report(title, overall_lead(runs, tasks), sections, run_cards(runs), environments(runs))
 
