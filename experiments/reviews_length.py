@@ -41,25 +41,28 @@ def configs() -> list[RunConfig]:
         for length, *_ in STAGES
         for name in BASELINES
     ]
-    return [*counting, *(config for name in MECHANISMS for config in _ladder(name))]
+    return [*counting, *(config for name in MECHANISMS for config in ladder(name))]
 
 
-def _ladder(name: str) -> list[RunConfig]:
-    before, ladder = "scratch", []
+def ladder(name: str, layers: int = 1) -> list[RunConfig]:
+    """A mechanism's runs, the shortest text first; each begins where the one before ended."""
+    before, steps = "scratch", []
     for length, rows, epochs, batch in STAGES:
         if name == "dense" and length > LONGEST_DENSE:
             break
         config = replace(
             BASE, task=f"reviews:{length}", attention=name, max_length=length, train_rows=rows, epochs=epochs,
-            batch_size=batch, init=before, **(MECHANISMS[name] if before == "scratch" else {}),
+            batch_size=batch, num_hidden_layers=layers, init=before,
+            **(MECHANISMS[name] if before == "scratch" else {}),
         )  # fmt: skip
-        ladder.append(config)
+        steps.append(config)
         before = str(_taught(config))
-    return ladder
+    return steps
 
 
 def _taught(config: RunConfig) -> Path:
-    return CHECKPOINTS / f"{config.attention}-{config.max_length}"
+    layers = "" if config.num_hidden_layers == 1 else f"-{config.num_hidden_layers}-layers"
+    return CHECKPOINTS / f"{config.attention}{layers}-{config.max_length}"
 
 
 def run(config: RunConfig, on_event: Callable[[dict[str, Any]], None]) -> Run:
