@@ -19,13 +19,18 @@ MECHANISM_SETTINGS = (
     "random_block_plan",
     "num_features",
     "redraw_steps",
+    "centred",
+    "learned_features",
     "projection_size",
     "projection_init",
 )
 # Where a run happens and what it keeps do not change what it computes: they are no part of its name.
 OUTSIDE_THE_NAME = ("data_dir", "out", "seed")
 # Fields that came later are left out at their default, so that older records keep their names.
-LATER_FIELDS = {"fill_rows": False, "new_weights_rate": 1.0, "projection_rate": 1.0, "average_weights": 0.0}
+LATER_FIELDS: dict[str, Any] = {
+    "fill_rows": False, "new_weights_rate": 1.0, "projection_rate": 1.0, "average_weights": 0.0, "centred": None,
+    "learned_features": None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,10 @@ class Settings:
         Performer: random features of each head.
     redraw_steps:
         Performer: training steps after which its features are drawn anew; default never.
+    centred:
+        Performer: features follow the differences from a row's mean query and key; the rest of a score is exact.
+    learned_features:
+        Performer: features that begin at random and are trained, each head its own.
     projection_size:
         Linformer: slots that keys and values are projected to.
     projection_init:
@@ -108,8 +117,8 @@ class Settings:
     layer_decay:
         Factor of the learning rate from each layer to the one below.
     new_weights_rate:
-        Factor of the learning rate for weights that no pretraining has seen: the classifier, and Linformer's
-        projections.
+        Factor of the learning rate for weights that no pretraining has seen: the classifier, Linformer's projections
+        and Performer's learned features.
     projection_rate:
         Linformer: factor of the learning rate for its projections alone.
     average_weights:
@@ -173,6 +182,8 @@ class Settings:
     random_block_plan: Literal["seeded", "huggingface"] | None = None
     num_features: int | None = None
     redraw_steps: int | None = None
+    centred: bool | None = None
+    learned_features: bool | None = None
     projection_size: int | None = None
     projection_init: Literal["normal", "fold"] | None = None
     epochs: int | None = None

@@ -23,6 +23,8 @@ def convert(
     num_random_blocks: int | None = None,
     random_block_plan: Literal["seeded", "huggingface"] | None = None,
     num_features: int | None = None,
+    centred: bool | None = None,
+    learned_features: bool | None = None,
     sharpness: float | None = None,
     projection_size: int | None = None,
     repair_task: str | None = None,
@@ -66,6 +68,10 @@ def convert(
         BigBird: "seeded", or "huggingface" (random blocks as transformers has them in evaluation).
     num_features:
         Performer: random features of each head.
+    centred:
+        Performer: features follow the differences from a row's mean query and key; the rest of a score is exact.
+    learned_features:
+        Performer: features that begin at random and are trained, each head its own.
     sharpness:
         Performer: what the scores are multiplied with, at most 1; default by the number of features.
     projection_size:
@@ -110,7 +116,7 @@ def convert(
 
     options = {"attention_window": attention_window, "block_size": block_size, "num_features": num_features,
                "num_random_blocks": num_random_blocks, "random_block_plan": random_block_plan,
-               "projection_size": projection_size}  # fmt: skip
+               "centred": centred, "learned_features": learned_features, "projection_size": projection_size}  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if threads:
         torch.set_num_threads(threads)

@@ -46,7 +46,7 @@ def make_optimizer(model: Encoder, config: RunConfig, learning_rate: float) -> t
 def _own_rate(name: str, config: RunConfig) -> float:
     if name.endswith(("key_projection", "value_projection")):
         return config.new_weights_rate * config.projection_rate
-    return config.new_weights_rate if name.startswith("head.classifier.") else 1.0
+    return config.new_weights_rate if name.startswith("head.classifier.") or name.endswith(".features") else 1.0
 
 
 def _level(name: str, depth: int) -> int:

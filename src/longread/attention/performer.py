@@ -2,6 +2,11 @@
 
 exp(q·k / √D) is the expectation of φ(q)·φ(k) with φ(x) = exp(w·x' − |x'|²/2), x' = x / D^¼ (lemma 1), so the sums over
 keys can be taken once for all queries, in time and memory linear in N.
+
+Two settings go beyond the paper. With q̄ and k̄ the means over a row, q·k = (q − q̄)·(k − k̄) + q̄·k + a term that all keys of a
+query share, which the softmax does not see: `centred` leaves the first product to the features, whose variance grows
+with e to the power of the norms, and computes the second exactly, one weight for each key. `learned_features` are
+trained as any weight, each head its own; so are the feature maps of Hedgehog (Zhang et al. 2024).
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longread.attention.base import Rows, SelfAttention, split
 from longread.attention.favor import favor
@@ -24,17 +29,25 @@ FEATURE_FLOOR = 1e-6
 class PerformerOptions:
     """num_features per head (None: round(D · ln D), the paper's order); redraw_steps: new features after so many
 
-    training steps (None: never), which `redraw` does and evaluation never.
+    training steps (None: never), which `redraw` does and evaluation never. centred, learned_features: see above.
+    sharpness: what the scores that the features follow are multiplied with.
     """
 
     num_features: int | None = None
     redraw_steps: int | None = None
+    centred: bool = False
+    learned_features: bool = False
+    sharpness: float = 1.0
 
     def __post_init__(self) -> None:
         if self.num_features is not None and self.num_features < 1:
             raise ValueError(f"num_features is {self.num_features}; it must be 1 or more")
         if self.redraw_steps is not None and self.redraw_steps < 1:
             raise ValueError(f"redraw_steps is {self.redraw_steps}; it must be 1 or more training steps")
+        if self.redraw_steps is not None and self.learned_features:
+            raise ValueError("redraw_steps would undo learned_features; leave one of them out")
+        if not 0 < self.sharpness <= 1:
+            raise ValueError(f"sharpness is {self.sharpness}; it must be above 0 and at most 1")
 
 
 class PerformerAttention(SelfAttention):
@@ -47,7 +60,11 @@ class PerformerAttention(SelfAttention):
         count = self.options.num_features or max(1, round(self.head_dim * math.log(self.head_dim)))
         self.num_features = count
         self.register_buffer("draws", torch.zeros((), dtype=torch.long))
-        self.register_buffer("features", self._draw(0))  # [num_features, D]
+        if self.options.learned_features:  # [H, num_features, D]
+            drawn = torch.stack([self._draw(head) for head in range(self.num_attention_heads)])
+            self.features = nn.Parameter(drawn)
+        else:
+            self.register_buffer("features", self._draw(0))  # [num_features, D], all heads alike
 
     def _draw(self, number: int) -> Tensor:
         seed = (self.seed * 1_000_003 + self.layer) * 1_000_003 + number
@@ -65,14 +82,33 @@ class PerformerAttention(SelfAttention):
         parts = (split(heads, rows.groups) for heads in (query, key, value))
         for group, *own in zip(rows.groups, *parts, strict=True):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
-            mixed.append(group.pack(favor(q, k, v, self.features, group.valid, FEATURE_FLOOR)))
+            q, k, weight = self._followed(q, k, group.valid)
+            mixed.append(group.pack(favor(q, k, v, self.features, weight, group.valid, FEATURE_FLOOR)))
         return torch.cat(mixed).flatten(1)
+
+    def _followed(self, query: Tensor, key: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """[b, H, N, D], padding zero -> what the features follow of query and key, and the keys' exact log-weights."""
+        root, weight = math.sqrt(self.options.sharpness), None
+        if self.options.centred:
+            wide = torch.promote_types(torch.float32, query.dtype)
+            tokens = query.shape[2] if valid is None else valid.sum(1)[:, None, None, None]
+            q_mean = query.sum(2, keepdim=True, dtype=wide) / tokens
+            k_mean = key.sum(2, keepdim=True, dtype=wide) / tokens
+            weight = (key.to(wide) @ q_mean.transpose(2, 3)).squeeze(3) * self.scale
+            query, key = query - q_mean.to(query.dtype), key - k_mean.to(key.dtype)
+        return (query, key, weight) if root == 1 else (query * root, key * root, weight)
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
         q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
-        q, k = q / self.head_dim**0.25, k / self.head_dim**0.25
-        q_log = torch.einsum("hnd,md->hnm", q, self.features) - q.square().sum(-1, keepdim=True) / 2
-        k_log = torch.einsum("hnd,md->hnm", k, self.features) - k.square().sum(-1, keepdim=True) / 2
+        exact = torch.zeros_like(k[..., :1])
+        if self.options.centred:
+            exact = k @ q.mean(1, keepdim=True).transpose(1, 2) * self.scale
+            q, k = q - q.mean(1, keepdim=True), k - k.mean(1, keepdim=True)
+        root = math.sqrt(self.options.sharpness) / self.head_dim**0.25
+        q, k = q * root, k * root
+        features = self.features.expand(q.shape[0], -1, -1)
+        q_log = torch.einsum("hnd,hmd->hnm", q, features) - q.square().sum(-1, keepdim=True) / 2
+        k_log = torch.einsum("hnd,hmd->hnm", k, features) - k.square().sum(-1, keepdim=True) / 2 + exact
         q_phi = torch.exp(q_log - q_log.detach().amax(2, keepdim=True)) + FEATURE_FLOOR
         k_phi = torch.exp(k_log - k_log.detach().amax((1, 2), keepdim=True)) + FEATURE_FLOOR
         kernel = torch.einsum("hnm,hjm->hnj", q_phi, k_phi)
