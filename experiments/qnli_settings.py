@@ -23,4 +23,8 @@ def configs() -> list[RunConfig]:
     return [
         *(replace(linformer, new_weights_rate=rate) for rate in (10.0, 1.0, 30.0)),
         *(replace(performer, learning_rate=rate) for rate in (3e-4, 1e-4)),
+        replace(performer, centred=True),
+        replace(performer, centred=True, learned_features=True, new_weights_rate=10.0),
+        replace(performer, learned_features=True, new_weights_rate=10.0),
+        replace(performer, centred=True, learned_features=True, new_weights_rate=30.0),
     ]
