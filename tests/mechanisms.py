@@ -26,7 +26,12 @@ SPARSE: dict[str, tuple[dict[str, Any], ...]] = {
         {"block_size": 5, "num_random_blocks": 0},
         {"block_size": 1, "num_random_blocks": 1},
     ),
-    "performer": ({"num_features": 7}, {"num_features": 40}),
+    "performer": (
+        {"num_features": 7},
+        {"num_features": 40},
+        {"num_features": 7, "centred": True, "sharpness": 0.5},
+        {"num_features": 7, "learned_features": True},
+    ),
     "linformer": ({"projection_size": 5}, {"projection_size": 1}),
 }
 SHAPES = ((12, 2, 6), (12, 3, 5), (7, 1, 8))  # hidden_size, heads, head_dim

@@ -129,6 +129,26 @@ def test_performer_follows_as_features_grow() -> None:
     assert convert(model, "performer").blocks[0].attention.num_features == round(4 * 8 * 2.0794415)
 
 
+def test_centred_features_follow_where_queries_and_keys_have_a_mean() -> None:
+    """What all tokens share costs features nothing then, however large; the plain ones drown in it."""
+    model = dense()
+    for block in model.blocks:
+        for projection in (block.attention.query, block.attention.key):
+            projection.weight.data.mul_(0.4)
+            projection.bias.data.normal_(std=1.5, generator=torch.Generator().manual_seed(3))
+    batch = tokens(40, 9)
+    plain, centred = (
+        sum(
+            difference(
+                model, convert(model, "performer", sharpness=1, seed=seed, num_features=128, centred=centred), *batch
+            )
+            for seed in range(3)
+        )
+        for centred in (False, True)
+    )
+    assert centred < 0.5 * plain, (centred, plain)
+
+
 @pytest.mark.parametrize("attention", EFFICIENT)
 def test_a_converted_model_is_saved_and_read_back(attention: str, tmp_path: Path) -> None:
     converted = convert(dense(), attention, 90)

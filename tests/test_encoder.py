@@ -330,7 +330,7 @@ def test_settings_survive_a_dict(name: str, options: dict[str, Any]) -> None:
         ({"attention": "reformer"}, "attention is 'reformer'; it must be one of dense, longformer, bigbird"),
         (
             {"attention": "performer", "block_size": 64},
-            "performer has no setting block_size; its own are num_f",
+            "performer has no setting block_size; its own are centred",
         ),
         ({"windw": 3}, "dense has no setting windw; its own are none, the encoder's attention, "),
         (
@@ -368,6 +368,8 @@ def test_settings_survive_a_dict(name: str, options: dict[str, Any]) -> None:
         ({"attention": "bigbird", "random_block_plan": "hf"}, "'hf'; it must be one of seeded, huggingface"),
         ({"attention": "performer", "num_features": 0}, "num_features is 0; it must be 1 or more"),
         ({"attention": "performer", "redraw_steps": 0}, "redraw_steps is 0; it must be 1 or more"),
+        ({"attention": "performer", "redraw_steps": 9, "learned_features": True}, "redraw_steps would undo"),
+        ({"attention": "performer", "sharpness": 1.5}, "sharpness is 1.5; it must be above 0 and at most 1"),
         ({"attention": "linformer", "projection_size": 0}, "projection_size is 0; it must be 1 or more"),
         ({"attention": "linformer", "projection_init": "eye"}, "'eye'; it must be one of normal, fold"),
     ],

@@ -116,7 +116,8 @@ def convert(
 
     options = {"attention_window": attention_window, "block_size": block_size, "num_features": num_features,
                "num_random_blocks": num_random_blocks, "random_block_plan": random_block_plan,
-               "centred": centred, "learned_features": learned_features, "projection_size": projection_size}  # fmt: skip
+               "centred": centred, "learned_features": learned_features,
+               "projection_size": projection_size}  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if threads:
         torch.set_num_threads(threads)

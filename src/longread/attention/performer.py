@@ -3,9 +3,9 @@
 exp(q·k / √D) is the expectation of φ(q)·φ(k) with φ(x) = exp(w·x' − |x'|²/2), x' = x / D^¼ (lemma 1), so the sums over
 keys can be taken once for all queries, in time and memory linear in N.
 
-Two settings go beyond the paper. With q̄ and k̄ the means over a row, q·k = (q − q̄)·(k − k̄) + q̄·k + a term that all keys of a
-query share, which the softmax does not see: `centred` leaves the first product to the features, whose variance grows
-with e to the power of the norms, and computes the second exactly, one weight for each key. `learned_features` are
+Two settings go beyond the paper. With q̄ and k̄ the means over a row, q·k = (q − q̄)·(k − k̄) + q̄·k + a term that all keys
+of a query share, which the softmax does not see: `centred` leaves the first product to the features, whose variance
+grows with e to the power of the norms, and computes the second exactly, one weight for each key. `learned_features` are
 trained as any weight, each head its own; so are the feature maps of Hedgehog (Zhang et al. 2024).
 """
 
