@@ -116,7 +116,7 @@ class PerformerAttention(SelfAttention):
         return self.row_output(matrix @ v), matrix
 
     def kinds(self, lengths: Sequence[int]) -> dict[str, int]:
-        return {"random features": sum(lengths)}
+        return {"learned features" if self.options.learned_features else "random features": sum(lengths)}
 
     def flops(self, length: int) -> float:
         maps = 4.0 * length * self.num_features * self.head_dim
