@@ -88,7 +88,8 @@ def _row(theirs: Theirs, lines: list[Line]) -> Row:
     if not found:
         rest = [Cell("no record"), Cell(NOTHING), Cell(NOTHING), seconds, Cell(NOTHING), Cell(NOTHING)]
         return Row((*front, *rest, Cell(theirs.remark)))
-    (line,) = found
+    # A study may have a mechanism twice; the row stands for the one that saw most of the training rows.
+    line = max(found, key=lambda line: line.settings.get("train_rows") or 0)
     ours = _seconds(line, theirs.training)
     mark = LOADED if line.timed_under_load else ""
     ratio = NOTHING
