@@ -194,6 +194,7 @@ def test_what_was_done_is_recorded(tmp_path: Path) -> None:
         ("sparse", {}, "attention is 'sparse'; it must be one of dense"),
         ("longformer", {"attention_window": 5}, "an even number"),
         ("longformer", {"block_size": 5}, "longformer has no setting block_size"),
+        ("performer", {"num_features": 0}, "num_features is 0; it must be 1 or more"),
         ("bigbird", {"hidden_size": 48}, "change the shape of embeddings.word.weight"),
         ("linformer", {"max_length": 0}, "max_length is 0"),
     ],

@@ -74,15 +74,16 @@ def convert(
         dim = source.width_of_head
         options["num_features"] = max(1, round(FEATURES_PER_D_LOG_D * dim * math.log(dim)))
     centred = softened and bool(options.get("centred"))
-    if softened:
-        wealth = options["num_features"] / max(1.0, source.width_of_head * math.log(source.width_of_head))
-        sharpness = sharpness or 1 / (1 + (SOFTENING_CENTRED if centred else SOFTENING) * wealth**-0.25)
-        options |= {"sharpness": sharpness} if centred else {}
     wanted = source.to_dict() | {"attention": attention, "max_length": max_length or source.max_length}
     try:
         config = EncoderConfig.from_dict(wanted | options)
     except (TypeError, ValueError) as error:
         raise UserError(f"convert to {attention}: {error}") from error
+    if softened:
+        wealth = config.options.num_features / max(1.0, source.width_of_head * math.log(source.width_of_head))
+        sharpness = sharpness or 1 / (1 + (SOFTENING_CENTRED if centred else SOFTENING) * wealth**-0.25)
+    if centred:
+        config = dataclasses.replace(config, options=dataclasses.replace(config.options, sharpness=sharpness))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         converted = Encoder(config)
