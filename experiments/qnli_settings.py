@@ -3,7 +3,8 @@
 Run:     python experiments/run.py qnli_settings --data-dir DIR
 Expect:  Linformer: a faster rate for projections and classifier (--new-weights-rate) ahead, because with 16 slots the
          conversion shows the tokens behind the 16th to nobody but faintly, and at 1e-4 that takes long to change.
-         Performer: neither rate teaches it these pairs; a higher one was expected to help, and did not. Centred features ahead of
+         Performer: neither rate teaches it these pairs; a higher one was expected to help, and did not.
+         Centred features ahead of
          plain ones, learned ones ahead of drawn ones: the first came true.
 The evaluation rows are no part of the choice: look at the accuracy on the selection rows in `history.jsonl`.
 """
