@@ -15,6 +15,8 @@ from experiments.minilm import each_mechanism
 from experiments.sst2 import BASE
 from longread.config import RunConfig
 
+SLOWER = replace(BASE, batch_size=64, learning_rate=5e-5)
+
 
 def configs() -> list[RunConfig]:
-    return each_mechanism(replace(BASE, batch_size=64, learning_rate=5e-5))
+    return each_mechanism(SLOWER)
