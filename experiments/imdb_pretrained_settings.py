@@ -1,4 +1,4 @@
-"""How fast should a converted Linformer's projections learn on long texts? Chosen on rows held out of IMDB's train half.
+"""How fast should a converted Linformer's projections learn on long texts? Chosen on rows held out of IMDB train.
 
 Run:     python experiments/run.py imdb_pretrained_settings --data-dir DIR
 Expect:  with 256 slots the conversion is dense on nearly half of the reviews; projections that learn ten times as fast
