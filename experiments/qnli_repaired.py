@@ -1,7 +1,7 @@
 """QNLI with Performer taught longer, and with better features, to follow the fine-tuned dense encoder than in qnli.py.
 
 Run:     longread convert results/qnli/runs/DENSE/checkpoint --attention performer --num-features 64 --centred \\
-             --learned-features --repair-task qnli --repair-minutes 25 --repair-learning-rate 3e-4 --batch-size 64 \\
+             --learned-features --repair-task qnli --repair-minutes 20 --repair-learning-rate 3e-4 --batch-size 64 \\
              --precision bfloat16 --threads 1 --data-dir DIR --out out/qnli-performer-64-centred
          python experiments/run.py qnli_repaired --data-dir DIR
 Expect:  nearer to dense than the .765 of qnli.py, where ten minutes taught plain features.

@@ -1,7 +1,7 @@
 """SST-2 with Linformer and Performer taught first, on the training texts, to follow the fine-tuned dense encoder.
 
 Run:     longread convert results/sst2-slower/runs/DENSE/checkpoint --attention performer --num-features 64 --centred \\
-             --learned-features --repair-task sst2 --repair-minutes 30 --repair-learning-rate 3e-4 --batch-size 64 \\
+             --learned-features --repair-task sst2 --repair-minutes 20 --repair-learning-rate 3e-4 --batch-size 64 \\
              --precision bfloat16 --threads 1 --data-dir DIR --out out/sst2-performer-64
          the same with --attention linformer --projection-size 16 --out out/sst2-linformer-16
          python experiments/run.py sst2_repaired --data-dir DIR
