@@ -1,10 +1,11 @@
-"""QNLI with Performer taught longer, and with better features, to follow the fine-tuned dense encoder than in qnli.py.
+"""QNLI with Performer and Linformer taught first, on the training texts, to follow the fine-tuned dense encoder.
 
 Run:     longread convert results/qnli/runs/DENSE/checkpoint --attention performer --num-features 64 --centred \\
              --learned-features --repair-task qnli --repair-minutes 20 --repair-learning-rate 3e-4 --batch-size 64 \\
              --precision bfloat16 --threads 1 --data-dir DIR --out out/qnli-performer-64-centred
+         the same with --attention linformer --projection-size 16 --repair-minutes 10 --out out/qnli-linformer-16
          python experiments/run.py qnli_repaired --data-dir DIR
-Expect:  nearer to dense than the .765 of qnli.py, where ten minutes taught plain features.
+Expect:  nearer to dense than in qnli.py, where ten minutes taught plain features (.765) and nobody Linformer (.792).
 DENSE is the folder of the dense run of qnli.py, which has seen the labels. The fine-tuning that follows is short: 8,000
 of the rows, once.
 """
@@ -25,4 +26,4 @@ def configs() -> list[RunConfig]:
         BASE, attention="performer", init="out/qnli-performer-64-centred", centred=True, learned_features=True,
         new_weights_rate=10.0, **SPARSE["performer"],
     )  # fmt: skip
-    return [performer]
+    return [performer, replace(BASE, attention="linformer", init="out/qnli-linformer-16", **SPARSE["linformer"])]
