@@ -1,8 +1,8 @@
 """How fast should a converted Linformer's projections learn on long texts? Chosen on rows held out of IMDB train.
 
 Run:     python experiments/run.py imdb_pretrained_settings --data-dir DIR
-Expect:  with 256 slots the conversion is dense on more than half of the reviews; projections that learn ten times as fast
-         as the rest, which helped with 16 slots (qnli_settings.py), unlearn that.
+Expect:  with 256 slots the conversion is dense on more than half of the reviews; projections that learn ten times as
+         fast as the rest, which helped with 16 slots (qnli_settings.py), unlearn that.
 The evaluation rows are no part of the choice: look at the accuracy on the 500 selection rows in `history.jsonl`.
 """
 
