@@ -20,7 +20,7 @@ def configs() -> list[RunConfig]:
     long = replace(BASE, max_length=2048)
     return [
         replace(BASE, attention="dense", max_length=512),
-        replace(long, attention="longformer"),
+        *(replace(long, attention=name) for name in ("longformer", "bigbird")),
         # The classifier ten times as fast as the rest, the projections not: imdb_pretrained_settings.py.
         replace(long, attention="linformer", new_weights_rate=10.0, projection_rate=0.1),
     ]
