@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.minilm import SPARSE
+from experiments.minilm import SPARSE, TAUGHT
 from experiments.qnli import BASE as LONGER
 from longread.config import RunConfig
 
@@ -22,8 +22,7 @@ BASE = replace(LONGER, epochs=1, train_rows=8_000)
 
 
 def configs() -> list[RunConfig]:
-    performer = replace(
-        BASE, attention="performer", init="out/qnli-performer-64-centred", centred=True, learned_features=True,
-        new_weights_rate=10.0, **SPARSE["performer"],
-    )  # fmt: skip
-    return [performer, replace(BASE, attention="linformer", init="out/qnli-linformer-16", **SPARSE["linformer"])]
+    return [
+        replace(BASE, attention="performer", init="out/qnli-performer-64-centred", **TAUGHT),
+        replace(BASE, attention="linformer", init="out/qnli-linformer-16", **SPARSE["linformer"]),
+    ]

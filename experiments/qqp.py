@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from experiments.minilm import INIT, PAIRS, each_mechanism
+from experiments.minilm import INIT, PAIRS, TAUGHT, each_mechanism
 from longread.config import RunConfig
 
 BASE = RunConfig(
@@ -30,13 +30,7 @@ BASE = RunConfig(
 )  # fmt: skip
 
 
-PERFORMER: dict[str, Any] = {
-    "init": "out/qqp-performer-64",
-    "train_rows": 30_000,
-    "centred": True,
-    "learned_features": True,
-    "new_weights_rate": 10.0,
-}
+PERFORMER: dict[str, Any] = TAUGHT | {"init": "out/qqp-performer-64", "train_rows": 30_000}
 
 
 def configs() -> list[RunConfig]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.minilm import SPARSE
+from experiments.minilm import SPARSE, TAUGHT
 from experiments.sst2_slower import SLOWER
 from longread.config import RunConfig
 
@@ -23,9 +23,6 @@ BASE = replace(SLOWER, epochs=1, train_rows=20_000)
 
 def configs() -> list[RunConfig]:
     return [
-        replace(
-            BASE, attention="performer", init="out/sst2-performer-64", centred=True, learned_features=True,
-            new_weights_rate=10.0, **SPARSE["performer"],
-        ),
+        replace(BASE, attention="performer", init="out/sst2-performer-64", **TAUGHT),
         replace(BASE, attention="linformer", init="out/sst2-linformer-16", **SPARSE["linformer"]),
-    ]  # fmt: skip
+    ]
