@@ -51,6 +51,14 @@ def test_repair_brings_the_hidden_states_nearer(attention: str, options: dict[st
         assert torch.equal(before[name], tensor) != trained, name
 
 
+def test_repair_drops_nothing() -> None:
+    teacher = dense(dropout=0.5)
+    losses: list[float] = []
+    student = convert(teacher, "longformer", 64, attention_window=80)  # dense, on rows as short as these
+    repair(student, teacher, texts(), minutes=0.01, tokens=400, on_event=lambda event: losses.append(event["loss"]))
+    assert losses[0] < 1e-6
+
+
 def test_repair_of_too_few_rows_or_another_shape_is_refused() -> None:
     teacher = dense()
     student = convert(teacher, "linformer", 64)
