@@ -1,8 +1,8 @@
 """IMDB, fine-tuned from one small pretrained encoder on 10,000 reviews, evaluated on 5,000 (imdb_pretrained.py: fewer).
 
 Run:     python experiments/run.py imdb_more_rows --data-dir DIR
-Expect:  dense, cut at 512 tokens, at .91; Longformer at 2,048 tokens at least .003 above it. Default sizes.
-         One to two hours a mechanism on one core, which is why BigBird and Performer are not here yet.
+Expect:  dense, cut at 512 tokens, at .91; Longformer and BigBird at 2,048 tokens at least .003 above it. Default sizes.
+         One to two hours a mechanism on one core. Performer and Linformer with a teacher: imdb_repaired.py.
 Settings are imdb_pretrained.py's but for Linformer's projections; the rows differ.
 """
 
