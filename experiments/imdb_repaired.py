@@ -1,9 +1,9 @@
 """IMDB with Performer and Linformer taught first, on the training texts, to follow the fine-tuned dense encoder.
 
 Run:     longread convert results/imdb-more-rows/runs/DENSE/checkpoint --attention performer --max-length 2048 \\
-             --centred --learned-features --repair-task imdb --repair-minutes 20 --repair-learning-rate 1e-3 \\
+             --centred --learned-features --repair-task imdb --repair-minutes 20 --repair-learning-rate 3e-4 \\
              --batch-size 16 --precision bfloat16 --threads 1 --data-dir DIR --out out/imdb-repaired-performer
-         the same with --attention linformer --repair-learning-rate 3e-4 --out out/imdb-repaired-linformer
+         the same with --attention linformer --repair-minutes 15 --out out/imdb-repaired-linformer
          python experiments/run.py imdb_repaired --data-dir DIR
 Expect:  Performer at .89, Linformer at .885 on the 5,000 reviews of imdb_more_rows.py; default sizes, 2,048 tokens.
 DENSE is the folder of the dense run of imdb_more_rows.py, which has seen the labels of 10,000 reviews. The fine-tuning

@@ -5,14 +5,14 @@ Run:     python experiments/run.py sst2_from_dense --data-dir DIR --only dense
              --out out/sst2-from-dense-longformer
          the same with --attention bigbird --block-size 8 --num-random-blocks 1
          the same with --attention performer --num-features 64 --centred --learned-features --repair-task sst2 \\
-             --repair-minutes 20 --repair-learning-rate 1e-3 --batch-size 64 --precision bfloat16 --threads 1 \\
+             --repair-minutes 20 --repair-learning-rate 3e-4 --batch-size 64 --precision bfloat16 --threads 1 \\
              --data-dir DIR
-         the same with --attention linformer --projection-size 16 and its repair at 3e-4
+         the same with --attention linformer --projection-size 16 and the same repair
          python experiments/run.py sst2_from_dense --data-dir DIR
 Expect:  dense at .905 or more, where it stayed at .893 and memorised its phrases (sst2_slower.py); Longformer and
          BigBird within .01 of it, Linformer and Performer within .02. DENSE is the folder of the dense run.
 Chosen:  a tenth of the tokens is dropped, anew each epoch, because the dense model memorised; measured on no rows. The
-         rates of the repair by the distance from the teacher on held-out training texts (figures in LOG.md).
+         rate of the repair by the distance from the teacher on held-out training texts (figures in LOG.md).
 """
 
 from __future__ import annotations
