@@ -43,12 +43,21 @@ def test_repair_brings_the_hidden_states_nearer(attention: str, options: dict[st
     taught = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     done = repair(student, teacher, texts(), minutes=0.05, tokens=400, batch_size=8, learning_rate=3e-3)
     assert done["steps"] > 5
-    assert done["distance_after"] < 0.8 * done["distance_before"]
+    assert done["distance_after"] < 0.8 * done["distance_before"] and done["kept"] is True
     assert all(torch.equal(taught[name], tensor) for name, tensor in teacher.state_dict().items())
     for name, tensor in student.state_dict().items():
         drawn = ("draws",) if options.get("learned_features") else ("features", "draws")
         trained = name.startswith("blocks.") and not name.endswith(drawn)
         assert torch.equal(before[name], tensor) != trained, name
+
+
+def test_a_repair_that_leads_away_is_undone() -> None:
+    teacher = dense()
+    student = convert(teacher, "linformer", 64, projection_size=16)
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    done = repair(student, teacher, texts(), minutes=0.01, tokens=400, batch_size=8, learning_rate=3.0)
+    assert done["distance_after"] > done["distance_before"] and done["kept"] is False
+    assert all(torch.equal(before[name], tensor) for name, tensor in student.state_dict().items())
 
 
 def test_repair_drops_nothing() -> None:

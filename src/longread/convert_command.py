@@ -140,7 +140,7 @@ def convert(
 def _repair(
     student: Any, teacher: Any, config: Any, minutes: float, batch_size: int, learning_rate: float
 ) -> None:  # fmt: skip
-    """Distils on the texts of the task; the student's conversion says so afterwards."""
+    """Distils on the texts of the task; the student's conversion says so afterwards, a warning if it did no good."""
     from dataclasses import replace
 
     from longread import runtime
@@ -165,4 +165,10 @@ def _repair(
             on_event=view.on_event,
         )  # fmt: skip
     student.cpu()
+    if not done["kept"]:
+        print(
+            f"longread: the repair led away from the teacher (distance {done['distance_before']:.3f}, then "
+            f"{done['distance_after']:.3f}): the weights are those from before it; try a lower --repair-learning-rate",
+            file=sys.stderr,
+        )
     student.loading = replace(student.loading, converted=dict(student.loading.converted) | {"repair": done})
