@@ -3,7 +3,7 @@
 Run:     python experiments/run.py sst2_from_dense --data-dir DIR --only dense
          longread convert results/sst2-from-dense/runs/DENSE/checkpoint --attention longformer --attention-window 32 \\
              --out out/sst2-from-dense-longformer
-         the same with --attention bigbird --block-size 8 --num-random-blocks 1
+         the same with --attention bigbird --block-size 8 --num-random-blocks 1 --out out/sst2-from-dense-bigbird
          the same with --attention performer --num-features 64 --centred --learned-features --repair-task sst2 \\
              --repair-minutes 20 --repair-learning-rate 3e-4 --batch-size 64 --precision bfloat16 --threads 1 \\
              --data-dir DIR

@@ -51,6 +51,16 @@ def test_repair_brings_the_hidden_states_nearer(attention: str, options: dict[st
         assert torch.equal(before[name], tensor) != trained, name
 
 
+def test_projections_learn_slower_on_longer_rows() -> None:
+    teacher, factors = dense(), []
+    for split in (texts(), texts(longest=200)):  # 24 and 106 tokens on average
+        student = convert(teacher, "linformer", 256)
+        done = repair(student, convert(teacher, "dense", 256), split, minutes=0.002, tokens=400, learning_rate=1e-9)
+        assert set(done["faster"]) == {"key_projection", "value_projection"}
+        factors.append(done["faster"]["key_projection"])
+    assert factors[0] == 10 and 1 < factors[1] < 5
+
+
 def test_a_repair_that_leads_away_is_undone() -> None:
     teacher = dense()
     student = convert(teacher, "linformer", 64, projection_size=16)
@@ -63,9 +73,11 @@ def test_a_repair_that_leads_away_is_undone() -> None:
 def test_repair_drops_nothing() -> None:
     teacher = dense(dropout=0.5)
     losses: list[float] = []
-    student = convert(teacher, "longformer", 64, attention_window=80)  # dense, on rows as short as these
-    repair(student, teacher, texts(), minutes=0.01, tokens=400, on_event=lambda event: losses.append(event["loss"]))
-    assert losses[0] < 1e-6
+    student = convert(teacher, "longformer", 64, attention_window=80).train()  # dense, on rows as short as these
+    done = repair(
+        student, teacher, texts(), minutes=0.01, tokens=400, on_event=lambda event: losses.append(event["loss"])
+    )
+    assert losses[0] < 1e-6 and done["distance_before"] < 1e-6
 
 
 def test_repair_of_too_few_rows_or_another_shape_is_refused() -> None:

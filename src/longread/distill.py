@@ -26,7 +26,7 @@ WARM_UP = 0.05  # of the budget
 # Weights without a counterpart in the teacher, Linformer's and Performer's, and how much faster they learn.
 # Longformer's global projections begin as copies. A slot is a sum over a row's tokens, so what one step does to it
 # grows with them: ten times the rate was right for rows of up to 50 tokens and ruined 256 slots for rows of 300, where
-# a tenth and the whole rate were alike (LOG.md). The square between these two is a guess.
+# a tenth and the whole rate were alike in fine-tuning (experiments/imdb_pretrained_settings.py). The square is a guess.
 PROJECTIONS = ("key_projection", "value_projection")
 FEATURES = ("features",)
 NEW_WEIGHTS_RATE = 10.0
@@ -53,7 +53,8 @@ def repair(
     and after: squared difference of the hidden states in parts of the teacher's variance, mean over layers. The
     embedding and the head stay as they are, nothing is dropped; learned features learn ten times as fast as the rest,
     and so do projections unless rows are longer than 50 tokens on average. Where the distance grew, `student` gets its
-    weights back ("kept" is False). UserError where there are too few rows, or models that do not match.
+    weights back ("kept" is False); "faster" has the factors of the rate. UserError where there are too few rows, or
+    models that do not match.
     """
     if student.config.hidden_size != teacher.config.hidden_size or len(student.blocks) != len(teacher.blocks):
         raise UserError("repair: teacher and student must have the same layers and hidden size")
@@ -64,7 +65,8 @@ def repair(
     order = np.random.default_rng([seed, 2]).permutation(len(split))
     held_out = order[: min(HELD_OUT_ROWS, len(split) // 4)]
     rows = order[len(held_out) :]
-    run = _Repair(student, teacher, split, tokens, precision)
+    # Without dropout: its noise is of the size of what a taught student still differs by; hardly a text is seen twice.
+    run = _Repair(student.eval(), teacher, split, tokens, precision)
     before = run.distance(held_out)
     given = {name: tensor.detach().clone() for name, tensor in student.blocks.state_dict().items()}
     projections = NEW_WEIGHTS_RATE * min(1.0, TOKENS_FOR_THAT_RATE / float(split.lengths[rows].mean())) ** 2
@@ -76,8 +78,6 @@ def repair(
     ]
     trained = [p for group in groups for p in group["params"]]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.0, fused=True)
-    # Without dropout: its noise is larger than what a taught student differs by, and hardly a text is seen twice.
-    student.eval()
     steps, began, last_event = 0, time.monotonic(), 0.0
     done = 0.0  # of the budget
     while done < 1:
@@ -108,6 +108,7 @@ def repair(
         "seconds": time.monotonic() - began,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "faster": {end: rate for end, rate in rates.items() if any(name.endswith(end) for name in given)},
         "precision": precision,
         "seed": seed,
         "longest_row": int(split.lengths.max()),
