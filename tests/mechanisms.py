@@ -61,13 +61,14 @@ def layer(
     dtype: torch.dtype = torch.float64,
     gain: float = 1.5,
     max_length: int = 800,
+    dropout: float = 0.0,
 ) -> SelfAttention:
     """One attention layer with weights so large that its attention is far from even, and with biases."""
     hidden, heads, dim = shape
     kind = ATTENTIONS[name]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = kind(hidden, heads, dim, max_length, kind.Options(**options), layer=1, seed=seed)
+        made = kind(hidden, heads, dim, max_length, kind.Options(**options), layer=1, seed=seed, dropout=dropout)
         for module in made.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=gain * hidden**-0.5)

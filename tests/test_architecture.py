@@ -27,7 +27,7 @@ ARROWS = [
 # The only rooms that these may know, and the only libraries (None: any but torch, see below).
 KNOWS: dict[str, tuple[set[str], set[str] | None]] = {
     "errors": (set(), set()),
-    "attention": ({"errors"}, {"torch", "numpy"}),
+    "attention": ({"dropout", "errors"}, {"torch", "numpy"}),
     "encoder": ({"attention", "dropout", "errors"}, {"torch"}),
     "measure": ({"errors", "version"}, {"torch", "psutil"}),
     "report": ({"runs", "config", "errors", "version"}, None),  # config: what a record's settings mean

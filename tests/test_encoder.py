@@ -227,6 +227,11 @@ def test_dropout_is_where_the_settings_put_it() -> None:
     assert torch.equal(encoder.embeddings(text, rows, None), encoder.eval().embeddings(text, rows, None))
     encoder.train()
     assert not torch.equal(encoder.classify(text, rows), encoder.classify(text, rows))
+    encoder = model("dense", dropout=0.0, attention_dropout=0.5).train()
+    assert not torch.equal(encoder.classify(text, rows), encoder.classify(text, rows))
+    assert torch.equal(encoder.eval().classify(text, rows), encoder.classify(text, rows))
+    with pytest.raises(ValueError, match="Performer has no shares"):
+        model("performer", attention_dropout=0.5)
 
 
 def test_the_head_drops_before_its_dense_layer_where_roberta_does() -> None:

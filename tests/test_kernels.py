@@ -1,4 +1,4 @@
-"""The short rows' explicit products against the tiled kernel: one function, two ways."""
+"""One function, several ways: explicit products for short rows, the tiled kernel, and both with dropped shares."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from unittest import mock
 import pytest
 import torch
 
+from longread import dropout
 from longread.attention import Rows, bigbird, explicit, softmax
-from longread.attention.softmax import Tile, attend
-from mechanisms import SPARSE, label, layer
+from longread.attention.softmax import Tile, attend, one_tile
+from mechanisms import SPARSE, assert_equal, label, layer, normal, settings, with_gradients
 
 
 def results(shapes: list[tuple[int, ...]], limit: int, monkeypatch: pytest.MonkeyPatch, **more: torch.Tensor | tuple):
@@ -65,3 +66,48 @@ def test_bigbirds_pattern_as_a_bias_is_the_gathered_one(options: dict, monkeypat
         assert gathered.called is (limit == 0)
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+ROWS = Rows((1, 3, 29, 30, 47, 61, 90, 180))
+DROPS = [(name, options) for name, options in settings() if name != "performer"]
+
+
+@pytest.mark.parametrize(("name", "options"), DROPS, ids=label)
+@pytest.mark.parametrize("limit", [0, 100])
+def test_every_share_is_multiplied_once(name: str, options: dict, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All factors 2 instead of 0 or more: twice what is mixed, by every way that rows take, and twice the gradients."""
+    monkeypatch.setattr(explicit, "LONGEST_TRAINED", {torch.float64: limit})
+    monkeypatch.setattr(softmax, "QUERIES_PER_TILE", 16)
+    for module in (dropout, explicit):
+        monkeypatch.setattr(module, "factors_like", lambda x, rate: torch.full_like(x, 2.0))
+    attention = layer(name, options, dropout=0.3)
+    attention.output = torch.nn.Identity()
+    x = normal(sum(ROWS.lengths), 12).requires_grad_()
+    plain = with_gradients(attention.eval(), x, attention(x, Rows(ROWS.lengths)))
+    dropped = with_gradients(attention.train(), x, attention(x, Rows(ROWS.lengths)))
+    assert_equal(dropped, {key: 2 * tensor for key, tensor in plain.items()}, 1e-9)
+
+
+@pytest.mark.parametrize("queries", [1, 5, 33])
+@pytest.mark.parametrize("kept", [True, False])
+def test_gradients_are_those_of_the_shares_that_were_left(
+    queries: int, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explicit, "LONGEST_TRAINED", {torch.float64: 100 if kept else 0})
+    monkeypatch.setattr(softmax, "QUERIES_PER_TILE", 16)
+    query, key, value = (normal(2, 3, n, 4, seed=n).requires_grad_() for n in (queries, 13, 13))
+    bias = normal(2, 1, queries, 13)
+
+    def mixed(*inputs: torch.Tensor) -> torch.Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return one_tile(*inputs, bias, 0.4)
+
+    assert torch.autograd.gradcheck(mixed, (query, key, value), fast_mode=True)
+    # With a value of its own for each key, what comes out are the shares: four in ten are gone, the rest larger.
+    eye = torch.eye(13, dtype=torch.float64).expand(2, 3, 13, 13)
+    wide = torch.nn.functional.pad(query, (0, 9)), torch.nn.functional.pad(key, (0, 9)), eye
+    shares, left = one_tile(*wide, bias, 0.0), mixed(*wide)
+    gone = left == 0
+    assert 0.3 < gone.double().mean() < 0.5 or queries == 1
+    torch.testing.assert_close(left, torch.where(gone, 0.0, shares / 0.6), rtol=1e-3, atol=0)

@@ -29,7 +29,7 @@ OUTSIDE_THE_NAME = ("data_dir", "out", "seed")
 # Fields that came later are left out at their default, so that older records keep their names.
 LATER_FIELDS: dict[str, Any] = {
     "fill_rows": False, "new_weights_rate": 1.0, "projection_rate": 1.0, "average_weights": 0.0, "centred": None,
-    "learned_features": None,
+    "learned_features": None, "attention_dropout": 0.0,
 }  # fmt: skip
 
 
@@ -69,6 +69,8 @@ class Settings:
         Share of hidden values dropped in training. Default 0.1, or what a generated task suggests.
     embedding_dropout:
         The same for the embedding alone; default: as dropout.
+    attention_dropout:
+        Share of each token's attention that is dropped behind the softmax. Performer has no matrix and none of this.
     token_dropout:
         Share of whole tokens that are left out of a training text, drawn anew each epoch.
     attention_window:
@@ -174,6 +176,7 @@ class Settings:
     fill_rows: bool = False
     dropout: float | None = None
     embedding_dropout: float | None = None
+    attention_dropout: float = 0.0
     token_dropout: float = 0.0
     attention_window: int | None = None
     global_tokens: Literal["first", "first_text"] | None = None
@@ -225,8 +228,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
-        for name in ("dropout", "embedding_dropout", "token_dropout", "label_smoothing", "warmup_fraction",
-                     "average_weights"):  # fmt: skip
+        for name in ("dropout", "embedding_dropout", "attention_dropout", "token_dropout", "label_smoothing",
+                     "warmup_fraction", "average_weights"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 0 and below 1")

@@ -75,6 +75,8 @@ def convert(
         options["num_features"] = max(1, round(FEATURES_PER_D_LOG_D * dim * math.log(dim)))
     centred = softened and bool(options.get("centred"))
     wanted = source.to_dict() | {"attention": attention, "max_length": max_length or source.max_length}
+    if softened:
+        wanted["attention_dropout"] = 0.0  # Performer has none
     try:
         config = EncoderConfig.from_dict(wanted | options)
     except (TypeError, ValueError) as error:

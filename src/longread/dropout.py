@@ -26,14 +26,18 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.rate)
-        seed = int(torch.randint(2**62, (), dtype=torch.int64))
-        words = np.random.SFC64(seed).random_raw(-(-x.numel() // 4)).view(np.uint16)
-        dropped = round(self.rate * LEVELS)
-        kept = words[: x.numel()] >= dropped
-        return x * _factors(kept, LEVELS / (LEVELS - dropped), x.dtype).view(x.shape)
+        return x * factors_like(x, self.rate)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"
+
+
+def factors_like(x: Tensor, rate: float) -> Tensor:
+    """Of a CPU tensor's shape: 0 with probability `rate`, else 1 / (1 - rate). The seed is torch's generator's next."""
+    seed = int(torch.randint(2**62, (), dtype=torch.int64))
+    words = np.random.SFC64(seed).random_raw(-(-x.numel() // 4)).view(np.uint16)
+    dropped = round(rate * LEVELS)
+    return _factors(words[: x.numel()] >= dropped, LEVELS / (LEVELS - dropped), x.dtype).view(x.shape)
 
 
 def _factors(kept: np.ndarray, scale: float, dtype: torch.dtype) -> Tensor:

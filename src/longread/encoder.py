@@ -54,6 +54,7 @@ class EncoderConfig:
     embedding_scale: float = 1.0
     dropout: float = 0.1
     embedding_dropout: float | None = None  # None: dropout
+    attention_dropout: float = 0.0  # of the shares behind the softmax; Performer has none
     pooling: str = "mean"  # or "first", or "positions": a number from each token, a weight for each position
     head_activation: str | None = None  # None: a linear head; else dense + activation + linear
     dropout_before_head: bool = False  # in front of that dense layer too, as in all but BERT
@@ -91,10 +92,12 @@ class EncoderConfig:
                 f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}; "
                 "change one of them, or give head_dim"
             )
-        for name in ("dropout", "embedding_dropout"):
+        for name in ("dropout", "embedding_dropout", "attention_dropout"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
+        if self.attention == "performer" and self.attention_dropout:
+            raise ValueError("attention_dropout is for softmax attention; Performer has no shares to drop, give it 0")
 
     @property
     def width_of_head(self) -> int:
@@ -171,6 +174,7 @@ class Block(nn.Module):
             options=config.options,
             layer=layer,
             seed=config.seed,
+            dropout=config.attention_dropout,
         )
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.up = nn.Linear(config.hidden_size, config.width_of_intermediate)

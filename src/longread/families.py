@@ -141,6 +141,7 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "num_attention_heads": 12,
     "intermediate_size": 3072,
     "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
     "type_vocab_size": 2,
     "initializer_range": 0.02,
     "layer_norm_eps": 1e-12,
@@ -176,6 +177,7 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
         "max_length": has["max_position_embeddings"] - offset,
         "position_offset": offset,
         "dropout": has["hidden_dropout_prob"],
+        "attention_dropout": has["attention_probs_dropout_prob"],
         "norm_position": "post",
         "pooling": "first",
     }
@@ -254,7 +256,7 @@ def config_for(family: Family, config: EncoderConfig, token_ids: Mapping[str, in
         "intermediate_size": config.width_of_intermediate,
         "hidden_act": THEIR_ACTIVATION[config.hidden_act],
         "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": 0.0,  # this project has none
+        "attention_probs_dropout_prob": config.attention_dropout,
         "classifier_dropout": None,
         "max_position_embeddings": config.max_length + start,
         "type_vocab_size": max(1, config.type_vocab_size),

@@ -62,6 +62,8 @@ def complete(config: RunConfig) -> RunConfig:
     foreign: dict[str, Any] = dict.fromkeys(set(MECHANISM_SETTINGS) - known)
     if config.attention != "linformer":
         foreign["projection_rate"] = 1.0
+    if config.attention == "performer":
+        foreign["attention_dropout"] = 0.0
     config = replace(config, **foreign)
     if config.pooling == "positions" and config.init != "scratch":
         raise UserError("--pooling positions: only from scratch; with --init choose mean or first")
@@ -161,7 +163,8 @@ def _start(config: RunConfig) -> _Start:
         shape = {
             name: getattr(config, name)
             for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size",
-                         "dropout", "embedding_dropout", "norm_position", "pooling", "max_length", "seed")
+                         "dropout", "embedding_dropout", "attention_dropout", "norm_position", "pooling",
+                         "max_length", "seed")
         }  # fmt: skip
         names = data.train.label_names
         model = build(
@@ -176,7 +179,8 @@ def _start(config: RunConfig) -> _Start:
         return _Start(model, data, "scratch", (*data.fingerprints, "scratch"))
     train_rows, _ = load_rows(config)
     names = train_rows.label_names
-    overrides: dict[str, Any] = {"dropout": config.dropout, "embedding_dropout": config.embedding_dropout}
+    rates = ("dropout", "embedding_dropout", "attention_dropout")
+    overrides: dict[str, Any] = {name: getattr(config, name) for name in rates}
     if config.pooling:
         overrides["pooling"] = config.pooling
     model = from_pretrained(config.init, num_labels=len(names), seed=config.seed, label_names=names, **overrides)

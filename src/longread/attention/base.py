@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from longread.dropout import Dropout
+
 # Rows of unequal length are padded together only while that is cheaper than handling them apart. One more group
 # costs about as much time as this many query-key pairs (a handful of operator calls).
 PAIRS_PER_GROUP = 16_384
@@ -187,6 +189,7 @@ class SelfAttention(nn.Module, ABC):
         options: Any,
         layer: int = 0,
         seed: int = 0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.num_attention_heads = num_attention_heads
@@ -195,6 +198,7 @@ class SelfAttention(nn.Module, ABC):
         self.options = options
         self.layer = layer
         self.seed = seed
+        self.dropout = Dropout(dropout)  # of the shares
         inner = num_attention_heads * head_dim
         self.query = nn.Linear(hidden_size, inner)
         self.key = nn.Linear(hidden_size, inner)
@@ -204,6 +208,11 @@ class SelfAttention(nn.Module, ABC):
     @property
     def scale(self) -> float:
         return 1 / math.sqrt(self.head_dim)
+
+    @property
+    def dropping(self) -> float:
+        """The part of the shares that is dropped now: in training alone."""
+        return self.dropout.rate if self.training else 0.0
 
     @abstractmethod
     def mix(self, x: Tensor, rows: Rows) -> Tensor:

@@ -78,7 +78,7 @@ class BigBirdAttention(SelfAttention):
         for group, *own in zip(groups, *parts, strict=True):
             if group.longest <= self.longest_full_row:
                 q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
-                mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype))))
+                mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype), dropout=self.dropping)))
             elif self._is_short(group, query):
                 mixed.append(self._short(own, group, rows))
             else:
@@ -95,7 +95,7 @@ class BigBirdAttention(SelfAttention):
         dtype = own[0].dtype
         bias = rows.plan(("bias", group.first_row, self.layer, dtype), lambda: self._pattern(group, dtype))
         q, k, v = (group.pad(h).transpose(1, 2) for h in own)
-        return group.pack(ExplicitAttention.apply(q, k, v, bias))  # type: ignore[no-untyped-call]
+        return group.pack(ExplicitAttention.apply(q, k, v, bias, self.dropping))  # type: ignore[no-untyped-call]
 
     def _pattern(self, group: Group, dtype: torch.dtype) -> Tensor:
         """[b, H, N, N] to add to scores: ln m for a key whose block is seen m times, very negative for m = 0."""
@@ -146,8 +146,8 @@ class BigBirdAttention(SelfAttention):
             .unflatten(2, (num_blocks, size))
             for h in own
         )
-        whole = attend_blocks(q, k, v, plan.index, plan.bias, plan.key_bias)  # [b, num_blocks * size, H, D]
-        return group.pack(whole[:, :length])
+        padded = attend_blocks(q, k, v, plan.index, plan.bias, plan.key_bias, self.dropping)
+        return group.pack(padded[:, :length])
 
     def _plan(self, group: Group, num_blocks: int, dtype: torch.dtype) -> _Plan:
         size, heads, b = self.options.block_size, self.num_attention_heads, group.count

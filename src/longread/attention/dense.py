@@ -26,7 +26,7 @@ class DenseAttention(SelfAttention):
         parts = (split(heads, rows.groups) for heads in (query, key, value))
         for group, *own in zip(rows.groups, *parts, strict=True):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
-            mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype))))
+            mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype), dropout=self.dropping)))
         return torch.cat(mixed).flatten(1)
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longread.dropout import factors_like
+
 # Keys up to which the explicit products were faster, with gradients and without (LOG.md). With gradients the matrix is
 # kept for the backward pass: at most this many numbers for each token and head.
 LONGEST_TRAINED = {torch.bfloat16: 256, torch.float32: 128, torch.float64: 128}
@@ -26,24 +28,31 @@ def longest_kept(dtype: torch.dtype) -> int:
 
 
 class ExplicitAttention(torch.autograd.Function):
-    """query [b, H, Nq, D], key, value [b, H, Nk, D], bias [b or 1, H or 1, Nq or 1, Nk] or None -> [b, Nq, H, D]."""
+    """query [b, H, Nq, D], key, value [b, H, Nk, D], bias [b or 1, H or 1, Nq or 1, Nk] or None -> [b, Nq, H, D].
+
+    Of the shares, `dropout` are dropped behind the softmax, as in Vaswani et al.'s code and BERT.
+    """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0
+    ) -> Tensor:
         b, heads, length, dim = query.shape
         # One copy each into [b * H, N, D]: a batched product of anything else makes its own.
         q, k, v = (tensor.reshape(b * heads, -1, dim) for tensor in (query, key, value))
         shares = shares_of(q, k, bias, b)
-        ctx.save_for_backward(q, k, v, shares)
+        factors = factors_like(shares, dropout) if dropout else None
+        ctx.save_for_backward(q, k, v, shares, factors)
         ctx.rows = b
-        return torch.bmm(shares, v).view(b, heads, length, dim).transpose(1, 2)
+        used = shares if factors is None else shares * factors
+        return torch.bmm(used, v).view(b, heads, length, dim).transpose(1, 2)
 
     @staticmethod
     def backward(ctx: Any, grad_transposed: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        q, k, v, shares = ctx.saved_tensors
+        q, k, v, shares, factors = ctx.saved_tensors
         grad = grad_transposed.transpose(1, 2).to(q.dtype).reshape(q.shape)
-        found = gradients(q, k, v, shares, grad)
-        return (*(d.unflatten(0, (ctx.rows, -1)) for d in found), None)
+        found = gradients(q, k, v, shares, grad, factors)
+        return (*(d.unflatten(0, (ctx.rows, -1)) for d in found), None, None)
 
 
 def shares_of(q: Tensor, k: Tensor, bias: Tensor | None, rows: int) -> Tensor:
@@ -57,12 +66,18 @@ def shares_of(q: Tensor, k: Tensor, bias: Tensor | None, rows: int) -> Tensor:
     return torch.softmax(scores, -1)
 
 
-def gradients(q: Tensor, k: Tensor, v: Tensor, shares: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of q, k and v, from the gradient [b * H, Nq, D] of shares @ v."""
+def gradients(
+    q: Tensor, k: Tensor, v: Tensor, shares: Tensor, grad: Tensor, factors: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of q, k and v, from the gradient [b * H, Nq, D] of (shares * factors) @ v."""
     scale = q.shape[-1] ** -0.5
     d_shares = torch.bmm(grad, v.transpose(1, 2))
+    used = shares
+    if factors is not None:
+        d_shares *= factors
+        used = shares * factors
     d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
     nothing = q.new_empty(())
     d_q = torch.baddbmm(nothing, d_scores, k, beta=0, alpha=scale)
     d_k = torch.baddbmm(nothing, d_scores.transpose(1, 2), q, beta=0, alpha=scale)
-    return d_q, d_k, torch.bmm(shares.transpose(1, 2), grad)
+    return d_q, d_k, torch.bmm(used.transpose(1, 2), grad)

@@ -11,30 +11,31 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from longread.attention.softmax import fused, tile_gradients, wide
+from longread.attention.softmax import fused, one_tile, tile_gradients, wide
 
 # Gathered keys of one step. Larger buffers leave the cache, and from 32 MiB on the allocator maps them anew each time.
 BUFFER_BYTES = 4 * 1024**2
 
 
-def attend_blocks(query: Tensor, key: Tensor, value: Tensor, index: Tensor, bias: Tensor, ends_bias: Tensor) -> Tensor:
+def attend_blocks(
+    query: Tensor, key: Tensor, value: Tensor, index: Tensor, bias: Tensor, ends_bias: Tensor, dropout: float = 0.0
+) -> Tensor:
     """query, key, value [b, H, blocks, size, D] -> [b, blocks * size, H, D].
 
     index int64 [b, H, blocks - 2, seen]: the key blocks that each middle block sees, counted over all rows and heads;
     bias [b * H * (blocks - 2), 1, 1, seen * size] and, for the first and the last block, ends_bias [b, 1, 1, blocks *
-    size] are added to the scores.
+    size] are added to the scores. `dropout` is the part of the shares that is dropped.
     """
-    if query.device.type == "cpu":
+    if query.device.type == "cpu" and not dropout:
         out = _Gathered.apply(query, key, value, index, bias, ends_bias)  # type: ignore[no-untyped-call]
         return out.flatten(2, 3).transpose(1, 2)  # type: ignore[no-any-return]
     b, heads, _, size, dim = query.shape
     k, v = (_gather(t.flatten(0, 2), index.flatten(0, 2)) for t in (key, value))
     middle = query[:, :, 1:-1].reshape(-1, 1, size, dim)
-    between = F.scaled_dot_product_attention(middle, k, v, attn_mask=bias).view(b, heads, -1, dim)
-    outer = F.scaled_dot_product_attention(_ends(query), key.flatten(2, 3), value.flatten(2, 3), attn_mask=ends_bias)
+    between = one_tile(middle, k, v, bias, dropout).reshape(b, heads, -1, dim)
+    outer = one_tile(_ends(query), key.flatten(2, 3), value.flatten(2, 3), ends_bias, dropout)
     return torch.cat([outer[:, :, :size], between, outer[:, :, size:]], dim=2).transpose(1, 2)
 
 

@@ -147,7 +147,7 @@ class LinformerAttention(SelfAttention):
             bias = None
             if group.valid is not None and min(group.lengths) < slots:
                 bias = bias_from(group.valid[:, :slots], q.dtype)[:, None, None, :]
-            mixed.append(group.pack(attend(q, k, v, bias=bias)))
+            mixed.append(group.pack(attend(q, k, v, bias=bias, dropout=self.dropping)))
         return torch.cat(mixed).flatten(1)
 
     def _project(self, x: Tensor, rows: Rows) -> list[Tensor]:

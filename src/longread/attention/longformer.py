@@ -75,12 +75,11 @@ class LongformerAttention(SelfAttention):
         """Every token over its window and the global tokens, by the local projections -> [b, N, H, D]."""
         length, side = group.longest, self.side
         if length <= side + 1:  # each token's window is the whole row
-            return attend(q, k, v, bias=group.key_bias(q.dtype))
+            return attend(q, k, v, bias=group.key_bias(q.dtype), dropout=self.dropping)
         extra_key, extra_value = (chosen.gather(heads) for heads in (k, v))
         tiles = rows.plan(("band", group.first_row, side, q.dtype), lambda: _band(group, chosen, side, q.dtype))
-        return attend(
-            q, k, v, tiles=tiles, extra_key=extra_key, extra_value=extra_value, extra_bias=chosen.bias(q.dtype)
-        )
+        extra = {"extra_key": extra_key, "extra_value": extra_value, "extra_bias": chosen.bias(q.dtype)}
+        return attend(q, k, v, tiles=tiles, dropout=self.dropping, **extra)
 
     def _global(self, tokens: Tensor, group: Group, chosen: _Globals) -> Tensor:
         """The rows of the global tokens, from tokens [b, N, hidden] -> [their number, H, D].
@@ -100,10 +99,13 @@ class LongformerAttention(SelfAttention):
         scores = (asked @ tokens.to(asked.dtype).transpose(1, 2)).to(torch.promote_types(asked.dtype, torch.float32))
         if group.valid is not None:
             scores = scores + bias_from(group.valid, scores.dtype)[:, None, :]
-        shares = torch.softmax(scores, dim=-1).to(asked.dtype)
+        shares = self.dropout(torch.softmax(scores, dim=-1).to(asked.dtype))
         seen = (shares @ tokens.to(asked.dtype)).unflatten(1, (count, heads))  # [b, G, H, hidden]
         out = torch.einsum("bghx,hdx->bghd", seen, value_weight)
-        out = out + self.heads(self.value_global.bias).to(out.dtype)
+        bias = self.heads(self.value_global.bias).to(out.dtype)
+        if self.dropping:  # the shares no longer sum to 1
+            bias = bias * shares.sum(-1).unflatten(1, (count, heads)).unsqueeze(-1)
+        out = out + bias
         return out.flatten(0, 1) if chosen.valid is None else out[chosen.valid]
 
     def reference(self, x: Tensor, global_positions: Sequence[int] = (0,)) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from longread.attention.explicit import ExplicitAttention, gradients, is_short, shares_of
 
@@ -41,15 +42,16 @@ def attend(
     extra_key: Tensor | None = None,
     extra_value: Tensor | None = None,
     extra_bias: Tensor | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Softmax attention. query [b, H, Nq, D], key and value [b, H, Nk, D] -> [b, Nq, H, D].
 
     Without `tiles` every query sees every key. `bias` [b or 1, 1, 1, Nk]. extra_key, extra_value [b, H, G, D] are
-    seen by all queries, with extra_bias [b, 1, 1, G].
+    seen by all queries, with extra_bias [b, 1, 1, G]. `dropout` is the part of the shares that is dropped.
     """
     if tiles is None:
         tiles = (Tile(0, query.shape[2], 0, key.shape[2], bias),)
-    if query.device.type == "cpu":
+    if query.device.type == "cpu" and not dropout:
         keys = key.shape[2] + (0 if extra_key is None else extra_key.shape[2])
         training = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
         if len(tiles) == 1 and is_short(keys, query.dtype, training):
@@ -59,7 +61,7 @@ def attend(
             key, value, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tiles[0])
             tiles, extra_key, extra_value = (Tile(0, query.shape[2], 0, key.shape[2], bias),), None, None
         return _TiledAttention.apply(query, key, value, extra_key, extra_value, extra_bias, tuple(tiles))  # type: ignore[no-untyped-call, no-any-return]
-    return _attend_anywhere(query, key, value, extra_key, extra_value, extra_bias, tiles)
+    return _attend_anywhere(query, key, value, extra_key, extra_value, extra_bias, tiles, dropout)
 
 
 def _attend_anywhere(
@@ -70,13 +72,34 @@ def _attend_anywhere(
     extra_value: Tensor | None,
     extra_bias: Tensor | None,
     tiles: Sequence[Tile],
+    dropout: float = 0.0,
 ) -> Tensor:
     """The same with torch's own operators alone: on an accelerator their fused kernels have fast gradients."""
     parts = []
     for tile in tiles:
         k, v, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tile)
-        parts.append(F.scaled_dot_product_attention(query[:, :, tile.q0 : tile.q1], k, v, attn_mask=bias))
+        parts.append(one_tile(query[:, :, tile.q0 : tile.q1], k, v, bias, dropout))
     return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+def one_tile(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    """[b, H, Nq, D] and keys that all queries see -> [b, H, Nq, D]; gradients by autograd.
+
+    torch's fused kernel has no dropout on a CPU: explicit products there, some queries at a time, and a matrix that is
+    too large to be kept is made anew in the backward pass, with the same shares dropped.
+    """
+    if query.device.type != "cpu" or not dropout:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+    if is_short(key.shape[2], query.dtype, True):
+        return ExplicitAttention.apply(query, key, value, bias, dropout).transpose(1, 2)  # type: ignore[no-untyped-call, no-any-return]
+    parts = []
+    for start in range(0, query.shape[2], QUERIES_PER_TILE):
+        part = slice(start, start + QUERIES_PER_TILE)
+        own = bias if bias is None or bias.shape[2] == 1 else bias[:, :, part]
+        parts.append(
+            checkpoint(ExplicitAttention.apply, query[:, :, part], key, value, own, dropout, use_reentrant=False)
+        )
+    return torch.cat(parts, dim=1).transpose(1, 2)
 
 
 def _with_extra(
