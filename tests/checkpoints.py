@@ -14,7 +14,8 @@ from longread.encoder import Encoder, build
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "max_length": 90,
-    "layer_norm_eps": 1e-6, "dropout": 0.2, "num_labels": 3, "label_names": ("bad", "so so", "good"),
+    "layer_norm_eps": 1e-6, "dropout": 0.2, "attention_dropout": 0.15, "num_labels": 3,
+    "label_names": ("bad", "so so", "good"),
 }  # fmt: skip
 POSTNORM: dict[str, Any] = SHAPE | {"norm_position": "post", "pooling": "first", "head_activation": "tanh"}
 # What transformers has a classifier for.
@@ -46,7 +47,7 @@ OURS: dict[str, dict[str, Any]] = {
     "mean": POSTNORM | {"pooling": "mean"},
     "linear head": POSTNORM | {"head_activation": None},
     "wide heads": POSTNORM | {"head_dim": 10},
-    "performer": POSTNORM | {"attention": "performer", "num_features": 9, "redraw_steps": 5},
+    "performer": POSTNORM | {"attention": "performer", "attention_dropout": 0.0, "num_features": 9, "redraw_steps": 5},
     "linformer": POSTNORM | {"attention": "linformer", "projection_size": 7, "embedding_dropout": 0.3},
     "windows": SHAPE | {"attention": "longformer", "attention_window": (4, 6)},
     "tanh BigBird": POSTNORM | {"attention": "bigbird", "block_size": 2, "dropout_before_norm": True},
