@@ -173,7 +173,7 @@ def comparison_notes(group: Group, best: Line | None) -> tuple[str, ...]:
     }
     if kinds_of_memory:
         notes.append(f"Peak memory: {say.listing(meaning.get(k, k) for k in sorted(kinds_of_memory))}.")
-    notes += projections(group)
+    notes += projections(group) + teachings(group)
     if any(line.is_baseline for line in group.done):
         notes.append("Parameters of the linear models: features used.")
     return tuple(notes)
@@ -190,6 +190,22 @@ def projections(group: Group) -> list[str]:
             mark = LOADED if line.timed_under_load else ""
             text = f"{line.name()} ran on {rows:,} of {whole:,} rows; projected, not measured, for all"
             found.append(f"{text}: {say.seconds(seconds)}{mark} of inference.")
+    return found
+
+
+def teachings(group: Group) -> list[str]:
+    """What a repair had done to the weights that a line began with (longread convert --repair-task)."""
+    found = []
+    for line in group.done:
+        done = (line.outcomes[0].run.record.get("conversion") or {}).get("repair")
+        if not done:
+            continue
+        before, after = (say.significant(done[f"distance_{when}"], 2) for when in ("before", "after"))
+        spent = f"{done['rows_seen']:,} texts of {done['task']} in {say.seconds(done['seconds'])}"
+        undone = "" if done.get("kept", True) else "; undone, it did no good"
+        found.append(f"{line.name()} was taught first, {spent}: distance from dense {before}, then {after}{undone}.")
+    if found:
+        found.append("Distance: squared difference of the hidden states over the teacher's variance, held-out texts.")
     return found
 
 
