@@ -24,6 +24,9 @@ SPARSE: dict[str, dict[str, Any]] = {
 # Performer behind a conversion that teaches it to follow a dense encoder: features that follow differences, trained.
 TAUGHT: dict[str, Any] = SPARSE["performer"] | {"centred": True, "learned_features": True, "new_weights_rate": 10.0}
 
+# Where a run takes a few minutes; one teaching, or none, for all of them.
+SEEDS = (0, 1, 2)
+
 # With the first token alone as a global one, a window of 32 hardly joins the two texts of a pair.
 PAIRS: dict[str, dict[str, Any]] = SPARSE | {"longformer": SPARSE["longformer"] | {"global_tokens": "first_text"}}
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.minilm import SPARSE, TAUGHT
+from experiments.minilm import SEEDS, SPARSE, TAUGHT
 from experiments.qnli import BASE
 from longread.config import RunConfig
 
@@ -24,8 +24,8 @@ DENSE = replace(BASE, attention="dense", epochs=3)
 
 def configs() -> list[RunConfig]:
     after = replace(BASE, epochs=1, train_rows=8_000, learning_rate=5e-5)
-    return [
-        DENSE,
+    taught = [
         replace(after, attention="performer", init="out/qnli-from-dense-performer", **TAUGHT),
         replace(after, attention="linformer", init="out/qnli-from-dense-linformer", **SPARSE["linformer"]),
     ]
+    return [DENSE, *(replace(config, seed=seed) for config in taught for seed in SEEDS)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.minilm import SPARSE, TAUGHT
+from experiments.minilm import SEEDS, SPARSE, TAUGHT
 from experiments.qqp import BASE as LONGER
 from longread.config import RunConfig
 
@@ -22,7 +22,8 @@ BASE = replace(LONGER, train_rows=20_000, learning_rate=5e-5)
 
 
 def configs() -> list[RunConfig]:
-    return [
+    taught = [
         replace(BASE, attention="performer", init="out/qqp-repaired-performer", **TAUGHT),
         replace(BASE, attention="linformer", init="out/qqp-repaired-linformer", **SPARSE["linformer"]),
     ]
+    return [replace(config, seed=seed) for config in taught for seed in SEEDS]

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.minilm import SPARSE, TAUGHT
+from experiments.minilm import SEEDS, SPARSE, TAUGHT
 from experiments.sst2_slower import SLOWER
 from longread.config import RunConfig
 
@@ -33,4 +33,4 @@ def configs() -> list[RunConfig]:
         for name, settings in (SPARSE | {"performer": TAUGHT}).items()
         if name != "dense"
     ]
-    return [DENSE, *converted]
+    return [DENSE, *(replace(config, seed=seed) for config in converted for seed in SEEDS)]
