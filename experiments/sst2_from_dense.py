@@ -8,6 +8,7 @@ Run:     python experiments/run.py sst2_from_dense --data-dir DIR --only dense
              --repair-minutes 20 --repair-learning-rate 3e-4 --batch-size 64 --precision bfloat16 --threads 1 \\
              --data-dir DIR
          the same with --attention linformer --projection-size 16 and the same repair
+         the last once more, for 50 minutes, --out out/sst2-from-dense-linformer-longer
          python experiments/run.py sst2_from_dense --data-dir DIR
 Expect:  dense at .905 or more, where it stayed at .893 and memorised its phrases (sst2_slower.py); Longformer and
          BigBird within .01 of it, Linformer and Performer within .02. DENSE is the folder of the dense run.
@@ -33,4 +34,5 @@ def configs() -> list[RunConfig]:
         for name, settings in (SPARSE | {"performer": TAUGHT}).items()
         if name != "dense"
     ]
-    return [DENSE, *(replace(config, seed=seed) for config in converted for seed in SEEDS)]
+    longer = replace(after, attention="linformer", init="out/sst2-from-dense-linformer-longer", **SPARSE["linformer"])
+    return [DENSE, *(replace(config, seed=seed) for config in (*converted, longer) for seed in SEEDS)]
