@@ -26,9 +26,10 @@ def configs() -> list[RunConfig]:
     performer = replace(
         BASE, attention="performer", init="out/imdb-repaired-performer", centred=True, learned_features=True
     )
+    linformer = replace(BASE, attention="linformer", init="out/imdb-repaired-linformer")
     return [
         performer,
         replace(performer, train_rows=10_000),
-        replace(BASE, attention="linformer", init="out/imdb-repaired-linformer", train_rows=4_000),
-        replace(BASE, attention="linformer", init="out/imdb-repaired-linformer-longer", train_rows=10_000),
+        replace(linformer, train_rows=4_000),
+        replace(linformer, init="out/imdb-repaired-linformer-longer", train_rows=10_000),
     ]
