@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from longread import runtime
 from longread.attention import ATTENTIONS
-from longread.benchmark import model_flops
-from longread.checkpoint import from_pretrained
 from longread.config import MECHANISM_SETTINGS, RunConfig
-from longread.data import Prepared, Split
-from longread.encoder import Encoder, build
-from longread.evaluate import predict_split
-from longread.loop import Loop
-from longread.tokenizer import Encoded
+from longread.data.dataset import Prepared, Split
+from longread.data.tokenizer import Encoded
+from longread.inference.evaluate import predict_split
+from longread.models.checkpoint import from_pretrained
+from longread.models.classifier import Classifier, build
+from longread.study.benchmark import model_flops
+from longread.training.resolve import resolve_machine
+from longread.training.trainer import Trainer
 
 DROPOUT = 0.1
 
@@ -38,12 +38,12 @@ class Side:
             attention=attention, batch_size=row["batch"], epochs=1, learning_rate=1e-5, precision=row["precision"],
             dropout=DROPOUT,
         )  # fmt: skip
-        self.config = runtime.settle(config, row["shape"]["hidden_size"])
+        self.config = resolve_machine(config, row["shape"]["hidden_size"])
         self.device = torch.device("cpu")
         self.work: Callable[[], None] = self._train() if self.training else self._infer
 
     @staticmethod
-    def _model(row: dict[str, Any], attention: str, checkpoint: str | None) -> Encoder:
+    def _model(row: dict[str, Any], attention: str, checkpoint: str | None) -> Classifier:
         if checkpoint is not None:
             own = {k: v for k, v in row["options"].items() if k in MECHANISM_SETTINGS}
             return from_pretrained(checkpoint, dropout=DROPOUT, **own)
@@ -67,7 +67,7 @@ class Side:
 
     def _train(self) -> Callable[[], None]:
         prepared = Prepared(self.split, self.split, None, None, ())  # type: ignore[arg-type]
-        loop = Loop(self.model.train(), prepared, self.config, Path("."), lambda event: None)
+        loop = Trainer(self.model.train(), prepared, self.config, Path("."), lambda event: None)
         loop.steps = 10**9
         batches = [np.arange(i, min(i + self.config.batch_size, len(self.split)))
                    for i in range(0, len(self.split), self.config.batch_size)]  # fmt: skip

@@ -30,9 +30,9 @@ def token_rows(kind: str, count: int, vocab_size: int, data_dir: Path | None) ->
 
 
 def _real(kind: str, count: int, data_dir: Path | None) -> list[np.ndarray] | None:
-    from longread.tasks import load_task
-    from longread.tokenizer import load_tokenizer
-    from longread.weights import locate
+    from longread.data.tasks import load_task
+    from longread.data.tokenizer import load_tokenizer
+    from longread.models.weights import locate
 
     task, split = TASKS[kind]
     try:

@@ -71,8 +71,8 @@ def make_checkpoint(row: Row, folder: Path) -> Path | None:
     """One set of random weights in Hugging Face's layout, for both sides; None where a peer has another model."""
     if row.peer != "transformers":
         return None
-    from longread.checkpoint import save_pretrained
-    from longread.encoder import build
+    from longread.models.checkpoint import save_pretrained
+    from longread.models.classifier import build
 
     own = {"longformer": {"attention_window": 512}, "bigbird": {"block_size": 64, "num_random_blocks": 3}}
     roberta = row.attention == "longformer" or row.shape["hidden_size"] == 768
@@ -97,7 +97,7 @@ def measure(row: Row, data_dir: Path | None) -> dict[str, Any]:
     import numpy as np
 
     from benchmarks.rows import token_rows
-    from longread.measure import foreign_load
+    from longread.system.measure import foreign_load
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -131,7 +131,7 @@ def measure(row: Row, data_dir: Path | None) -> dict[str, Any]:
     import torch
 
     from longread import __version__
-    from longread.measure import environment
+    from longread.system.measure import environment
 
     number: str | None = __version__ if row.peer == "dense" else None
     with contextlib.suppress(PackageNotFoundError):
@@ -166,7 +166,7 @@ def main() -> int:
             f"benchmarks: there is no {unknown[0]!r}; there are {', '.join(PARTS)} and the rows' names", file=sys.stderr
         )
         return 2
-    from longread.runs import write_json
+    from longread.records import write_json
 
     chosen = [
         replace(row, repeats=given.repeats or row.repeats)

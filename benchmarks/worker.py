@@ -16,14 +16,14 @@ def main() -> int:
     order = json.loads(sys.stdin.readline())
     row, own = order["row"], order["side"] == "ours" or order["row"]["peer"] == "dense"
     if own:
-        from longread.runtime import set_allocator
+        from longread.system.runtime import set_allocator
 
         set_allocator()
     import numpy as np
     import torch
 
-    from longread.benchmark import give_back_memory, matmul_rate
-    from longread.measure import PeakMemory
+    from longread.study.benchmark import give_back_memory, matmul_rate
+    from longread.system.measure import PeakMemory
 
     torch.manual_seed(0)
     with np.load(order["rows"]) as file:

@@ -14,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from longread import build, runtime
-from longread.checkpoint import save_pretrained
-from longread.classifier import evaluate
+from longread import build
 from longread.config import RunConfig
 from longread.errors import UserError
-from longread.runs import Run, load_runs, write_json
+from longread.inference.predictor import evaluate
+from longread.models.checkpoint import save_pretrained
+from longread.records import Run, load_runs, write_json
+from longread.system import runtime
 
 BASE = RunConfig(task="imdb", eval_rows=2_500, max_length=4096, precision="bfloat16")
 # Published shapes: allenai/longformer-base-4096 and google/bigbird-roberta-base.

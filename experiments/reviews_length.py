@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from longread.compare import run_all
 from longread.config import BASELINES, RunConfig
-from longread.runs import Run
+from longread.records import Run
+from longread.study.compare import run_all
 
 # Tokens, training rows, epochs, batch.
 STAGES = ((128, 8000, 3, 32), (512, 2000, 2, 32), (2048, 1000, 2, 16), (16_384, 500, 2, 16))

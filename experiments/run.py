@@ -32,10 +32,10 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int)
     given = parser.parse_args()
 
-    from longread.compare import check, run_all
+    from longread.cli.live import GridView
     from longread.errors import UserError
-    from longread.live import GridView
     from longread.report import build_report, summary_table
+    from longread.study.compare import check, run_all
 
     out = given.out or ROOT / "results" / given.study.replace("_", "-")
     study = importlib.import_module(f"experiments.{given.study}")

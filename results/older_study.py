@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from longread.records import load_runs
+from longread.report.cells import Cell, Column, Row, Table
 from longread.report.groups import NAMES, Line, group_runs
 from longread.report.markdown import markdown_table
 from longread.report.numbers import NOTHING, number
-from longread.report.tables import LOADED, Cell, Column, Row, Table, accuracy_cells
-from longread.runs import load_runs
+from longread.report.tables import LOADED, accuracy_cells
 
 
 @dataclass(frozen=True)

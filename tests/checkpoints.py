@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from longread.checkpoint import save_pretrained
-from longread.encoder import Encoder, build
+from longread.models.checkpoint import save_pretrained
+from longread.models.classifier import Classifier, build
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "max_length": 90,
@@ -54,7 +54,7 @@ OURS: dict[str, dict[str, Any]] = {
 }
 
 
-def random_model(settings: dict[str, Any], seed: int = 0) -> Encoder:
+def random_model(settings: dict[str, Any], seed: int = 0) -> Classifier:
     model = build(**(settings | {"seed": seed}))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

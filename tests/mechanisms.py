@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from longread.attention import ATTENTIONS, Rows, SelfAttention, softmax
+from longread.attention import ATTENTIONS, SelfAttention
+from longread.ops import tiled
+from longread.ops.packed import PackedBatch
 
 # Settings under which a row of a few dozen tokens is far from full attention. A mechanism that is not named
 # here is tested with its defaults alone.
@@ -123,7 +125,7 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
 
 def accelerator_operators() -> AbstractContextManager[Any]:
     """Softmax attention by the operators that run on an accelerator, here on the processor."""
-    return mock.patch.object(softmax, "_TiledAttention", SimpleNamespace(apply=softmax._attend_anywhere))
+    return mock.patch.object(tiled, "_TiledAttention", SimpleNamespace(apply=tiled._attend_anywhere))
 
 
 class Allocations(TorchDispatchMode):
@@ -151,7 +153,7 @@ def allocations(attention: SelfAttention, length: int, dtype: torch.dtype) -> tu
     """What a row of `length` tokens allocates forward, and backward."""
     x = normal(length, attention.query.in_features, dtype=dtype).requires_grad_()
     with Allocations() as forward:
-        out = attention(x, Rows((length,)))
+        out = attention(x, PackedBatch((length,)))
     with Allocations() as backward:
         out.sum().backward()
     return forward, backward

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longread.attention import Rows
-from longread.checkpoint import from_pretrained
-from longread.encoder import Encoder
-from longread.families import FAMILIES
+from longread.models.checkpoint import from_pretrained
+from longread.models.classifier import Classifier
+from longread.models.families import FAMILIES
+from longread.ops.packed import PackedBatch
 
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
@@ -48,7 +48,7 @@ def random_peer(model_type: str, *, seed: int = 0, base: bool = False, **setting
     return model.eval()
 
 
-def ours_from(peer: Any, directory: Path, **overrides: Any) -> Encoder:
+def ours_from(peer: Any, directory: Path, **overrides: Any) -> Classifier:
     """The same model read by this project; BigBird with the plan that transformers evaluates with."""
     peer.save_pretrained(directory)
     if peer.config.model_type == "big_bird" and peer.config.attention_type == "block_sparse":
@@ -66,7 +66,12 @@ def batch(peer: Any, lengths: Sequence[int], seed: int = 1) -> tuple[Tensor, Ten
 
 
 def compare(
-    peer: Any, model: Encoder, lengths: Sequence[int], *, gradients: bool = False, global_positions: Sequence[int] = ()
+    peer: Any,
+    model: Classifier,
+    lengths: Sequence[int],
+    *,
+    gradients: bool = False,
+    global_positions: Sequence[int] = (),
 ) -> dict[str, float]:
     """Largest error of hidden states, logits and gradients, in parts of the largest number there."""
     ids, mask, types = batch(peer, lengths)
@@ -82,7 +87,7 @@ def compare(
     errors = {"logits": relative(logits, theirs.logits)}
     if global_mask is None:
         with torch.no_grad():
-            states = model.hidden_states(ids[mask], Rows(tuple(lengths)), types[mask])
+            states = model.hidden_states(ids[mask], PackedBatch(tuple(lengths)), types[mask])
         assert len(states) == len(theirs.hidden_states)
         for layer, (own, other) in enumerate(zip(states, theirs.hidden_states, strict=True)):
             errors[f"hidden state {layer}"] = relative(own, other[:, : mask.shape[1]][mask])
@@ -91,7 +96,7 @@ def compare(
     return errors
 
 
-def gradient_error(peer: Any, their_logits: Tensor, model: Encoder, logits: Tensor) -> float:
+def gradient_error(peer: Any, their_logits: Tensor, model: Classifier, logits: Tensor) -> float:
     """Over every parameter, in parts of the largest gradient of all: some are 0 but for rounding."""
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(7)).to(logits.dtype)
     (their_logits * weights).sum().backward()

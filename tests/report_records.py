@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from longread.runs import fingerprint, write_json, write_predictions
+from longread.records import fingerprint, write_json, write_predictions
 
 ENVIRONMENT = {
     "device": "cpu",

@@ -2,6 +2,6 @@
 
 import sys
 
-from longread.cli import main
+from longread.cli.main import main
 
 sys.exit(main())

@@ -99,7 +99,7 @@ class Settings:
     epochs:
         Passes over the training rows. Default 10 from scratch, 3 from a checkpoint.
     batch_size:
-        Rows of one optimizer step. Memory does not depend on it.
+        PackedBatch of one optimizer step. Memory does not depend on it.
     learning_rate:
         The highest of the schedule. Default 1e-3 from scratch, 5e-5 from a checkpoint.
     optimizer:

@@ -1,6 +1,6 @@
 """The attention mechanisms. A new one is a file of its own and a line in ATTENTIONS."""
 
-from longread.attention.base import Group, Rows, SelfAttention
+from longread.attention.base import SelfAttention
 from longread.attention.bigbird import BigBirdAttention
 from longread.attention.dense import DenseAttention
 from longread.attention.linformer import LinformerAttention
@@ -15,4 +15,4 @@ ATTENTIONS: dict[str, type[SelfAttention]] = {
     "linformer": LinformerAttention,
 }
 
-__all__ = ["ATTENTIONS", "Group", "Rows", "SelfAttention"]
+__all__ = ["ATTENTIONS", "SelfAttention"]

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longread.attention.base import Group, Rows, SelfAttention, bias_from, split
-from longread.attention.explicit import ExplicitAttention, longest_kept
-from longread.attention.gathered import attend_blocks
-from longread.attention.softmax import attend
+from longread.attention.base import SelfAttention
+from longread.ops.eager import EagerAttention, longest_kept
+from longread.ops.gathered import attend_blocks
+from longread.ops.packed import Group, PackedBatch, bias_from, split
+from longread.ops.tiled import attend
 
 PLANS = ("seeded", "huggingface")
 # Tokens up to which, without gradients, the pattern as a bias was faster than gathered blocks (LOG.md, "small blocks").
@@ -67,7 +68,7 @@ class BigBirdAttention(SelfAttention):
         drawn = np.argpartition(order, count - 1, axis=-1)[..., :count]
         return torch.from_numpy(np.sort(drawn, axis=-1))
 
-    def mix(self, x: Tensor, rows: Rows) -> Tensor:
+    def mix(self, x: Tensor, rows: PackedBatch) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
         mixed = []
         groups: list[Group] = []
@@ -90,12 +91,12 @@ class BigBirdAttention(SelfAttention):
         limit = longest_kept(x.dtype) if torch.is_grad_enabled() else min(longest_kept(x.dtype), LONGEST_INFERRED)
         return x.device.type == "cpu" and group.longest <= limit
 
-    def _short(self, own: Sequence[Tensor], group: Group, rows: Rows) -> Tensor:
-        """Rows of any number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
+    def _short(self, own: Sequence[Tensor], group: Group, rows: PackedBatch) -> Tensor:
+        """PackedBatch of any number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
         dtype = own[0].dtype
         bias = rows.plan(("bias", group.first_row, self.layer, dtype), lambda: self._pattern(group, dtype))
         q, k, v = (group.pad(h).transpose(1, 2) for h in own)
-        return group.pack(ExplicitAttention.apply(q, k, v, bias, self.dropping))  # type: ignore[no-untyped-call]
+        return group.pack(EagerAttention.apply(q, k, v, bias, self.dropping))  # type: ignore[no-untyped-call]
 
     def _pattern(self, group: Group, dtype: torch.dtype) -> Tensor:
         """[b, H, N, N] to add to scores: ln m for a key whose block is seen m times, very negative for m = 0."""
@@ -129,8 +130,8 @@ class BigBirdAttention(SelfAttention):
         wanted[:, -1, 3] = False
         return blocks, wanted
 
-    def _sparse(self, own: Sequence[Tensor], group: Group, rows: Rows) -> Tensor:
-        """Rows of one number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
+    def _sparse(self, own: Sequence[Tensor], group: Group, rows: PackedBatch) -> Tensor:
+        """PackedBatch of one number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
         size, length = self.options.block_size, group.longest
         num_blocks = -(-length // size)
         missing = num_blocks * size - length
@@ -186,7 +187,7 @@ class BigBirdAttention(SelfAttention):
         matrix = weights / weights.sum(-1, keepdim=True)
         return self.row_output(matrix @ v), matrix
 
-    def kinds(self, lengths: Sequence[int]) -> dict[str, int]:
+    def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
         full = sum(n for n in lengths if n <= self.longest_full_row)
         return {"full": full, "global+window+random": sum(lengths) - full}
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from longread.attention.base import Rows, SelfAttention, split
-from longread.attention.softmax import attend
+from longread.attention.base import SelfAttention
+from longread.ops.packed import PackedBatch, split
+from longread.ops.tiled import attend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class DenseOptions:
 class DenseAttention(SelfAttention):
     Options = DenseOptions
 
-    def mix(self, x: Tensor, rows: Rows) -> Tensor:
+    def mix(self, x: Tensor, rows: PackedBatch) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
         mixed = []
         parts = (split(heads, rows.groups) for heads in (query, key, value))
@@ -34,7 +35,7 @@ class DenseAttention(SelfAttention):
         matrix = torch.softmax(q @ k.transpose(-1, -2) * self.scale, dim=-1)
         return self.row_output(matrix @ v), matrix
 
-    def kinds(self, lengths: Sequence[int]) -> dict[str, int]:
+    def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
         return {"full": sum(lengths)}
 
     def flops(self, length: int) -> float:

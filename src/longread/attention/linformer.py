@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longread.attention.base import Rows, SelfAttention, bias_from, split
-from longread.attention.softmax import attend
+from longread.attention.base import SelfAttention
+from longread.ops.packed import PackedBatch, bias_from, split
+from longread.ops.tiled import attend
 
 
 class _Fold(torch.autograd.Function):
@@ -132,7 +133,7 @@ class LinformerAttention(SelfAttention):
                 with torch.no_grad():
                     projection.copy_(fold(self.max_length, slots))
 
-    def mix(self, x: Tensor, rows: Rows) -> Tensor:
+    def mix(self, x: Tensor, rows: PackedBatch) -> Tensor:
         for length in rows.lengths:
             self._check(length)
         query = self.heads(self.query(x))
@@ -150,7 +151,7 @@ class LinformerAttention(SelfAttention):
             mixed.append(group.pack(attend(q, k, v, bias=bias, dropout=self.dropping)))
         return torch.cat(mixed).flatten(1)
 
-    def _project(self, x: Tensor, rows: Rows) -> list[Tensor]:
+    def _project(self, x: Tensor, rows: PackedBatch) -> list[Tensor]:
         """x [T, hidden] -> keys and values of the slots, [B, slots, H, D] each.
 
         Along the sequence first: Eᵀ (x W) = (Eᵀ x) W, and W then meets `slots` rows instead of N.
@@ -179,7 +180,7 @@ class LinformerAttention(SelfAttention):
         matrix = shares @ to_values.t()
         return self.row_output(matrix @ v), matrix
 
-    def kinds(self, lengths: Sequence[int]) -> dict[str, int]:
+    def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
         return {"projected": sum(lengths)}
 
     def flops(self, length: int) -> float:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from longread.attention.base import Group, Rows, SelfAttention, bias_from, split
-from longread.attention.softmax import Tile, attend
+from longread.attention.base import SelfAttention
+from longread.ops.packed import Group, PackedBatch, bias_from, split
+from longread.ops.tiled import Tile, attend
 
 # Queries of one tile of the band. A tile of Q queries looks at Q + attention_window keys: smaller wastes less on
 # masked corners, larger makes fewer calls.
@@ -26,7 +27,7 @@ class LongformerOptions:
     """attention_window counts both sides (512 = 256 to the left and 256 to the right); a tuple has one per layer.
 
     global_tokens: "first", or "first_text": all tokens of type 0, in a pair the first text, as in the paper's question
-    answering (section 3.1). Rows without token types have their first token alone.
+    answering (section 3.1). PackedBatch without token types have their first token alone.
     """
 
     attention_window: int | tuple[int, ...] = 512
@@ -58,7 +59,7 @@ class LongformerAttention(SelfAttention):
             window = window[self.layer]
         self.side = window // 2
 
-    def mix(self, x: Tensor, rows: Rows) -> Tensor:
+    def mix(self, x: Tensor, rows: PackedBatch) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
         mixed = []
         indices, outputs = [], []
@@ -71,7 +72,7 @@ class LongformerAttention(SelfAttention):
             outputs.append(self._global(group.pad(own_x), group, chosen))
         return torch.cat(mixed).index_copy(0, torch.cat(indices), torch.cat(outputs).to(query.dtype)).flatten(1)
 
-    def _local(self, q: Tensor, k: Tensor, v: Tensor, group: Group, chosen: _Globals, rows: Rows) -> Tensor:
+    def _local(self, q: Tensor, k: Tensor, v: Tensor, group: Group, chosen: _Globals, rows: PackedBatch) -> Tensor:
         """Every token over its window and the global tokens, by the local projections -> [b, N, H, D]."""
         length, side = group.longest, self.side
         if length <= side + 1:  # each token's window is the whole row
@@ -124,7 +125,7 @@ class LongformerAttention(SelfAttention):
         over_all = torch.softmax(q @ k.transpose(-1, -2) * self.scale, dim=-1) * is_global[:, None]
         return self.row_output(local @ v + over_all @ global_v), torch.stack([local, over_all])
 
-    def kinds(self, lengths: Sequence[int]) -> dict[str, int]:
+    def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
         full = sum(n for n in lengths if n <= self.side + 1)
         return {"full": full, "window+global": sum(lengths) - full}
 
@@ -145,7 +146,7 @@ class _Globals:
     is_first: bool
 
     @classmethod
-    def of(cls, group: Group, rows: Rows) -> _Globals:
+    def of(cls, group: Group, rows: PackedBatch) -> _Globals:
         def make() -> _Globals:
             last = group.first_row + group.count
             starts = rows.offsets[group.first_row : last]

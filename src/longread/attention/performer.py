@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from longread.attention.base import Rows, SelfAttention, split
-from longread.attention.favor import favor
+from longread.attention.base import SelfAttention
+from longread.ops.favor import favor
+from longread.ops.packed import PackedBatch, split
 
 # Added to every feature, as the authors' code does, so that a query far from every key still has a denominator.
 FEATURE_FLOOR = 1e-6
@@ -76,7 +77,7 @@ class PerformerAttention(SelfAttention):
         self.draws += 1
         self.features.copy_(self._draw(int(self.draws)))
 
-    def mix(self, x: Tensor, rows: Rows) -> Tensor:
+    def mix(self, x: Tensor, rows: PackedBatch) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
         mixed = []
         parts = (split(heads, rows.groups) for heads in (query, key, value))
@@ -115,7 +116,7 @@ class PerformerAttention(SelfAttention):
         matrix = kernel / kernel.sum(-1, keepdim=True)
         return self.row_output(matrix @ v), matrix
 
-    def kinds(self, lengths: Sequence[int]) -> dict[str, int]:
+    def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
         return {"learned features" if self.options.learned_features else "random features": sum(lengths)}
 
     def flops(self, length: int) -> float:

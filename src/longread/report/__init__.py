@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longread.errors import UserError
-from longread.runs import load_runs
+from longread.records import load_runs
 
 if TYPE_CHECKING:
-    from longread.runs import Run
+    from longread.records import Run
 
 __all__ = ["build_report", "summary_table"]
 

@@ -24,7 +24,7 @@ from longread.report.groups import Group, Line
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from longread.runs import Run
+    from longread.records import Run
 
 LINES_IN_ONE_FIGURE = 8
 Curve = list[tuple[int, float]]

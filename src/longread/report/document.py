@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from longread.report import numbers as say
+from longread.report.cells import Table
 from longread.report.curves import curve_pictures
 from longread.report.figures import STYLE, Picture
 from longread.report.groups import Group, eval_part, group_runs, is_loaded, setting_text, settings_of
@@ -16,11 +17,11 @@ from longread.report.overview import by_task, in_order
 from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_pairs
 from longread.report.runcards import RunCard, run_cards
 from longread.report.scaling import scaling_pictures
-from longread.report.tables import STATUS, Table, comparison
+from longread.report.tables import STATUS, comparison
 from longread.report.tradeoff import tradeoff_pictures
 
 if TYPE_CHECKING:
-    from longread.runs import Run
+    from longread.records import Run
 
 BY_TASK = "Accuracy by task"  # the documents take this table where there is one
 

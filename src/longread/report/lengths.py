@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from longread.report import numbers as say
+from longread.report.cells import Cell, Column, Row, Table
 from longread.report.groups import NAMES, is_loaded, rank, setting_text, slug
 from longread.report.statistics import Crossing, crossover
-from longread.report.tables import LOADED, Cell, Column, Row, Table
+from longread.report.tables import LOADED
 
 if TYPE_CHECKING:
-    from longread.runs import Run
+    from longread.records import Run
 
 PHASES = ("forward", "training", "mixing")
 # what may differ between benchmarks that still stand on one chart: sizes and batches must agree

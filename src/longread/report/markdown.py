@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from longread.report.cells import Column, Row, Table
 from longread.report.document import Block, Report, Section
-from longread.report.tables import Column, Row, Table
 
 
 def markdown(report: Report) -> str:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 
 from longread.report import numbers as say
+from longread.report.cells import Cell, Column, Row, Table
 from longread.report.groups import NAMES, Group, Line, rank
 from longread.report.statistics import mean_interval
-from longread.report.tables import Cell, Column, Row, Table, accuracy_decimals
+from longread.report.tables import accuracy_decimals
 
 NOTE = (
     "In brackets the 95 % interval, as in the task's own table; where an attention has several rows there, their range."

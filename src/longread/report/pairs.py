@@ -7,13 +7,14 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from longread.report import numbers as say
+from longread.report.cells import Cell, Column, Row, Table
 from longread.report.groups import Group, Line, Outcome
 from longread.report.statistics import SEEDS_FOR_A_CLAIM, Comparison, compare, holm
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from longread.report.tables import Table
+    from longread.report.cells import Table
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,6 @@ def match(first: Line, second: Line) -> tuple[np.ndarray, np.ndarray, bool] | No
 
 
 def pair_table(pairs: Pairs) -> Table:
-    from longread.report.tables import Cell, Column, Row, Table
-
     columns = (
         Column("First", numeric=False),
         Column("Second", numeric=False),
@@ -175,8 +174,6 @@ PAIR_NOTES = (
 
 def matrix_table(pairs: Pairs) -> Table | None:
     """Row minus column in points, for a glance; only where it fits and says more than the list does."""
-    from longread.report.tables import Cell, Column, Row, Table
-
     lines = [line for line in pairs.lines if any(line in (p.first, p.second) for p in pairs.tested)]
     if not 3 <= len(lines) <= 10:
         return None

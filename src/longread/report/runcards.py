@@ -14,7 +14,7 @@ from longread.report.groups import NAMES
 from longread.report.tables import STATUS
 
 if TYPE_CHECKING:
-    from longread.runs import Run
+    from longread.records import Run
 
 
 @dataclass(frozen=True)

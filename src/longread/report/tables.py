@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longread.report import numbers as say
+from longread.report.cells import Cell, Column, Row, Table
 from longread.report.groups import Group, Line, Outcome, setting_text, value_text
 from longread.report.statistics import mean_interval
 
 if TYPE_CHECKING:
+    from longread.records import Run
     from longread.report.pairs import Pairs
-    from longread.runs import Run
 
 STATUS = {
     "diverged": "diverged",
@@ -23,38 +24,6 @@ STATUS = {
     "ok": "no accuracy recorded",
 }
 LOADED = "†"
-
-
-@dataclass(frozen=True)
-class Cell:
-    text: str
-    sort: float | str | None = None  # what the page sorts by; None sorts last
-    title: str = ""  # exact values, shown on hover
-    bold: bool = False
-    span: int = 1
-
-
-@dataclass(frozen=True)
-class Column:
-    name: str
-    unit: str = ""
-    numeric: bool = True
-    title: str = ""
-    terminal: bool = True  # also in the terminal's narrower table
-
-
-@dataclass(frozen=True)
-class Row:
-    cells: tuple[Cell, ...]
-    kind: str = ""  # "", "baseline" or "failed"
-    color: str = ""  # the mechanism whose colour stands beside the row
-
-
-@dataclass(frozen=True)
-class Table:
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

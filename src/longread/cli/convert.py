@@ -1,0 +1,175 @@
+"""`longread convert`: a checkpoint with another attention or more positions, repaired on a task's texts if asked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from longread.errors import UserError
+
+
+def convert(
+    checkpoint: str,
+    /,
+    *,
+    attention: str | None = None,
+    out: Path,
+    max_length: int | None = None,
+    attention_window: int | None = None,
+    block_size: int | None = None,
+    num_random_blocks: int | None = None,
+    random_block_plan: Literal["seeded", "huggingface"] | None = None,
+    num_features: int | None = None,
+    centred: bool | None = None,
+    learned_features: bool | None = None,
+    sharpness: float | None = None,
+    projection_size: int | None = None,
+    repair_task: str | None = None,
+    repair_minutes: float = 5.0,
+    repair_rows: int | None = None,
+    repair_learning_rate: float = 1e-4,
+    batch_size: int = 32,
+    tokenizer: str | None = None,
+    text_columns: Annotated[list[str] | None, Parameter(consume_multiple=1)] = None,
+    label_column: str | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    threads: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    seed: int = 0,
+    data_dir: Path | None = None,
+) -> int:
+    """A dense checkpoint with efficient attention, or any checkpoint with more positions, its weights kept.
+
+    Example: longread convert bert-base-uncased --attention longformer --max-length 4096 --out out/long-bert
+
+    Where the new attention covers a whole row, the outputs stay what they were. With --repair-task the new model then
+    learns, on that task's texts and without their labels, to follow the old one.
+
+    Parameters
+    ----------
+    checkpoint:
+        A checkpoint's folder or a Hub id.
+    attention:
+        longformer, bigbird, performer or linformer. Default: the checkpoint's own, which it keeps if it is not dense.
+    out:
+        Folder to write to; it must not exist yet, or be empty.
+    max_length:
+        Tokens of the longest text to come; positions beyond the trained ones are copies. Default: as it is.
+    attention_window:
+        Longformer: tokens of the window, both sides together.
+    block_size:
+        BigBird: tokens of a block.
+    num_random_blocks:
+        BigBird: random blocks that each block sees.
+    random_block_plan:
+        BigBird: "seeded", or "huggingface" (random blocks as transformers has them in evaluation).
+    num_features:
+        Performer: random features of each head.
+    centred:
+        Performer: features follow the differences from a row's mean query and key; the rest of a score is exact.
+    learned_features:
+        Performer: features that begin at random and are trained, each head its own.
+    sharpness:
+        Performer: what the scores are multiplied with, at most 1; default by the number of features.
+    projection_size:
+        Linformer: slots that keys and values are projected to.
+    repair_task:
+        Task, or file of your own, whose training texts the new model learns from. Default: no repair.
+    repair_minutes:
+        How long it learns.
+    repair_rows:
+        Texts to learn from; default all of the task's training rows.
+    repair_learning_rate:
+        The highest of the repair.
+    batch_size:
+        Texts of one step of the repair.
+    tokenizer:
+        Directory or Hub id, for a checkpoint that brings none.
+    text_columns:
+        Column of the text of your own file, or two for pairs.
+    label_column:
+        Column of the class of your own file.
+    precision:
+        Of the repair; auto is bfloat16 where it is faster.
+    threads:
+        Processor threads; default: all cores.
+    device:
+        Where to compute.
+    seed:
+        Decides what is drawn: BigBird's blocks, Performer's features, the order of the texts.
+    data_dir:
+        Directory with TASK/SPLIT.parquet (.csv, .tsv, .jsonl); default LONGREAD_DATA_DIR, else the Hub.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: exists already; give a new folder")
+    from longread.system.runtime import set_allocator
+
+    set_allocator()
+    import torch
+
+    from longread.config import RunConfig
+    from longread.models.checkpoint import from_pretrained, save_pretrained
+    from longread.models.convert import convert as convert_model
+
+    options = {"attention_window": attention_window, "block_size": block_size, "num_features": num_features,
+               "num_random_blocks": num_random_blocks, "random_block_plan": random_block_plan,
+               "centred": centred, "learned_features": learned_features,
+               "projection_size": projection_size}  # fmt: skip
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if threads:
+        torch.set_num_threads(threads)
+    teacher = from_pretrained(checkpoint, seed=seed)
+    student = convert_model(teacher, attention or teacher.config.attention, max_length, sharpness=sharpness, **given)
+    if repair_task is not None:
+        config = RunConfig(
+            task=repair_task, init=checkpoint, tokenizer=tokenizer, train_rows=repair_rows, precision=precision,
+            text_columns=None if text_columns is None else tuple(text_columns), label_column=label_column,
+            threads=threads, device=device, data_dir=data_dir, seed=seed,
+        )  # fmt: skip
+        _repair(student, teacher, config, repair_minutes, batch_size, repair_learning_rate)
+    save_pretrained(student, out)
+    for name, value in (student.loading.converted or {}).items():
+        print(f"{name}: {value}", file=sys.stderr)
+    print(f"checkpoint: {out}", file=sys.stderr)
+    return 0
+
+
+def _repair(
+    student: Any, teacher: Any, config: Any, minutes: float, batch_size: int, learning_rate: float
+) -> None:  # fmt: skip
+    """Distils on the texts of the task; the student's conversion says so afterwards, a warning if it did no good."""
+    from dataclasses import replace
+
+    from longread.cli.live import RepairView
+    from longread.data.dataset import load_rows, tokenize
+    from longread.data.tokenizer import load_tokenizer
+    from longread.system import runtime
+    from longread.training.distill import repair
+    from longread.training.resolve import resolve_machine
+
+    place = config.tokenizer or teacher.tokenizer_file
+    if place is None:
+        raise UserError(f"{config.init}: the checkpoint brings no tokenizer; give one with --tokenizer DIR")
+    device = runtime.pick_device(config.device)
+    resolved = resolve_machine(config, teacher.config.hidden_size)
+    assert resolved.tokens_per_micro_batch
+    examples, _ = load_rows(replace(config, eval_rows=1))
+    longest = min(teacher.config.max_length, student.config.max_length)
+    split = tokenize(examples, load_tokenizer(place), longest, None)
+    with RepairView(minutes) as view:
+        done = repair(
+            student.to(device), teacher.to(device), split, minutes=minutes, tokens=resolved.tokens_per_micro_batch,
+            batch_size=batch_size, learning_rate=learning_rate, precision=resolved.precision, seed=config.seed,
+            on_event=view.on_event,
+        )  # fmt: skip
+    student.cpu()
+    if not done["kept"]:
+        print(
+            f"longread: the repair led away from the teacher (distance {done['distance_before']:.3f}, then "
+            f"{done['distance_after']:.3f}): the weights are those from before it; try a lower --repair-learning-rate",
+            file=sys.stderr,
+        )
+    student.loading = replace(student.loading, converted=dict(student.loading.converted) | {"repair": done})

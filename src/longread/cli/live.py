@@ -1,0 +1,237 @@
+"""What a person sees while runs go on: a live table on a terminal, plain lines elsewhere. On stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from longread.config import RunConfig
+from longread.records import Run
+
+if TYPE_CHECKING:
+    from longread.study.benchmark import BenchmarkConfig
+
+Event = dict[str, Any]
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3:05, 1:02:03."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+class GridView:
+    """One line a run: state, epoch, loss, accuracy, time left; below, the time left for the whole grid."""
+
+    def __init__(self, configs: Sequence[RunConfig]) -> None:
+        self.configs = configs
+        self.console = Console(stderr=True)
+        self.state: list[Event] = [{"state": "waiting"} for _ in configs]
+        self.began: dict[int, float] = {}
+        self.took: dict[int, float] = {}
+        self.several_tasks = len({c.task for c in configs}) > 1
+        self.live: Live | None = None
+
+    def __enter__(self) -> GridView:
+        if self.console.is_terminal:
+            self.live = Live(self._table(), console=self.console, refresh_per_second=4)
+            self.live.__enter__()
+        else:
+            self.console.print(f"{len(self.configs)} runs", highlight=False)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.live is not None:
+            self.live.update(self._table())
+            self.live.__exit__(*error)
+
+    def on_event(self, index: int, event: Event) -> None:
+        now = time.monotonic()
+        self.began.setdefault(index, now)
+        state = self.state[index]
+        kind = event["event"]
+        if kind == "progress":
+            state |= {k: event[k] for k in ("epoch", "epochs", "step", "steps", "loss", "seconds_left")}
+            state["state"] = "training"
+        elif kind == "epoch":
+            state |= {"accuracy": event["eval_accuracy"], "loss": event["train_loss"], "done_epochs": event["epoch"]}
+            self._say(
+                index, f"epoch {event['epoch']}: loss {event['train_loss']:.4f}, accuracy {event['eval_accuracy']:.4f}"
+            )
+        elif kind == "end":
+            self.took[index] = now - self.began[index]
+            state["state"] = "done" if event["status"] == "ok" else event["status"]
+            took = duration(self.took[index])
+            self._say(index, f"{state['state']} in {took}" + (f" ({event['error']})" if event["error"] else ""))
+        elif kind == "skipped":
+            state["state"] = "was done before"
+            self._say(index, f"was done before ({event['run_id']})")
+        elif kind in ("start", "resumed"):
+            state["state"] = "started" if kind == "start" else "resumed"
+            left = self._left()
+            self._say(index, state["state"] + ("" if left is None else f", {duration(left)} left in all"))
+        if self.live is not None:
+            self.live.update(self._table())
+
+    def _name(self, config: RunConfig) -> str:
+        depth = "" if config.is_baseline else f" depth {config.num_hidden_layers}, seed {config.seed}"
+        return (f"{config.task} " if self.several_tasks else "") + config.attention + depth
+
+    def _say(self, index: int, text: str) -> None:
+        if self.live is None:
+            line = f"[{index + 1}/{len(self.configs)}] {self._name(self.configs[index])}: {text}"
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _left(self) -> float | None:
+        """Seconds, by what other runs took and the one under way expects; None while no transformer has begun.
+
+        The time of a linear model tells nothing of a transformer's.
+        """
+        real = [t for i, t in self.took.items() if not self.configs[i].is_baseline]
+        under_way = sum(s.get("seconds_left", 0.0) for s in self.state if s["state"] == "training")
+        if not real and not under_way:
+            return None
+        mean = sum(real) / len(real) if real else under_way
+        unknown = sum(s["state"] in ("waiting", "started", "resumed") for s in self.state)
+        return mean * unknown + under_way
+
+    def _table(self) -> Table:
+        left = self._left()
+        caption = "time left: known after some steps" if left is None else f"about {duration(left)} left"
+        table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+        for name in ("run", "state", "epoch", "loss", "accuracy", "time left"):
+            table.add_column(name, justify="left" if name in ("run", "state") else "right")
+        for config, state in zip(self.configs, self.state, strict=True):
+            training = state["state"] == "training"
+            table.add_row(
+                self._name(config),
+                state["state"],
+                f"{state['epoch']}/{state['epochs']}" if "epochs" in state else "",
+                f"{state['loss']:.3f}" if "loss" in state else "",
+                f"{state['accuracy']:.3f}" if "accuracy" in state else "",
+                duration(state["seconds_left"]) if training else "",
+            )
+        return table
+
+
+class RunView:
+    """A bar for one run, a line for each epoch."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.fields[left]} left"), console=self.console, transient=True,
+            disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.bar = self.progress.add_task(f"{config.task}, {config.attention}", total=None, left="?")
+
+    def __enter__(self) -> RunView:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.progress.stop()
+
+    def on_event(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "progress":
+            left = duration(event["seconds_left"])
+            self.progress.update(self.bar, completed=event["step"], total=event["steps"], left=left)
+        elif kind == "epoch":
+            self._say(
+                f"epoch {event['epoch']}: train loss {event['train_loss']:.4f}, "
+                f"evaluation loss {event['eval_loss']:.4f}, accuracy {event['eval_accuracy']:.4f}, "
+                f"{event['train_seconds']:.1f} s of training"
+            )
+        elif kind == "start" and "num_parameters" in event:
+            self._say(f"run {event['run_id']}: {event['rows']:,} rows, {event['num_parameters']:,} parameters")
+        elif kind == "skipped":
+            self._say(f"run {event['run_id']} was done before; delete its folder to repeat it")
+        elif kind == "resumed":
+            self._say(f"goes on at step {event['step']} of {event['steps']}")
+
+    def _say(self, text: str) -> None:
+        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class RepairView:
+    """A bar over the minutes that a converted model may learn; without a terminal a line for each tenth."""
+
+    def __init__(self, minutes: float) -> None:
+        self.console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("repair"), BarColumn(), TextColumn("step {task.fields[step]}, loss {task.fields[loss]}"),
+            TextColumn("{task.fields[left]} left"), console=self.console, transient=True,
+            disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.bar = self.progress.add_task("repair", total=1.0, step=0, loss="?", left=duration(60 * minutes))
+        self.said = 0
+
+    def __enter__(self) -> RepairView:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.progress.stop()
+
+    def on_event(self, event: Event) -> None:
+        loss, left = f"{event['loss']:.4f}", duration(event["seconds_left"])
+        self.progress.update(self.bar, completed=event["done"], step=event["step"], loss=loss, left=left)
+        if not self.console.is_terminal and int(10 * event["done"]) > self.said:
+            self.said = int(10 * event["done"])
+            self.console.print(f"repair: step {event['step']}, loss {loss}, {left} left", highlight=False)
+
+
+class LengthsView:
+    """A line for each mechanism that was measured by length; `table` shows medians and crossover lengths."""
+
+    def __init__(self, configs: Sequence[BenchmarkConfig]) -> None:
+        self.configs = configs
+        self.console = Console(stderr=True)
+        self.status = self.console.status("measuring by length") if self.console.is_terminal else None
+
+    def __enter__(self) -> LengthsView:
+        if self.status is not None:
+            self.status.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+    def on_event(self, index: int, event: Event) -> None:
+        place = f"[{index + 1}/{len(self.configs)}] "
+        if event["event"] == "progress" and self.status is not None:
+            self.status.update(f"{place}{event['attention']}, {event['length']:,} tokens, {event['phase']}")
+        if event["event"] == "end":
+            self.console.print(
+                f"{place}{self.configs[index].attention}: measured by length", markup=False, highlight=False
+            )
+
+    def table(self, finished: Sequence[Run]) -> None:
+        """Milliseconds by length and phase, one column a mechanism."""
+        if self.status is not None:
+            self.status.stop()
+        names = [run.record["attention"] for run in finished]
+        table = Table(box=None, pad_edge=False, title="median milliseconds", title_justify="left")
+        for name in ("tokens", "phase", *names):
+            table.add_column(name, justify="right" if name != "phase" else "left")
+        values: dict[tuple[int, str], dict[str, float]] = {}
+        for run in finished:
+            for sample in run.record["samples"]:
+                cell = values.setdefault((sample["length"], sample["phase"]), {})
+                cell[run.record["attention"]] = 1000 * median(sample["seconds"])
+        for (length, phase), cell in sorted(values.items(), key=lambda item: (item[0][1], item[0][0])):
+            table.add_row(f"{length:,}", phase, *(f"{cell[name]:,.1f}" if name in cell else "" for name in names))
+        self.console.print(table)

@@ -1,0 +1,1 @@
+"""PackedBatch of text, tasks, tokenizers and tokenized splits. Never torch."""

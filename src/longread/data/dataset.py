@@ -1,0 +1,207 @@
+"""From a task's rows to tokens, and from tokens to batches. Knows numpy, not torch.
+
+What the optimizer sees is a batch of `batch_size` random rows; what memory sees are micro-batches: the batch's rows
+sorted by length and cut under a budget of tokens.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from longread.config import RunConfig
+from longread.data import tokenizer as tokenizers_room
+from longread.data.examples import Examples, carve
+from longread.data.tasks import find_task, load_task
+from longread.data.tokenizer import Encoded, Tokenizer
+from longread.errors import UserError
+from longread.records import fingerprint
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """PackedBatch of one split as tokens, with what is known of each row."""
+
+    encoded: Encoded
+    labels: Indices  # [R]
+    rows: Indices  # [R], index in the source split
+    name: str
+    task: str
+    label_names: tuple[str, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> Indices:
+        return self.encoded.lengths
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.task, "split": self.name, "rows": len(self), "fingerprint": self.fingerprint}
+
+    def gather(self, indices: Indices) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
+        """Tokens [T] and token types [T] (None without pairs) of the rows, one after the other."""
+        starts, lengths = self.encoded.offsets[indices], self.lengths[indices]
+        places = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths) + np.arange(lengths.sum())
+        types = self.encoded.types
+        return self.encoded.tokens[places].astype(np.int64), None if types is None else types[places].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All a run reads: its splits as tokens, its tokenizer, and the fingerprints that are part of the run's name."""
+
+    train: Split
+    evaluation: Split
+    selection: Split | None
+    tokenizer: Tokenizer
+    fingerprints: tuple[str, ...]
+
+
+def load_rows(config: RunConfig) -> tuple[Examples, Examples]:
+    """Training and evaluation rows as the configuration asks for them."""
+    return load_task(
+        config.task,
+        data_dir=config.data_dir,
+        train_rows=config.train_rows,
+        eval_rows=config.eval_rows,
+        sample_seed=config.sample_seed,
+        text_columns=config.text_columns,
+        label_column=config.label_column,
+        eval_file=config.eval_file,
+        validation_fraction=config.validation_fraction,
+    )
+
+
+def prepare(config: RunConfig, max_length: int, checkpoint_tokenizer: Tokenizer | None = None) -> Prepared:
+    """Read, hold out, train or load the tokenizer, tokenize; what was tokenized before is taken from `OUT/cache`."""
+    train, evaluation = load_rows(config)
+    selection = None
+    if config.choose_epoch == "best" or config.patience is not None:
+        train, selection = carve(train, config.selection_fraction, config.sample_seed, config.task)
+    cache = config.out / "cache"
+    tokenizer = checkpoint_tokenizer or make_tokenizer(config, train, cache)
+    if config.fill_rows and tokenizer.pad_id is None:
+        raise UserError("--fill-rows: the tokenizer has no padding token; use another tokenizer")
+    splits = [
+        None if examples is None else tokenize(examples, tokenizer, max_length, cache)
+        for examples in (train, evaluation, selection)
+    ]
+    if config.fill_rows:
+        splits = [None if split is None else filled(split, max_length, tokenizer.pad_id) for split in splits]
+    assert splits[0] is not None and splits[1] is not None
+    fingerprints = (train.fingerprint, evaluation.fingerprint, tokenizer.fingerprint)
+    return Prepared(splits[0], splits[1], splits[2], tokenizer, fingerprints)
+
+
+def make_tokenizer(config: RunConfig, train: Examples, cache: Path) -> Tokenizer:
+    """What `--tokenizer` names, or what suits the task; a trained one is kept in the cache."""
+    kind = config.tokenizer or find_task(config.task).tokenizer
+    texts = train.texts + (train.pairs or [])
+    if kind == "symbols":
+        return tokenizers_room.symbol_tokenizer(texts)
+    if kind == "bytes":
+        return tokenizers_room.byte_tokenizer()
+    if kind != "train":
+        return tokenizers_room.load_tokenizer(kind)
+    key = fingerprint("tokenizer", train.fingerprint, str(config.vocab_size), str(config.lowercase))
+    path = cache / f"tokenizer-{key}.json"
+    if not path.exists():
+        tokenizers_room.train_tokenizer(texts, config.vocab_size, config.lowercase).save(path)
+    return tokenizers_room.load_tokenizer(path)
+
+
+def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, cache: Path | None) -> Split:
+    """PackedBatch as tokens, at most `max_length` each."""
+    if cache is None:
+        encoded = tokenizer.encode(examples.texts, examples.pairs, max_length)
+    else:
+        key = fingerprint("tokens", examples.fingerprint, tokenizer.fingerprint, str(max_length))
+        path = cache / f"tokens-{key}.npz"
+        read = _read_tokens(path)
+        encoded = tokenizer.encode(examples.texts, examples.pairs, max_length) if read is None else read
+        if read is None:
+            _write_tokens(path, encoded)
+    return Split(
+        encoded,
+        examples.labels,
+        examples.rows,
+        examples.split,
+        examples.task,
+        examples.label_names,
+        examples.fingerprint,
+    )
+
+
+def filled(split: Split, length: int, pad_id: int | None) -> Split:
+    """Every row with `length` tokens, the rest of it padding."""
+    assert pad_id is not None
+    encoded, rows = split.encoded, len(split)
+    tokens = np.full((rows, length), pad_id, dtype=np.int32)
+    types = None if encoded.types is None else np.zeros((rows, length), dtype=np.uint8)
+    there = np.arange(length) < encoded.lengths[:, None]
+    tokens[there] = encoded.tokens
+    if types is not None and encoded.types is not None:
+        types[there] = encoded.types
+    offsets = np.arange(rows + 1, dtype=np.int64) * length
+    flat = None if types is None else types.ravel()
+    return replace(split, encoded=Encoded(tokens.ravel(), offsets, flat, encoded.truncated))
+
+
+def _read_tokens(path: Path) -> Encoded | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Encoded(file["tokens"], file["offsets"], file.get("types"), file["truncated"])
+    except (OSError, ValueError, KeyError, EOFError):
+        return None  # not there, or not whole: made again
+
+
+def _write_tokens(path: Path, encoded: Encoded) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"tokens": encoded.tokens, "offsets": encoded.offsets, "truncated": encoded.truncated}
+    if encoded.types is not None:
+        arrays["types"] = encoded.types
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+    with os.fdopen(descriptor, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    os.replace(temporary, path)
+
+
+def epoch_batches(num_rows: int, batch_size: int, seed: int, epoch: int) -> list[Indices]:
+    """Every row once, in an order that seed and epoch decide, in batches; the last one may be smaller."""
+    order = np.random.default_rng([seed, epoch]).permutation(num_rows)
+    return [order[i : i + batch_size] for i in range(0, num_rows, batch_size)]
+
+
+def micro_batches(indices: Indices, lengths: Indices, tokens: int) -> Iterator[Indices]:
+    """The rows sorted by length, cut so that no part exceeds `tokens` (a single longer row is a part by itself).
+
+    `lengths` [R] are of all rows of the split.
+    """
+    ordered = indices[np.argsort(lengths[indices], kind="stable")]
+    begin = total = 0
+    for end, length in enumerate(lengths[ordered].tolist()):
+        if end > begin and total + length > tokens:
+            yield ordered[begin:end]
+            begin, total = end, 0
+        total += length
+    if len(ordered):
+        yield ordered[begin:]
+
+
+def check_labels(train: Examples, evaluation: Examples) -> None:
+    """A classifier needs two classes, and the evaluation the same ones."""
+    if len(train.label_names) < 2:
+        raise UserError(f"{train.task}: only one class ({train.label_names[0]}); at least two are needed")
+    if len(np.unique(train.labels)) < 2:
+        raise UserError(f"{train.task}: the {len(train)} training rows have one class; ask for more --train-rows")

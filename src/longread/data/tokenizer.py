@@ -1,0 +1,182 @@
+"""Tokenizers: trained on a run's own rows, bytes, symbols between spaces, or a given one. One `tokenizer.json` each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from longread.data.tokenizer_files import tokenizer_file
+from longread.errors import UserError
+from longread.records import fingerprint, write_atomically
+
+if TYPE_CHECKING:
+    import tokenizers
+
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+PAD, START, END, UNKNOWN = range(4)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of R texts, one after the other: tokens int32 [T], offsets int64 [R + 1], types uint8 [T] or None."""
+
+    tokens: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    types: npt.NDArray[np.uint8] | None
+    truncated: npt.NDArray[np.bool_]  # [R]: the text was longer than allowed
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A `tokenizers` tokenizer without truncation or padding of its own."""
+
+    inner: tokenizers.Tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are below this number, which may be above the number of entries where ids have gaps."""
+        return max(self.inner.get_vocab(with_added_tokens=True).values()) + 1
+
+    @property
+    def pad_id(self) -> int | None:
+        """Of the padding token, by any of its usual names."""
+        found = (self.inner.token_to_id(name) for name in ("<pad>", "[PAD]"))
+        return next((i for i in found if i is not None), None)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.inner.to_str())
+
+    def save(self, path: Path) -> None:
+        write_atomically(path, self.inner.to_str(pretty=True))
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Encoded:
+        """Texts (and their partners) to ids with the model's marks; what exceeds max_length is cut and counted.
+
+        Of a pair, the longer text is cut first.
+        """
+        import tokenizers
+
+        inner = tokenizers.Tokenizer.from_str(self.inner.to_str())
+        marks = inner.num_special_tokens_to_add(pairs is not None)
+        if max_length <= marks:
+            raise UserError(f"--max-length {max_length}: the tokenizer's {marks} marks leave no room for text")
+        inner.enable_truncation(max_length, strategy="longest_first")
+        tokens: list[npt.NDArray[np.int32]] = []
+        types: list[npt.NDArray[np.uint8]] = []
+        truncated = np.zeros(len(texts), dtype=bool)
+        for begin in range(0, len(texts), 1024):  # bounds the memory of the library's own objects
+            end = min(len(texts), begin + 1024)
+            part = list(texts[begin:end])
+            encodings = inner.encode_batch(part if pairs is None else list(zip(part, pairs[begin:end], strict=True)))
+            for row, encoding in enumerate(encodings, begin):
+                tokens.append(np.array(encoding.ids, dtype=np.int32))
+                truncated[row] = bool(encoding.overflowing)
+                if pairs is not None:
+                    types.append(np.array(encoding.type_ids, dtype=np.uint8))
+        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+        np.cumsum([len(ids) for ids in tokens], out=offsets[1:])
+        flat = np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int32)
+        return Encoded(flat, offsets, np.concatenate(types) if types else None, truncated)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """How a person would read each token."""
+        return [self.inner.decode([i], skip_special_tokens=False) or str(self.inner.id_to_token(i)) for i in ids]
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int, lowercase: bool) -> Tokenizer:
+    """A byte-level BPE made from `texts`: every text can be encoded, nothing is unknown."""
+    from tokenizers import models, normalizers, trainers
+
+    inner = _byte_level(models.BPE())
+    if lowercase:
+        inner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=_byte_alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(texts, trainer)
+    return Tokenizer(_with_marks(inner))
+
+
+def byte_tokenizer() -> Tokenizer:
+    """Each byte of the UTF-8 text is one token."""
+    from tokenizers import models
+
+    vocabulary = {piece: index for index, piece in enumerate((*SPECIAL, *_byte_alphabet()))}
+    inner = _byte_level(models.BPE(vocab=vocabulary, merges=[]))
+    inner.add_special_tokens(list(SPECIAL))
+    return Tokenizer(_with_marks(inner))
+
+
+def symbol_tokenizer(texts: Sequence[str]) -> Tokenizer:
+    """Each symbol between spaces is one token; symbols that no text of `texts` has are unknown."""
+    import tokenizers
+    from tokenizers import models, pre_tokenizers
+
+    symbols = sorted({symbol for text in texts for symbol in text.split()} - set(SPECIAL))
+    vocabulary = {piece: index for index, piece in enumerate((*SPECIAL, *symbols))}
+    inner = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[UNKNOWN]))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.add_special_tokens(list(SPECIAL))
+    return Tokenizer(_with_marks(inner))
+
+
+def load_tokenizer(place: str | Path) -> Tokenizer:
+    """From a directory (or a tokenizer.json itself). What the file says of truncation and padding is switched off."""
+    import tokenizers
+
+    path = Path(place)
+    file = tokenizer_file(path) if path.is_dir() else path
+    if file is None:
+        raise UserError(f"{path}: holds no tokenizer.json, nor the vocabulary files to make one; add it")
+    if not file.is_file():
+        raise UserError(f"tokenizer {str(place)!r}: no such directory; give one, or 'train' or 'bytes'")
+    try:
+        inner = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises Exception itself
+        raise UserError(f"{file}: not a tokenizer.json that the tokenizers library reads ({error})") from None
+    inner.no_truncation()
+    inner.no_padding()
+    return Tokenizer(inner)
+
+
+def _byte_level(model: Any) -> Any:
+    import tokenizers
+    from tokenizers import decoders, pre_tokenizers
+
+    inner = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    inner.decoder = decoders.ByteLevel()
+    return inner
+
+
+def _byte_alphabet() -> list[str]:
+    from tokenizers import pre_tokenizers
+
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _with_marks(inner: Any) -> Any:
+    """<s> text </s>, and <s> text </s> partner </s> with token type 1 for the partner."""
+    from tokenizers import processors
+
+    start, end = SPECIAL[START], SPECIAL[END]
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}",
+        pair=f"{start} $A {end} $B:1 {end}:1",
+        special_tokens=[(start, START), (end, END)],
+    )
+    return inner

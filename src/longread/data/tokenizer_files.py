@@ -1,0 +1,156 @@
+"""The tokenizer a checkpoint brings: its tokenizer.json, made from older vocabulary files where there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longread.errors import UserError
+from longread.records import fingerprint, write_atomically
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Files that a tokenizer may consist of, in the order in which they are looked for.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
+
+def tokenizer_file(directory: Path) -> Path | None:
+    """A tokenizer.json for the checkpoint in `directory`; None if it brings no tokenizer.
+
+    One that has to be made is written to the cache (LONGREAD_CACHE, else XDG_CACHE_HOME/longread), never beside the
+    checkpoint. UserError for files that cannot be read.
+    """
+    own = directory / "tokenizer.json"
+    if own.is_file():
+        return own
+    sources = [directory / name for name in TOKENIZER_FILES if (directory / name).is_file()]
+    names = {path.name for path in sources}
+    try:
+        if "vocab.txt" in names:
+            tokenizer = _wordpiece(directory)
+        elif {"vocab.json", "merges.txt"} <= names:
+            tokenizer = _byte_level(directory)
+        elif names & {"spiece.model", "sentencepiece.bpe.model"}:
+            return _cached(sources, _sentencepiece(directory))
+        else:
+            return None
+    except UserError:
+        raise
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{directory}: its tokenizer files cannot be read ({reason}); add a tokenizer.json") from error
+    return _cached(sources, tokenizer.to_str())
+
+
+def _cached(sources: list[Path], text: str) -> Path:
+    root = os.environ.get("LONGREAD_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "longread"
+    )
+    name = fingerprint(text, *(path.name for path in sources))
+    path = Path(root) / "tokenizers" / name / "tokenizer.json"
+    if path.is_file():
+        return path
+    try:
+        write_atomically(path, text)
+    except OSError:  # no home directory that can be written
+        path = Path(tempfile.mkdtemp(prefix="longread-")) / "tokenizer.json"
+        write_atomically(path, text)
+    return path
+
+
+def _settings(directory: Path) -> dict[str, Any]:
+    path = directory / "tokenizer_config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _wordpiece(directory: Path) -> Tokenizer:
+    """BERT: vocab.txt, one token a line."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    settings = _settings(directory)
+    vocabulary = models.WordPiece.read_file(str(directory / "vocab.txt"))
+    special = {name: _content(settings.get(f"{name}_token"), f"[{name.upper()}]") for name in
+               ("pad", "unk", "cls", "sep", "mask")}  # fmt: skip
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=special["unk"], max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    cls, sep = special["cls"], special["sep"]
+    for token in (cls, sep):
+        if token not in vocabulary:
+            raise UserError(
+                f"{directory / 'vocab.txt'}: has no {token}; name its special tokens in tokenizer_config.json"
+            )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(token, vocabulary[token]) for token in (cls, sep)],
+    )
+    tokenizer.add_special_tokens([token for token in special.values() if token in vocabulary])
+    return tokenizer
+
+
+def _byte_level(directory: Path) -> Tokenizer:
+    """RoBERTa and Longformer: vocab.json and merges.txt, byte-level BPE."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+
+    settings = _settings(directory)
+    space = bool(settings.get("add_prefix_space", False))
+    vocabulary, merges = models.BPE.read_file(str(directory / "vocab.json"), str(directory / "merges.txt"))
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+    tokenizer.decoder = decoders.ByteLevel()
+    cls, sep = _content(settings.get("cls_token"), "<s>"), _content(settings.get("sep_token"), "</s>")
+    for token in (cls, sep):
+        if token not in vocabulary:
+            raise UserError(f"{directory / 'vocab.json'}: has no {token}; it is no RoBERTa vocabulary")
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (sep, vocabulary[sep]), (cls, vocabulary[cls]), trim_offsets=True, add_prefix_space=space
+    )
+    special = [_content(settings.get(f"{name}_token"), f"<{name}>") for name in ("pad", "unk")]
+    mask = _content(settings.get("mask_token"), "<mask>")
+    tokens: list[str | AddedToken] = [token for token in (cls, *special, sep) if token in vocabulary]
+    if mask in vocabulary:
+        tokens.append(AddedToken(mask, lstrip=True, special=True))
+    tokenizer.add_special_tokens(tokens)
+    return tokenizer
+
+
+def _sentencepiece(directory: Path) -> str:
+    """Others: transformers knows how to convert them."""
+    mend = f"{directory}: has no tokenizer.json and its spiece.model needs transformers, sentencepiece and protobuf"
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise UserError(f"{mend}; pip install 'longread[hf]'") from error
+    try:
+        return str(AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer.to_str())
+    except (ImportError, ValueError, OSError, AttributeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"{mend} ({reason[:120]}); pip install 'longread[hf]'") from error
+
+
+def _content(token: Any, default: str) -> str:
+    """A special token in tokenizer_config.json: text, or a record with its text."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else default

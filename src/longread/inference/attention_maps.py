@@ -1,0 +1,58 @@
+"""The matrices A of one text, small enough for a picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from longread.data.dataset import Prepared
+from longread.models.classifier import Classifier
+from longread.ops.packed import PackedBatch
+
+CELLS = 96
+LONGEST_TEXT = 1024
+
+
+@torch.no_grad()
+def attention_map(model: Classifier, data: Prepared) -> dict[str, Any]:
+    """A of the first layer's heads for the longest evaluation text that has at most LONGEST_TEXT tokens.
+
+    A longer text than CELLS tokens is shown in cells, each the mean of a square of A.
+    """
+    split = data.evaluation
+    lengths = np.minimum(split.lengths, LONGEST_TEXT)
+    row = int(np.argmax(np.where(split.lengths <= LONGEST_TEXT, split.lengths, 0) + (split.lengths > LONGEST_TEXT)))
+    tokens = split.encoded.tokens[split.encoded.offsets[row] :][: lengths[row]].astype(np.int64)
+    if not model.blocks:
+        return {"tokens": [], "layer": 0, "heads": [], "note": "the model has no layer"}
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    block: Any = model.blocks[0]
+    types = None
+    if split.encoded.types is not None:
+        own = split.encoded.types[split.encoded.offsets[row] :][: lengths[row]].astype(np.int64)
+        types = torch.from_numpy(own).to(device)
+    rows = model.with_own_globals(PackedBatch((len(tokens),), device), types)
+    x = model.embeddings(torch.from_numpy(tokens).to(device), rows, types)
+    chosen = () if rows.global_positions is None else (rows.global_positions[0],)
+    _, matrix = block.attention.reference(block.attention_norm(x) if block.pre else x, *chosen)
+    model.train(was_training)
+    if matrix.dim() == 4:  # Longformer's local and global matrices
+        matrix = matrix.sum(0)
+    length = len(tokens)
+    if length > CELLS:
+        matrix = F.adaptive_avg_pool2d(matrix[:, None], CELLS)[:, 0]
+    shown = data.tokenizer.pieces(tokens.tolist()) if length <= CELLS else []
+    note = f"layer 1, a text of {length} tokens" + (f" in {CELLS} x {CELLS} cells" if length > CELLS else "")
+    return {
+        "tokens": shown,
+        "layer": 0,
+        "row": int(split.rows[row]),
+        "length": length,
+        "heads": [[[round(float(v), 5) for v in line] for line in head] for head in matrix.cpu()],
+        "note": note,
+    }

@@ -1,0 +1,59 @@
+"""Predictions and what they are worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from longread.data.dataset import Split, micro_batches
+from longread.inference.collate import Usage, make_batch
+from longread.models.classifier import Classifier
+from longread.system.measure import Stopwatch
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of all rows of a split, in its order: probabilities [R, C], the mean loss, and what they took."""
+
+    probabilities: npt.NDArray[np.float32]
+    loss: float
+    seconds: float
+    cpu_seconds: float
+    usage: Usage
+
+
+def predict_split(
+    model: Classifier, split: Split, *, tokens: int, device: torch.device, precision: str = "float32"
+) -> Predictions:
+    """Probabilities of every row. Sorted by length, so hardly a slot is empty; `tokens` bounds memory."""
+    usage = Usage()
+    logits = np.zeros((len(split), model.config.num_labels), dtype=np.float32)
+    was_training = model.training
+    model.eval()
+    watch = Stopwatch(device)
+    with watch, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
+        for indices in micro_batches(np.arange(len(split)), split.lengths, tokens):
+            batch = make_batch(split, indices, device)
+            logits[indices] = model.classify(batch.tokens, batch.rows, batch.types).float().cpu().numpy()
+            usage.add(model, batch.rows)
+    model.train(was_training)
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    log_shares = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    loss = float(-log_shares[np.arange(len(split)), split.labels].mean()) if len(split) else 0.0
+    return Predictions(np.exp(log_shares).astype(np.float32), loss, watch.seconds, watch.cpu_seconds, usage)
+
+
+def metrics(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[Any]) -> dict[str, float]:
+    """Accuracy and F1: of class 1 for two classes, the mean over classes for more."""
+    from sklearn.metrics import f1_score
+
+    predicted = probabilities.argmax(axis=1)
+    average = "binary" if probabilities.shape[1] == 2 else "macro"
+    return {
+        "accuracy": float((predicted == labels).mean()),
+        "f1": float(f1_score(labels, predicted, average=average, zero_division=0.0)),
+    }

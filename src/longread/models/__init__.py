@@ -1,0 +1,1 @@
+"""The classifier, its checkpoints in and out, and conversion from dense to efficient attention."""

@@ -1,0 +1,354 @@
+"""One encoder for all mechanisms: embeddings, blocks, classifier. What differs between families is a field.
+
+Shapes: B rows, N slots of a padded input, T real tokens of all rows, H heads. Inside, a batch is packed: every
+token-wise layer sees [T, hidden] and no padding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from longread.attention import ATTENTIONS
+from longread.ops.dropout import Dropout
+from longread.ops.packed import PackedBatch
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": nn.functional.gelu,
+    "gelu_tanh": lambda x: nn.functional.gelu(x, approximate="tanh"),
+    "relu": nn.functional.relu,
+    "silu": nn.functional.silu,
+    "tanh": torch.tanh,
+}
+
+
+def _choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """What an encoder is. `options` are the mechanism's own settings, an instance of its `Options`."""
+
+    attention: str = "dense"
+    options: Any = None
+    vocab_size: int = 8192
+    num_hidden_layers: int = 2
+    hidden_size: int = 64
+    num_attention_heads: int = 4
+    head_dim: int | None = None  # None: hidden_size / num_attention_heads
+    intermediate_size: int | None = None  # None: 4 * hidden_size
+    hidden_act: str = "gelu"
+    max_length: int = 4096  # tokens of the longest row, which is the number of trained positions
+    position_offset: int = 0  # RoBERTa starts counting at padding_idx + 1 = 2
+    type_vocab_size: int = 0
+    layer_norm_eps: float = 1e-5
+    norm_position: str = "pre"  # or "post", as in BERT
+    dropout_before_norm: bool = False  # in the embedding, as in BigBird
+    embedding_scale: float = 1.0
+    dropout: float = 0.1
+    embedding_dropout: float | None = None  # None: dropout
+    attention_dropout: float = 0.0  # of the shares behind the softmax; Performer has none
+    pooling: str = "mean"  # or "first", or "positions": a number from each token, a weight for each position
+    head_activation: str | None = None  # None: a linear head; else dense + activation + linear
+    dropout_before_head: bool = False  # in front of that dense layer too, as in all but BERT
+    num_labels: int = 2
+    initializer_range: float = 0.02
+    seed: int = 0
+    label_names: tuple[str, ...] | None = None
+    checkpointing: bool = False  # recompute a block's activations in the backward pass
+
+    def __post_init__(self) -> None:
+        _choice("attention", self.attention, list(ATTENTIONS))
+        _choice("norm_position", self.norm_position, ("pre", "post"))
+        _choice("pooling", self.pooling, ("mean", "first", "positions"))
+        _choice("hidden_act", self.hidden_act, list(ACTIVATIONS))
+        if self.head_activation is not None:
+            _choice("head_activation", self.head_activation, list(ACTIVATIONS))
+            if self.pooling == "positions":
+                raise ValueError('pooling="positions" goes with a linear head; leave head_activation out')
+        if self.options is None:
+            object.__setattr__(self, "options", ATTENTIONS[self.attention].Options())
+        if not isinstance(self.options, ATTENTIONS[self.attention].Options):
+            raise ValueError(f"options of {self.attention} must be {ATTENTIONS[self.attention].Options.__name__}")
+        for name in ("vocab_size", "hidden_size", "num_attention_heads", "max_length", "num_labels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        for name in ("head_dim", "intermediate_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be 1 or more, or None for its default")
+        for name in ("num_hidden_layers", "position_offset", "type_vocab_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}; "
+                "change one of them, or give head_dim"
+            )
+        for name in ("dropout", "embedding_dropout", "attention_dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
+        if self.attention == "performer" and self.attention_dropout:
+            raise ValueError("attention_dropout is for softmax attention; Performer has no shares to drop, give it 0")
+
+    @property
+    def width_of_head(self) -> int:
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def width_of_intermediate(self) -> int:
+        return self.intermediate_size or 4 * self.hidden_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat: the mechanism's settings stand beside the others."""
+        flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "options"}
+        return flat | dataclasses.asdict(self.options)
+
+    @classmethod
+    def from_dict(cls, flat: dict[str, Any]) -> ClassifierConfig:
+        """The inverse of `to_dict`. ValueError names a field that neither the encoder nor the mechanism has."""
+        attention = flat.get("attention", "dense")
+        _choice("attention", attention, list(ATTENTIONS))
+        Options = ATTENTIONS[attention].Options
+        own = {f.name for f in dataclasses.fields(Options)}
+        shared = {f.name for f in dataclasses.fields(cls)} - {"options"}
+        unknown = sorted(set(flat) - own - shared)
+        if unknown:
+            raise ValueError(
+                f"{attention} has no setting {', '.join(unknown)}; "
+                f"its own are {', '.join(sorted(own)) or 'none'}, the encoder's {', '.join(sorted(shared))}"
+            )
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in flat.items()}
+        for field in (*dataclasses.fields(cls), *dataclasses.fields(Options)):
+            if field.type in ("int", "int | None") and isinstance(values.get(field.name), float):
+                raise ValueError(f"{field.name} is {values[field.name]}; it must be a whole number")
+        options = Options(**{name: values[name] for name in own if name in values})
+        return cls(options=options, **{name: values[name] for name in shared if name in values})
+
+
+class Embeddings(nn.Module):
+    """Word + position (+ token type), normalised."""
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.word = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position = nn.Embedding(config.max_length + config.position_offset, config.hidden_size)
+        self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size) if config.type_vocab_size else None
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        rate = config.dropout if config.embedding_dropout is None else config.embedding_dropout
+        self.dropout = Dropout(rate)
+        self.lookup: Callable[[Tensor], Tensor] | None = None  # a training loop's own; None: the plain one
+
+    def forward(self, tokens: Tensor, rows: PackedBatch, token_types: Tensor | None) -> Tensor:
+        """tokens [T] -> [T, hidden]."""
+        x = (self.lookup or self.word)(tokens)
+        if self.config.embedding_scale != 1:
+            x = x * self.config.embedding_scale
+        if self.token_type is not None:
+            # Without token types all are of type 0, as in Hugging Face's models.
+            x = x + (self.token_type.weight[0] if token_types is None else self.token_type(token_types))
+        x = x + self.position(rows.positions + self.config.position_offset)
+        return self.norm(self.dropout(x)) if self.config.dropout_before_norm else self.dropout(self.norm(x))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each with its norm and residual: before ("pre") or behind it ("post", as in BERT)."""
+
+    def __init__(self, config: ClassifierConfig, layer: int) -> None:
+        super().__init__()
+        self.pre = config.norm_position == "pre"
+        self.attention = ATTENTIONS[config.attention](
+            hidden_size=config.hidden_size,
+            num_attention_heads=config.num_attention_heads,
+            head_dim=config.width_of_head,
+            max_length=config.max_length,
+            options=config.options,
+            layer=layer,
+            seed=config.seed,
+            dropout=config.attention_dropout,
+        )
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.up = nn.Linear(config.hidden_size, config.width_of_intermediate)
+        self.down = nn.Linear(config.width_of_intermediate, config.hidden_size)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor, rows: PackedBatch) -> Tensor:
+        if self.pre:
+            x = x + self.dropout(self.attention(self.attention_norm(x), rows))
+            return x + self.dropout(self.feed_forward(self.output_norm(x)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, rows)))
+        return self.output_norm(x + self.dropout(self.feed_forward(x)))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x)))
+
+
+class Head(nn.Module):
+    """Pooled rows -> logits: linear, or dense + activation + linear."""
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size) if config.head_activation else None
+        self.activation = ACTIVATIONS[config.head_activation] if config.head_activation else None
+        self.dropout = Dropout(config.dropout)
+        self.drops_first = config.dropout_before_head
+        width = config.max_length if config.pooling == "positions" else config.hidden_size
+        self.classifier = nn.Linear(width, config.num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        if self.dense is not None and self.activation is not None:
+            pooled = self.activation(self.dense(self.dropout(pooled) if self.drops_first else pooled))
+        return self.classifier(self.dropout(pooled))
+
+
+class Classifier(nn.Module):
+    """A text classifier: `model(input_ids, mask)` -> logits. `build` and `from_pretrained` make one."""
+
+    tokenizer_file: Path | None = None  # tokenizer.json of the checkpoint it came from
+    loading: Any = None  # a checkpoint.Loading: how its weights came about; None: drawn at random
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.final_norm = (
+            nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_position == "pre" else None
+        )
+        self.score = nn.Linear(config.hidden_size, 1) if config.pooling == "positions" else None
+        self.head = Head(config)
+        self.apply(self._initialise)
+
+    def _initialise(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        global_mask: Tensor | None = None,
+    ) -> Tensor:
+        """input_ids int64 [B, N], mask bool [B, N] (True = token; None: all are) -> logits [B, num_labels].
+
+        Slots without a token do not exist for the model: positions count tokens, wherever they lie in the row. A row
+        without any token has logits 0 and gives no gradient. global_mask bool [B, N]: Longformer's global tokens
+        (None: the first of each row). ValueError for shapes that do not fit and rows longer than max_length.
+        """
+        mask = self._checked_mask(input_ids, mask, token_type_ids, global_mask)
+        if global_mask is not None and self.config.attention != "longformer":
+            raise ValueError(f"{self.config.attention} has no global_mask; it is Longformer's alone")
+        lengths = mask.sum(1)
+        order = torch.argsort(lengths, stable=True)
+        order = order[lengths[order] > 0]
+        logits = torch.zeros(len(input_ids), self.config.num_labels, device=input_ids.device)
+        if len(order) == 0:
+            return logits + 0 * self.head.classifier.bias  # a loss of empty rows has a gradient too: zero
+        kept = mask[order]
+        types = None if token_type_ids is None else token_type_ids[order][kept]
+        chosen = None
+        if global_mask is not None:
+            flags = global_mask[order] & kept
+            places = (kept.cumsum(1) - 1).tolist()
+            chosen = tuple(
+                tuple(place[i] for i, flag in enumerate(row) if flag)
+                for place, row in zip(places, flags.tolist(), strict=True)
+            )
+        rows = PackedBatch(tuple(lengths[order].tolist()), input_ids.device, chosen)
+        packed = self.classify(input_ids[order][kept], rows, types)
+        return logits.to(packed.dtype).index_copy(0, order, packed)
+
+    def classify(self, tokens: Tensor, rows: PackedBatch, token_types: Tensor | None = None) -> Tensor:
+        """The packed entrance: tokens int64 [T] of all rows -> logits [B, num_labels]."""
+        return self.head(self.pool(self.encode(tokens, rows, token_types), rows))
+
+    def encode(self, tokens: Tensor, rows: PackedBatch, token_types: Tensor | None = None) -> Tensor:
+        """tokens [T] -> the last hidden states [T, hidden]."""
+        return self.hidden_states(tokens, rows, token_types)[-1]
+
+    def hidden_states(self, tokens: Tensor, rows: PackedBatch, token_types: Tensor | None = None) -> list[Tensor]:
+        """The embedding's output and each block's, [T, hidden] each; the last one normalised."""
+        longest = max(rows.lengths)
+        if longest > self.config.max_length:
+            raise ValueError(
+                f"a row has {longest} tokens and the model {self.config.max_length} positions; "
+                f"cut the text to max_length={self.config.max_length}, or convert the model to a longer one"
+            )
+        rows = self.with_own_globals(rows, token_types)
+        x = self.embeddings(tokens, rows, token_types)
+        states = [x]
+        for block in self.blocks:
+            if self.config.checkpointing and torch.is_grad_enabled():
+                x = torch.utils.checkpoint.checkpoint(block, x, rows, use_reentrant=False)
+            else:
+                x = block(x, rows)
+            states.append(x)
+        if self.final_norm is not None:
+            states[-1] = self.final_norm(x)
+        return states
+
+    def with_own_globals(self, rows: PackedBatch, token_types: Tensor | None) -> PackedBatch:
+        """The rows with the global tokens that Longformer's settings ask for, where none were given."""
+        if getattr(self.config.options, "global_tokens", "first") == "first" or token_types is None:
+            return rows
+        return rows.with_globals(token_types == 0)
+
+    def pool(self, x: Tensor, rows: PackedBatch) -> Tensor:
+        """[T, hidden] -> [B, hidden]: the first token of each row, or the mean of its tokens.
+
+        With pooling "positions" [B, max_length]: one number from each token, zero where a row has none.
+        """
+        if self.config.pooling == "first":
+            return x.index_select(0, rows.first_tokens)
+        if self.score is not None:
+            scores = self.score(x).squeeze(1)
+            spread = scores.new_zeros(len(rows.lengths), self.config.max_length)
+            return spread.index_put((rows.row_of_token, rows.positions), scores)
+        lengths = torch.tensor(rows.lengths, device=x.device)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        sums = x.new_zeros(len(rows.lengths), x.shape[1], dtype=wide).index_add(0, rows.row_of_token, x.to(wide))
+        return (sums / lengths[:, None]).to(x.dtype)
+
+    def _checked_mask(
+        self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None, global_mask: Tensor | None
+    ) -> Tensor:
+        if input_ids.dim() != 2:
+            raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}; it must be [rows, tokens]")
+        if mask is None:
+            mask = torch.ones_like(input_ids, dtype=torch.bool)
+        for name, tensor in (("mask", mask), ("token_type_ids", token_type_ids), ("global_mask", global_mask)):
+            if tensor is not None and tensor.shape != input_ids.shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(tensor.shape)}, input_ids {tuple(input_ids.shape)}; they must be equal"
+                )
+        return mask.bool()
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+
+def build(attention: str = "dense", **config: Any) -> Classifier:
+    """A randomly initialised encoder. `config`: fields of ClassifierConfig and of the mechanism's `Options`.
+
+    The weights are a function of `seed` alone; torch's own random state is left as it was.
+    """
+    settings = ClassifierConfig.from_dict({"attention": attention} | config)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.seed)  # torch.manual_seed would seed the accelerators too
+        return Classifier(settings)

@@ -1,0 +1,283 @@
+"""Softmax attention over tiles: the fast path that dense, Longformer, BigBird and Linformer share.
+
+A tile is a slice of queries with the slice of keys it may see. Tiles are handled one after the other, so scores
+never take more room than one tile's. Keys that every query sees beside its tile (Longformer's global tokens) are
+`extra` keys; they are merged by their log-sum-exp, as partial softmaxes are in Rabe & Staats (2021) and in
+FlashAttention (Dao et al. 2022, section 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from longread.ops.eager import EagerAttention, gradients, is_short, shares_of
+
+# Queries in one tile of explicit products in the backward pass: the scores of a tile should stay in cache.
+QUERIES_PER_TILE = 256
+
+
+class Tile(NamedTuple):
+    """Queries [q0, q1) see keys [k0, k1); `bias` [b or 1, 1, q1-q0 or 1, k1-k0] is added to the scores."""
+
+    q0: int
+    q1: int
+    k0: int
+    k1: int
+    bias: Tensor | None = None
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    tiles: Sequence[Tile] | None = None,
+    bias: Tensor | None = None,
+    extra_key: Tensor | None = None,
+    extra_value: Tensor | None = None,
+    extra_bias: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Softmax attention. query [b, H, Nq, D], key and value [b, H, Nk, D] -> [b, Nq, H, D].
+
+    Without `tiles` every query sees every key. `bias` [b or 1, 1, 1, Nk]. extra_key, extra_value [b, H, G, D] are
+    seen by all queries, with extra_bias [b, 1, 1, G]. `dropout` is the part of the shares that is dropped.
+    """
+    if tiles is None:
+        tiles = (Tile(0, query.shape[2], 0, key.shape[2], bias),)
+    if query.device.type == "cpu" and not dropout:
+        keys = key.shape[2] + (0 if extra_key is None else extra_key.shape[2])
+        training = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+        if len(tiles) == 1 and is_short(keys, query.dtype, training):
+            key, value, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tiles[0])
+            return EagerAttention.apply(query, key, value, bias)  # type: ignore[no-untyped-call, no-any-return]
+        if len(tiles) == 1 and training and query.dtype != torch.float32:  # one softmax is cheaper than two merged
+            key, value, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tiles[0])
+            tiles, extra_key, extra_value = (Tile(0, query.shape[2], 0, key.shape[2], bias),), None, None
+        return _TiledAttention.apply(query, key, value, extra_key, extra_value, extra_bias, tuple(tiles))  # type: ignore[no-untyped-call, no-any-return]
+    return _attend_anywhere(query, key, value, extra_key, extra_value, extra_bias, tiles, dropout)
+
+
+def _attend_anywhere(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    extra_key: Tensor | None,
+    extra_value: Tensor | None,
+    extra_bias: Tensor | None,
+    tiles: Sequence[Tile],
+    dropout: float = 0.0,
+) -> Tensor:
+    """The same with torch's own operators alone: on an accelerator their fused kernels have fast gradients."""
+    parts = []
+    for tile in tiles:
+        k, v, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tile)
+        parts.append(one_tile(query[:, :, tile.q0 : tile.q1], k, v, bias, dropout))
+    return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+def one_tile(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    """[b, H, Nq, D] and keys that all queries see -> [b, H, Nq, D]; gradients by autograd.
+
+    torch's fused kernel has no dropout on a CPU: explicit products there, some queries at a time, and a matrix that is
+    too large to be kept is made anew in the backward pass, with the same shares dropped.
+    """
+    if query.device.type != "cpu" or not dropout:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+    if is_short(key.shape[2], query.dtype, True):
+        return EagerAttention.apply(query, key, value, bias, dropout).transpose(1, 2)  # type: ignore[no-untyped-call, no-any-return]
+    parts = []
+    for start in range(0, query.shape[2], QUERIES_PER_TILE):
+        part = slice(start, start + QUERIES_PER_TILE)
+        own = bias if bias is None or bias.shape[2] == 1 else bias[:, :, part]
+        parts.append(checkpoint(EagerAttention.apply, query[:, :, part], key, value, own, dropout, use_reentrant=False))
+    return torch.cat(parts, dim=1).transpose(1, 2)
+
+
+def _with_extra(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    extra_key: Tensor | None,
+    extra_value: Tensor | None,
+    extra_bias: Tensor | None,
+    tile: Tile,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Keys, values and bias of one tile, the extra ones behind its own."""
+    q0, q1, k0, k1, bias = tile
+    key, value = key[:, :, k0:k1], value[:, :, k0:k1]
+    if extra_key is None or extra_value is None:
+        return key, value, bias
+    if bias is not None or extra_bias is not None:
+        shape = (query.shape[0], 1, q1 - q0, k1 - k0)
+        bias = query.new_zeros(shape) if bias is None else bias.expand(shape)
+        beside = query.new_zeros(()) if extra_bias is None else extra_bias
+        bias = torch.cat([bias, beside.expand(query.shape[0], 1, q1 - q0, extra_key.shape[2])], dim=3)
+    return torch.cat([key, extra_key], dim=2), torch.cat([value, extra_value], dim=2), bias
+
+
+class _TiledAttention(torch.autograd.Function):
+    """Forward through torch's fused CPU kernel tile by tile, gradients from the kept log-sum-exp."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        extra_key: Tensor | None,
+        extra_value: Tensor | None,
+        extra_bias: Tensor | None,
+        tiles: tuple[Tile, ...],
+    ) -> Tensor:
+        scale = query.shape[-1] ** -0.5
+        b, heads, length, dim = query.shape
+        if len(tiles) == 1 and extra_key is None:
+            out, lse = fused(query, key, value, tiles[0].bias)
+        else:
+            out = query.new_empty(b, length, heads, dim).transpose(1, 2)
+            lse = torch.empty(b, heads, length, dtype=wide(query.dtype))
+            for q0, q1, k0, k1, bias in tiles:
+                out[:, :, q0:q1], lse[:, :, q0:q1] = fused(
+                    query[:, :, q0:q1], key[:, :, k0:k1], value[:, :, k0:k1], bias
+                )
+        if extra_key is not None and extra_value is not None:
+            scores = _extra_scores(query, extra_key, extra_bias, scale)
+            merged = torch.logaddexp(lse, scores.logsumexp(-1))
+            out.mul_(torch.exp(lse - merged).unsqueeze(-1).to(out.dtype))
+            out.add_(torch.exp(scores - merged.unsqueeze(-1)).to(out.dtype) @ extra_value)
+            lse = merged
+        ctx.save_for_backward(query, key, value, extra_key, extra_value, extra_bias, out, lse)
+        ctx.tiles = tiles
+        return out.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad_transposed: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        query, key, value, extra_key, extra_value, extra_bias, out, lse = ctx.saved_tensors
+        grad = grad_transposed.transpose(1, 2).to(query.dtype)
+        if len(ctx.tiles) == 1 and extra_key is None and query.dtype != torch.float32:
+            return (*_recomputed_gradients(query, key, value, grad, ctx.tiles[0].bias), None, None, None, None)
+        scale = query.shape[-1] ** -0.5
+        delta = (grad * out).sum(-1, dtype=lse.dtype).unsqueeze(-1)
+        column = lse.unsqueeze(-1)
+        # Keys are shared by tiles: their gradients are summed in float32 at least.
+        one = len(ctx.tiles) == 1 and ctx.tiles[0].k0 == 0 and ctx.tiles[0].k1 == key.shape[2]
+        d_query = _empty_like_heads(query)
+        d_key = torch.zeros(key.shape, dtype=wide(key.dtype)) if not one else None
+        d_value = torch.zeros(value.shape, dtype=wide(value.dtype)) if not one else None
+        for q0, q1, k0, k1, bias in ctx.tiles:
+            q, g = query[:, :, q0:q1], grad[:, :, q0:q1]
+            k, v = key[:, :, k0:k1], value[:, :, k0:k1]
+            d_q, d_k, d_v = tile_gradients(
+                q, k, v, g, bias, column[:, :, q0:q1], delta[:, :, q0:q1], out[:, :, q0:q1], scale
+            )
+            d_query[:, :, q0:q1] = d_q
+            if d_key is None or d_value is None:
+                d_key, d_value = d_k, d_v
+            else:
+                d_key[:, :, k0:k1] += d_k
+                d_value[:, :, k0:k1] += d_v
+        d_extra_key = d_extra_value = None
+        if extra_key is not None:
+            scores = _extra_scores(query, extra_key, extra_bias, scale)
+            share = torch.exp(scores - column)
+            d_extra_value = share.to(grad.dtype).transpose(-1, -2) @ grad
+            d_scores = share * ((grad @ extra_value.transpose(-1, -2)).to(delta.dtype) - delta) * scale
+            d_scores = d_scores.to(query.dtype)
+            d_query += d_scores @ extra_key
+            d_extra_key = d_scores.transpose(-1, -2) @ query
+        assert d_key is not None and d_value is not None
+        return d_query, d_key.to(key.dtype), d_value.to(value.dtype), d_extra_key, d_extra_value, None, None
+
+
+def _recomputed_gradients(
+    query: Tensor, key: Tensor, value: Tensor, grad: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients where every query sees every key: slices of queries anew, each with its whole softmax.
+
+    In bf16 twice as fast as from the kept log-sum-exp, whose elementwise steps are in float32 (LOG.md, "one tile").
+    """
+    b, heads, length, dim = query.shape
+    k, v = (t.reshape(b * heads, -1, dim) for t in (key, value))
+    d_query = _empty_like_heads(query)
+    d_k, d_v = (torch.zeros(t.shape, dtype=wide(t.dtype)) for t in (k, v))
+    for start in range(0, length, QUERIES_PER_TILE):
+        part = slice(start, start + QUERIES_PER_TILE)
+        q, g = (t[:, :, part].reshape(b * heads, -1, dim) for t in (query, grad))
+        own = bias if bias is None or bias.shape[2] == 1 else bias[:, :, part]
+        d_q, add_k, add_v = gradients(q, k, v, shares_of(q, k, own, b), g)
+        d_query[:, :, part] = d_q.unflatten(0, (b, heads))
+        d_k += add_k
+        d_v += add_v
+    return d_query, d_k.to(key.dtype).view(key.shape), d_v.to(value.dtype).view(value.shape)
+
+
+def tile_gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    grad: Tensor,
+    bias: Tensor | None,
+    lse: Tensor,
+    delta: Tensor,
+    out: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of one tile by explicit products in slices of queries; lse, delta [b, H, n, 1] are of the whole row."""
+    if q.dtype == torch.float32:
+        # torch's fused backward recomputes the scores from lse; in bf16 it is slower than explicit products.
+        mask = None if bias is None else bias.expand(q.shape[0], 1, q.shape[2], k.shape[2])
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # type: ignore[no-any-return]
+            grad, q, k, v, out, lse.squeeze(-1), 0.0, False, attn_mask=mask
+        )
+    d_q = torch.empty_like(q)
+    d_k = d_v = None
+    for start in range(0, q.shape[2], QUERIES_PER_TILE):
+        part = slice(start, start + QUERIES_PER_TILE)
+        scores = q[:, :, part] @ k.transpose(-1, -2)
+        shares = scores.to(lse.dtype).mul_(scale)
+        if bias is not None:
+            shares += bias if bias.shape[2] == 1 else bias[:, :, part]
+        # lse is of unrounded scores: a large score that bf16 rounds up would pass it, and exp overflow.
+        shares.sub_(lse[:, :, part]).clamp_(max=0).exp_()
+        low = shares.to(q.dtype)
+        g = grad[:, :, part]
+        d_scores = (g @ v.transpose(-1, -2)).to(lse.dtype).sub_(delta[:, :, part]).mul_(shares).mul_(scale)
+        d_low = d_scores.to(q.dtype)
+        d_q[:, :, part] = d_low @ k
+        add_k, add_v = d_low.transpose(-1, -2) @ q[:, :, part], low.transpose(-1, -2) @ g
+        if d_k is None or d_v is None:
+            d_k, d_v = add_k.to(lse.dtype), add_v.to(lse.dtype)
+        else:
+            d_k += add_k
+            d_v += add_v
+    assert d_k is not None and d_v is not None
+    return d_q, d_k, d_v
+
+
+def fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """out [b, H, Nq, D] and the log-sum-exp of its scores [b, H, Nq]."""
+    if bias is not None:
+        bias = bias.expand(query.shape[0], 1, query.shape[2], key.shape[2])
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=bias)  # type: ignore[no-any-return]
+
+
+def _extra_scores(query: Tensor, extra_key: Tensor, extra_bias: Tensor | None, scale: float) -> Tensor:
+    scores = (query @ extra_key.transpose(-1, -2)).to(wide(query.dtype)) * scale
+    return scores if extra_bias is None else scores + extra_bias
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _empty_like_heads(query: Tensor) -> Tensor:
+    """Memory in the order [b, N, H, D], which is how the gradient goes on to the projections."""
+    b, heads, length, dim = query.shape
+    return query.new_empty(b, length, heads, dim).transpose(1, 2)

@@ -1,0 +1,224 @@
+"""A grid of runs, each in a process of its own, and the report on them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from longread.attention import ATTENTIONS
+from longread.config import BASELINES, RunConfig
+from longread.data.dataset import check_labels, load_rows
+from longread.errors import UserError
+from longread.records import Run, fingerprint, load_run, write_json
+from longread.study.benchmark import BenchmarkConfig
+from longread.training.resolve import resolve
+
+Event = dict[str, Any]
+
+
+def grid(
+    base: RunConfig,
+    *,
+    tasks: Sequence[str],
+    attentions: Sequence[str],
+    depths: Sequence[int],
+    seeds: Sequence[int],
+    with_baselines: bool = True,
+) -> list[RunConfig]:
+    """Every combination; a baseline stands once for each task. Seeds are the outer loop: an early stop is fair."""
+    configs = []
+    for task in dict.fromkeys(tasks):
+        if with_baselines:
+            configs += [replace(base, task=task, attention=name) for name in BASELINES]
+        combinations = itertools.product(dict.fromkeys(seeds), dict.fromkeys(depths), dict.fromkeys(attentions))
+        for seed, depth, attention in combinations:
+            configs.append(replace(base, task=task, attention=attention, num_hidden_layers=depth, seed=seed))
+    return configs
+
+
+def benchmarks_of(
+    config: RunConfig,
+    attentions: Sequence[str],
+    lengths: Sequence[int],
+    *,
+    num_hidden_layers: int = 1,
+    precision: str = "float32",
+    seconds: float = 0.3,
+) -> list[BenchmarkConfig]:
+    """One layer of the run's shape for each mechanism, dense always among them. UserError for what cannot be."""
+    if min(lengths, default=0) < 1:
+        raise UserError("--lengths: give one or more, each at least 1 token")
+    config = resolve(config)
+    measured = []
+    for name in dict.fromkeys(("dense", *attentions)):
+        if name not in ATTENTIONS:
+            raise UserError(f"--attention {name!r}: there is no such mechanism; there are {', '.join(ATTENTIONS)}")
+        own = resolve(replace(config, attention=name)).mechanism()
+        measured.append(
+            BenchmarkConfig(
+                attention=name,
+                lengths=tuple(sorted(set(lengths))),
+                num_hidden_layers=num_hidden_layers,
+                hidden_size=config.hidden_size,
+                num_attention_heads=config.num_attention_heads,
+                head_dim=config.head_dim,
+                options=tuple(sorted(own.items())),
+                precision=precision,
+                seconds=seconds,
+                threads=config.threads,
+                device=config.device,
+                out=config.out,
+            )
+        )
+    return measured
+
+
+def check(configs: Sequence[RunConfig]) -> None:
+    """What is wrong with any run's input is said before the first one starts. UserError."""
+    first_of_task = {config.task: resolve(config) for config in reversed(configs)}
+    for config in configs:
+        resolve(config)
+    for config in first_of_task.values():
+        check_labels(*load_rows(config))
+
+
+def compare(
+    configs: Sequence[RunConfig], *, on_event: Callable[[int, Event], None] = lambda index, event: None
+) -> list[Run]:
+    """Runs them one after the other; finished ones are skipped, stopped ones go on. One record for each.
+
+    A run that fails leaves a record with its status, and the others are done. KeyboardInterrupt stops the grid after
+    the run under way has saved its state.
+    """
+    check(configs)
+    return run_all(configs, on_event)
+
+
+def run_all(configs: Sequence[RunConfig], on_event: Callable[[int, Event], None]) -> list[Run]:
+    """`compare` for configurations that were checked."""
+    return [_run(index, config, on_event) for index, config in enumerate(configs)]
+
+
+def benchmark_all(
+    configs: Sequence[BenchmarkConfig], *, on_event: Callable[[int, Event], None] = lambda index, event: None
+) -> list[Run]:
+    """Each mechanism's times and memory by length, one process each."""
+    finished = []
+    for index, config in enumerate(configs):
+        values = vars(config) | {"out": str(config.out), "options": list(config.options)}
+        done = _Child()
+        with tempfile.TemporaryFile("w+") as errors:
+            for event in _events({"kind": "benchmark", "config": values}, done, errors):
+                done.take(event)
+                on_event(index, event)
+            errors.seek(0)
+            tail = errors.read()
+        run = load_run(config.out / "runs" / done.run_id) if done.run_id else None
+        if run is None:
+            raise RuntimeError(f"benchmark of {config.attention} ended with status {done.code}: {_last_line(tail)}")
+        finished.append(run)
+    return finished
+
+
+def _run(index: int, config: RunConfig, on_event: Callable[[int, Event], None]) -> Run:
+    done = _Child()
+    with tempfile.TemporaryFile("w+") as errors:
+        for event in _events({"kind": "train", "config": config.to_json(), "resume": True}, done, errors):
+            done.take(event)
+            on_event(index, event)
+        errors.seek(0)
+        tail = errors.read()[-2000:]
+    run = load_run(config.out / "runs" / done.run_id) if done.run_id else None
+    if run is not None and done.ended:
+        return run
+    # The process died without a record. The kernel's out-of-memory killer is the usual sender of SIGKILL.
+    killed = done.code == -signal.SIGKILL
+    status = "out_of_memory" if killed else "error"
+    error = "killed, most likely for lack of memory" if killed else _last_line(tail)
+    run = _failed(config, done.run_id, status, error)
+    on_event(index, {"event": "end", "run_id": run.record["run_id"], "status": status, "error": error, "detail": tail})
+    return run
+
+
+@dataclass
+class _Child:
+    run_id: str = ""
+    code: int = 0
+    ended: bool = False  # it said so itself, after writing its record
+
+    def take(self, event: Event) -> None:
+        if event["event"] == "refused":
+            raise UserError(str(event["error"]))
+        self.run_id = event.get("run_id", self.run_id)
+        self.ended = self.ended or event["event"] in ("end", "skipped")
+
+
+def _events(order: Event, done: _Child, errors: Any) -> Iterator[Event]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (_source(), os.environ.get("PYTHONPATH"))))}
+    # A session of its own: a Ctrl-C reaches this process alone, which passes it on once.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "longread.study.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(order))
+        process.stdin.close()
+        for line in process.stdout:
+            yield json.loads(line)
+        done.code = process.wait()
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+    finally:
+        process.stdout.close()
+
+
+def _source() -> str:
+    return str(Path(__file__).parents[2])
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "the process ended without a word"
+
+
+def _failed(config: RunConfig, run_id: str, status: str, error: str) -> Run:
+    from longread.records import SCHEMA
+
+    name = run_id or fingerprint("failed", json.dumps(config.named(), sort_keys=True), str(config.seed))
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "run_id": name,
+        "kind": "train",
+        "status": status,
+        "error": error,
+        "task": config.task,
+        "attention": config.attention,
+        "init": config.init,
+        "config": resolve(config).named(),
+        "seed": config.seed,
+        "metrics": {},
+    }
+    directory = config.out / "runs" / name
+    write_json(directory / "run.json", record)
+    return Run(record, directory)

@@ -1,0 +1,1 @@
+"""What the machine is and does: seconds, bytes, operations, devices, threads, allocator."""

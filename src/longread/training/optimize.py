@@ -1,0 +1,68 @@
+"""Optimizers and the course of the learning rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from longread.config import RunConfig
+from longread.errors import UserError
+from longread.models.classifier import Classifier
+
+
+def make_optimizer(model: Classifier, config: RunConfig, learning_rate: float) -> torch.optim.Optimizer:
+    """AdamW, or Adam with L2; vectors (norms, biases) are not decayed.
+
+    Lower layers learn slower by `layer_decay`, weights without pretraining faster by `new_weights_rate`, Linformer's
+    projections by `projection_rate` too.
+    """
+    depth = len(model.blocks)
+    if config.frozen_layers > depth:
+        raise UserError(f"--frozen-layers {config.frozen_layers}: the model has {depth} layers")
+    groups: dict[tuple[int, bool, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        level = _level(name, depth)
+        if level <= config.frozen_layers and config.frozen_layers > 0:
+            parameter.requires_grad_(False)
+            continue
+        # The older study's Adam decays all alike.
+        decayed = parameter.dim() > 1 or config.optimizer == "adam"
+        groups.setdefault((level, decayed, _own_rate(name, config)), []).append(parameter)
+    described: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "lr": learning_rate * config.layer_decay ** (depth + 1 - level) * own_rate,
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for (level, decayed, own_rate), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(described, fused=True)
+
+
+def _own_rate(name: str, config: RunConfig) -> float:
+    if name.endswith(("key_projection", "value_projection")):
+        return config.new_weights_rate * config.projection_rate
+    return config.new_weights_rate if name.startswith("head.classifier.") or name.endswith(".features") else 1.0
+
+
+def _level(name: str, depth: int) -> int:
+    """0 for the embedding, 1 … depth for the layers, depth + 1 for the head."""
+    parts = name.split(".")
+    if parts[0] == "embeddings":
+        return 0
+    return int(parts[1]) + 1 if parts[0] == "blocks" else depth + 1
+
+
+def rate_at(step: int, steps: int, config: RunConfig) -> float:
+    """Factor of the learning rate at `step` of `steps` (from 0): a linear rise, then the schedule."""
+    warm = round(config.warmup_fraction * steps)
+    if step < warm:
+        return (step + 1) / warm
+    if config.schedule == "constant":
+        return 1.0
+    done = (step - warm) / max(1, steps - warm)
+    return 1 - done if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,110 @@
+"""The commands as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longread import records
+from longread.cli import main as cli
+
+TINY = ["--train-rows", "32", "--eval-rows", "16", "--epochs", "1", "--hidden-size", "16", "--num-attention-heads", "2",
+        "--num-hidden-layers", "1", "--vocab-size", "300", "--max-length", "96", "--threads", "1"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("tain", 'Unknown command "tain". Did you mean "train"?'),
+        ("train --task imbd", "unknown task 'imbd': did you mean imdb?"),
+        ("train --attention longfomer", "--attention 'longfomer': there is no such mechanism; there are dense"),
+        ("train --task nowhere.csv", "nowhere.csv"),
+        ("train --task bad.csv", "no column 'label'; name it with --label-column; the columns there are: words, stars"),
+        ("train --task empty.csv", "empty.csv"),
+        ("train --task one.csv", "one value only"),
+        ("train --task numbers.csv", "holds a number where text is expected"),
+        ("train --task imdb", "HF_HUB_OFFLINE"),
+        ("train --dropout 1.5", "--dropout 1.5: must be at least 0 and below 1"),
+        ("train --epochs 0", "--epochs 0: must be 1 or more"),
+        ("train --epochs many", 'unable to convert "many" into int'),
+        ("train --attention longformer --attention-window 7", "attention_window is 7; it counts both sides: an even"),
+        ("train --hidden-size 10 --num-attention-heads 4", "hidden_size 10 is no multiple of num_attention_heads 4"),
+        ("train --max-length 2", "--max-length 2"),
+        ("compare --seed", "--seed requires at least 1"),
+        ("compare --attention dense nope", "'nope': there is no such mechanism"),
+        ("compare --task reviews imbd", "unknown task 'imbd'"),
+        ("evaluate nowhere", "nowhere"),
+        ("predict nowhere text", "nowhere"),
+        ("report nowhere", "nowhere"),
+        ("convert nowhere --attention performer --out made", "nowhere: no such directory"),
+        ("convert package:no_such_package/model --attention performer --out made", "no package 'no_such_package'"),
+        ("convert package:numpy/model --attention performer --out made", "the package has no model/config.json"),
+        ("convert nowhere --attention performer --out bad.csv", "--out bad.csv: exists already; give a new folder"),
+        ("benchmark --lengths 0", "--lengths: give one or more, each at least 1"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(
+    arguments: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LONGREAD_DATA_DIR", raising=False)
+    Path("bad.csv").write_text("words,stars\nfine,1\n")
+    Path("empty.csv").write_text("")
+    Path("one.csv").write_text("text,label\n" + "fine film,good\n" * 20)
+    Path("numbers.csv").write_text("text,label\n1,good\n2,bad\n3,good\n4,bad\n")
+    assert cli.main(arguments.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert expected in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    assert not Path("out/runs").exists()
+
+
+def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kinds = {"bug": "it crashes at once", "wish": "please add this", "praise": "works so well"}
+    lines = [f"{text} number {i},{kind}" for i in range(30) for kind, text in kinds.items()]
+    Path("mail.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    assert (
+        cli.main(["train", "--task", "mail.csv", "--attention", "linformer", *TINY[4:], "--learning-rate", "3e-3"]) == 0
+    )
+    (run,) = records.load_runs(Path("out"))
+    assert run.record["dataset"]["label_names"] == ["bug", "praise", "wish"]
+    assert run.record["dataset"]["train"]["rows"] + run.record["dataset"]["eval"]["rows"] == 90
+    capsys.readouterr()
+    assert cli.main(["predict", str(run.directory), "it crashes at once", "works so well"]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [set(answer["probabilities"]) for answer in answers] == [{"bug", "praise", "wish"}] * 2
+    assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    Path("texts.txt").write_text("please add this\n\nworks so well\n")
+    assert cli.main(["predict", str(run.directory), "--file", "texts.txt"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert cli.main(["evaluate", str(run.directory), "--task", "mail.csv", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dataset"]["eval"]["rows"] == 90
+    assert cli.main(["report"]) == 0
+    assert "mail.csv" in Path("out/report.md").read_text()
+
+
+def test_compare_runs_its_grid_in_processes_of_their_own_and_repeats_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "longread", "compare", "--attention", "performer", "--no-benchmark",
+               "--out", str(tmp_path), *TINY]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    first = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert first.returncode == 0, first.stderr
+    assert {run.record["attention"] for run in records.load_runs(tmp_path)} == {"tfidf", "nbsvm", "performer"}
+    page = (tmp_path / "index.html").read_text()
+    assert "Performer" in page
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
+    second = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert second.returncode == 0, second.stderr
+    assert second.stderr.count("was done before") == 3
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
+    assert (tmp_path / "index.html").read_text() == page

@@ -1,0 +1,143 @@
+"""Checkpoints: names, what may be missing or left over, both layouts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from checkpoints import OURS, POSTNORM, THEIRS, batch, edit, random_model, rewrite, save_bert
+from longread.errors import UserError
+from longread.models.checkpoint import from_pretrained, save_pretrained
+from longread.models.families import FAMILIES
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    return save_bert(tmp_path / "bert")
+
+
+@pytest.mark.parametrize("key", THEIRS)
+def test_transformers_reads_what_is_saved(key: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    family, settings = THEIRS[key]
+    model = random_model(POSTNORM | settings)
+    save_pretrained(model, tmp_path / "new" / "model")
+    config = json.loads((tmp_path / "new" / "model" / "config.json").read_text())
+    assert config["model_type"] == family
+    peer, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "new" / "model", output_loading_info=True
+    )
+    assert type(peer).__name__ == FAMILIES[family].architecture
+    assert not report["unexpected_keys"]
+    assert all("pooler" in name for name in report["missing_keys"])
+    ids, mask = batch()
+    with torch.no_grad():
+        expected = peer.eval()(ids, attention_mask=mask.long()).logits
+        assert (model(ids, mask) - expected).abs().max() <= 5e-6 * expected.abs().max()
+    assert peer.config.id2label == {0: "bad", 1: "so so", 2: "good"}
+
+
+@pytest.mark.parametrize("layout", ["auto", "longread"])
+@pytest.mark.parametrize("key", [*THEIRS, *OURS])
+def test_a_saved_model_is_read_back(key: str, layout: str, tmp_path: Path) -> None:
+    model = random_model(OURS[key] if key in OURS else POSTNORM | THEIRS[key][1], seed=5)
+    save_pretrained(model, tmp_path, layout=layout)
+    again = from_pretrained(tmp_path)
+    ids, mask = batch()
+    assert torch.equal(model(ids, mask), again(ids, mask))
+    if layout == "longread" or key != "bert without token types":
+        assert again.config == replace(model.config, intermediate_size=again.config.intermediate_size)
+        assert {k: v.tolist() for k, v in again.state_dict().items()} == {
+            k: v.tolist() for k, v in model.state_dict().items()
+        }
+    assert not again.training
+    assert not again.loading.initialised
+    assert not again.loading.ignored
+
+
+@pytest.mark.parametrize("key", OURS)
+def test_what_transformers_cannot_express_is_said(key: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no place in Hugging Face's format: .*longread"):
+        save_pretrained(random_model(OURS[key]), tmp_path, layout="huggingface")
+    save_pretrained(random_model(OURS[key]), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "longread"
+
+
+def test_a_seeded_plan_keeps_its_seed(tmp_path: Path) -> None:
+    settings = POSTNORM | THEIRS["big_bird"][1] | {"random_block_plan": "seeded", "num_random_blocks": 2}
+    model = random_model(settings, seed=11)
+    save_pretrained(model, tmp_path, layout="huggingface")
+    ids, mask = batch(85)
+    assert torch.equal(from_pretrained(tmp_path)(ids, mask), model(ids, mask))
+    other = from_pretrained(tmp_path, random_block_plan="huggingface")
+    assert not torch.allclose(other(ids, mask), model(ids, mask))
+    edit(tmp_path, longread=None)
+    assert from_pretrained(tmp_path).config.options.random_block_plan == "seeded"
+
+
+def test_pretraining_checkpoints_load(bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Names without prefix, gamma and beta, heads of pretraining; the classifier is initialised from the seed."""
+    expected = from_pretrained(bert)
+
+    def old(name: str, tensor: torch.Tensor) -> tuple[str, torch.Tensor] | None:
+        name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        return None if name.startswith("classifier") else (name.removeprefix("bert."), tensor)
+
+    rewrite(bert, old)
+    tensors = load_file(bert / "model.safetensors")
+    extra = {"cls.predictions.bias": torch.zeros(40), "embeddings.position_ids": torch.arange(90)[None]}
+    save_file(tensors | extra, bert / "model.safetensors")
+    with caplog.at_level(logging.INFO, logger="longread"):
+        model = from_pretrained(bert, num_labels=4, seed=1)
+    assert set(model.loading.ignored) == set(extra)
+    assert set(model.loading.renamed) == set(tensors)
+    assert model.loading.initialised == ("head.classifier.weight", "head.classifier.bias")
+    assert model.loading.head_is_untrained
+    assert len(caplog.records) == 1
+    assert "initialised head.classifier.weight" in caplog.text
+    for name, tensor in expected.state_dict().items():
+        if "classifier" not in name:
+            assert torch.equal(model.state_dict()[name], tensor)
+    weight = model.head.classifier.weight
+    assert weight.shape == (4, 12)
+    assert 0 < weight.std() < 0.04
+    assert torch.equal(from_pretrained(bert, num_labels=4, seed=1).head.classifier.weight, weight)
+    assert not torch.equal(from_pretrained(bert, num_labels=4, seed=2).head.classifier.weight, weight)
+
+
+@pytest.mark.parametrize("family", ["roberta", "longformer", "big_bird"])
+def test_an_unused_pooler_is_ignored(family: str, tmp_path: Path) -> None:
+    save_pretrained(random_model(POSTNORM | THEIRS[family][1]), tmp_path, layout="huggingface")
+    tensors = load_file(tmp_path / "model.safetensors")
+    pooler = {f"{FAMILIES[family].prefix}.pooler.dense.weight": torch.zeros(12, 12), "lm_head.bias": torch.zeros(9)}
+    save_file({k: v for k, v in tensors.items() if "classifier" not in k} | pooler, tmp_path / "model.safetensors")
+    loading = from_pretrained(tmp_path).loading
+    assert set(loading.ignored) == set(pooler)
+    assert len(loading.initialised) == 4
+
+
+def test_other_labels_start_a_new_classifier(bert: Path) -> None:
+    assert from_pretrained(bert).config.label_names == ("bad", "so so", "good")
+    model = from_pretrained(bert, num_labels=2)
+    assert model.loading.ignored == ("classifier.bias", "classifier.weight")
+    assert model.config.label_names is None
+    assert torch.equal(model.head.dense.weight, from_pretrained(bert).head.dense.weight)
+    assert from_pretrained(bert, num_labels=2, label_names=("no", "yes")).config.label_names == ("no", "yes")
+
+
+def test_overrides(bert: Path) -> None:
+    model = from_pretrained(bert, pooling="mean", head_activation=None, dropout=0.4)
+    assert (model.config.pooling, model.config.dropout, model.head.dense) == ("mean", 0.4, None)
+    assert set(model.loading.ignored) == {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+    with pytest.raises(UserError, match="dense has no setting block_sizes"):
+        from_pretrained(bert, block_sizes=3)
+    with pytest.raises(UserError, match=r"longread\.convert"):
+        from_pretrained(bert, attention="performer")
+    with pytest.raises(UserError, match=r"position_embeddings.weight is \[90, 12\], not \[300, 12\]"):
+        from_pretrained(bert, max_length=300)

@@ -1,0 +1,137 @@
+"""The files of a checkpoint: what is wrong with them is said in a line, and they are written whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from checkpoints import POSTNORM, edit, random_model, rewrite, save_bert
+from longread.errors import UserError
+from longread.models.checkpoint import from_pretrained, save_pretrained
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    return save_bert(tmp_path / "bert")
+
+
+def test_missing_and_left_over_keys_are_listed(bert: Path) -> None:
+    def broken(name: str, tensor: torch.Tensor) -> tuple[str, torch.Tensor] | None:
+        if name == "bert.encoder.layer.1.output.dense.bias":
+            return None
+        return name.replace("layer.0.attention.self.query.weight", "layer.0.attention.self.wrong"), tensor
+
+    rewrite(bert, broken)
+    with pytest.raises(UserError) as caught:
+        from_pretrained(bert)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "missing bert.encoder.layer.0.attention.self.query.weight, bert.encoder.layer.1.output.dense.bias" in message
+    assert "left over bert.encoder.layer.0.attention.self.wrong" in message
+
+
+def test_shards_and_pickles(bert: Path) -> None:
+    expected = from_pretrained(bert).state_dict()
+    tensors = load_file(bert / "model.safetensors")
+    (bert / "model.safetensors").unlink()
+    names = sorted(tensors)
+    torch.save(tensors, bert / "pytorch_model.bin")
+    assert all(torch.equal(expected[k], v) for k, v in from_pretrained(bert).state_dict().items())
+    (bert / "pytorch_model.bin").unlink()
+    parts = {"model-00001-of-00002.safetensors": names[:9], "model-00002-of-00002.safetensors": names[9:]}
+    for file, own in parts.items():
+        save_file({name: tensors[name] for name in own}, bert / file)
+    weight_map = {name: file for file, own in parts.items() for name in own}
+    (bert / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert all(torch.equal(expected[k], v) for k, v in from_pretrained(bert).state_dict().items())
+    (bert / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match=r"names model-00002-of-00002\.safetensors, which is not there"):
+        from_pretrained(bert)
+    (bert / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../a.safetensors"}}))
+    with pytest.raises(UserError, match="lie beside its index"):
+        from_pretrained(bert)
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return Path.touch, (Path("trapped"),)
+
+
+def test_nothing_but_tensors_is_unpickled(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bert / "model.safetensors").unlink()
+    torch.save({"bert.embeddings.LayerNorm.weight": Trap()}, bert / "pytorch_model.bin")
+    monkeypatch.chdir(bert)
+    with pytest.raises(UserError, match=r"pytorch_model\.bin: cannot be read as weights"):
+        from_pretrained(bert)
+    assert not (bert / "trapped").exists()
+
+
+BROKEN: dict[str, tuple[Any, str]] = {
+    "no config": (lambda d: (d / "config.json").unlink(), "has no config.json"),
+    "broken config": (lambda d: (d / "config.json").write_text("{"), "cannot be read as JSON"),
+    "no weights": (lambda d: (d / "model.safetensors").unlink(), "has no weights; one of model.safetensors"),
+    "cut weights": (
+        lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:999]),
+        "cannot be read as weights",
+    ),
+    "family": (lambda d: edit(d, model_type="gpt2"), "model_type is 'gpt2'; known are bert, roberta"),
+    "no family": (lambda d: edit(d, model_type=None), "model_type is None"),
+    "activation": (lambda d: edit(d, hidden_act="mish"), "hidden_act is 'mish'; known are gelu"),
+    "positions": (lambda d: edit(d, position_embedding_type="relative_key"), "only absolute is read"),
+    "decoder": (lambda d: edit(d, is_decoder=True), "only encoders"),
+    "heads": (lambda d: edit(d, num_attention_heads=5), "no multiple of num_attention_heads 5"),
+    "text for a number": (lambda d: edit(d, hidden_size="large"), "hidden_size is 'large'; it must be a number"),
+    "labels": (lambda d: edit(d, id2label={"a": "b"}), "id2label"),
+}
+
+
+@pytest.mark.parametrize("key", BROKEN)
+def test_wrong_directories_are_named(key: str, bert: Path) -> None:
+    change, message = BROKEN[key]
+    change(bert)
+    with pytest.raises(UserError, match=message) as caught:
+        from_pretrained(bert)
+    assert "\n" not in str(caught.value)
+    assert str(bert) in str(caught.value)
+
+
+def test_a_name_that_is_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such directory"):
+        from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="no such directory, and the Hugging Face Hub is switched off"):
+        from_pretrained("no-such-owner/no-such-model")
+
+
+def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(POSTNORM)
+    monkeypatch.setattr("longread.models.checkpoint.write_atomically", _fail_at("config.json"))
+    with pytest.raises(OSError, match="disk full"):
+        save_pretrained(model, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _fail_at(name: str) -> Any:
+    from longread.records import write_atomically
+
+    def write(path: Path, data: bytes) -> None:
+        if path.name == name:
+            raise OSError("disk full")
+        write_atomically(path, data)
+
+    return write
+
+
+def test_the_tokenizer_goes_along(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert from_pretrained(bert).tokenizer_file is None
+    (bert / "tokenizer.json").write_text("{}")
+    model = from_pretrained(bert)
+    assert model.tokenizer_file == bert / "tokenizer.json"
+    save_pretrained(model, tmp_path / "copy")
+    assert from_pretrained(tmp_path / "copy").tokenizer_file == tmp_path / "copy" / "tokenizer.json"
+    save_pretrained(model, bert)  # over itself
+    assert (bert / "tokenizer.json").read_text() == "{}"

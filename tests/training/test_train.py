@@ -1,0 +1,295 @@
+"""The loop: exact accumulation, resuming to the same bits, records of runs that end badly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from longread import records
+from longread.config import LATER_FIELDS, RunConfig
+from longread.data.dataset import epoch_batches, micro_batches, prepare
+from longread.errors import UserError
+from longread.inference import predictor as classifier
+from longread.inference.collate import make_batch
+from longread.inference.evaluate import predict_split
+from longread.models.classifier import build
+from longread.study.worker import CODES
+from longread.training import trainer as loop
+from longread.training.optimize import make_optimizer, rate_at
+from longread.training.resolve import resolve, resolve_machine
+from longread.training.run import train
+from longread.training.trainer import Trainer
+
+SMALL: dict[str, Any] = {
+    "train_rows": 48,
+    "eval_rows": 16,
+    "epochs": 2,
+    "batch_size": 8,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 1,
+    "vocab_size": 300,
+    "max_length": 96,
+    "threads": 1,
+}
+
+
+def small(out: Path, **changes: Any) -> RunConfig:
+    return RunConfig(**(SMALL | {"out": out} | changes))
+
+
+def weights(run: records.Run) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(run.directory / "checkpoint" / "model.safetensors")
+
+
+@pytest.mark.parametrize("attention", ["dense", "bigbird", "linformer"])
+def test_micro_batches_give_the_update_of_the_whole_batch(tmp_path: Path, attention: str) -> None:
+    config = resolve_machine(resolve(small(tmp_path, attention=attention, dropout=0.0, label_smoothing=0.1)), 16)
+    config = replace(config, class_weights="balanced")
+    data = prepare(config, 96)
+    results = []
+    for tokens in (100_000, 150, 1):
+        model = build(attention, vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2,
+                      num_hidden_layers=1, max_length=96, dropout=0.0).double()  # fmt: skip
+        run = Trainer(model, data, replace(config, tokens_per_micro_batch=tokens), tmp_path, lambda event: None)
+        assert run.weights is not None
+        run.weights = run.weights.double()
+        for indices in epoch_batches(len(data.train), 8, 0, 0)[:3]:
+            run._step(indices)
+        results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    scale = results[0].abs().max()
+    for other in results[1:]:
+        assert (other - results[0]).abs().max() / scale < 1e-10
+
+
+def test_a_step_is_torchs_own_with_plain_gradients(tmp_path: Path) -> None:
+    """The embedding's gradient by rows, and its clipping, give the update that dense gradients give."""
+    config = resolve_machine(resolve(small(tmp_path, dropout=0.0, gradient_clip=0.05, weight_decay=0.1)), 16)
+    data = prepare(config, 96)
+    models = [
+        build("dense", vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2, num_hidden_layers=1,
+              max_length=96, dropout=0.0).double()
+        for _ in range(2)
+    ]  # fmt: skip
+    run = Trainer(models[0], data, config, tmp_path, lambda event: None)
+    assert run.table is not None
+    optimizer = make_optimizer(models[1], config, config.learning_rate or 0.0)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for step, indices in enumerate(epoch_batches(len(data.train), 8, 0, 0)[:4]):
+        run._step(indices)
+        batch = make_batch(data.train, indices, torch.device("cpu"))
+        loss = torch.nn.functional.cross_entropy(models[1].classify(batch.tokens, batch.rows), batch.labels)
+        loss.backward()
+        assert torch.nn.utils.clip_grad_norm_(models[1].parameters(), config.gradient_clip) > config.gradient_clip
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * rate_at(step, run.steps, config)
+        optimizer.step()
+        optimizer.zero_grad()
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert (one - other).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("stop_at", "choose_epoch"), [(2, "last"), (6, "best"), (9, "best")])
+@pytest.mark.parametrize("average_weights", [0.0, 0.9])
+def test_a_stopped_run_resumes_to_the_same_bits(
+    tmp_path: Path, stop_at: int, choose_epoch: str, average_weights: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_EVENTS", 0.0)
+    changes: dict[str, Any] = {
+        "choose_epoch": choose_epoch,
+        "average_weights": average_weights,
+        "dropout": 0.2,
+        "token_dropout": 0.1,
+        "attention": "performer",
+    }
+    whole = train(small(tmp_path / "whole", **changes))
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["step"] == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    config = small(tmp_path / "stopped", **changes)
+    stopped = train(config, on_event=stop)
+    assert stopped.record["status"] == "interrupted"
+    assert CODES[stopped.record["status"]] == 130
+    events: list[dict[str, Any]] = []
+    resumed = train(config, resume=True, on_event=events.append)
+    assert any(event["event"] == "resumed" and event["step"] == stop_at for event in events)
+    assert resumed.record["status"] == "ok"
+    assert resumed.record["run_id"] == whole.record["run_id"]
+    first, second = weights(whole), weights(resumed)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    a, b = whole.predictions(), resumed.predictions()
+    assert a is not None
+    assert b is not None
+    np.testing.assert_array_equal(a["probabilities"], b["probabilities"])
+    timeless = [
+        [{k: v for k, v in line.items() if "seconds" not in k} for line in run.history()] for run in (whole, resumed)
+    ]
+    assert timeless[0] == timeless[1]
+    assert whole.record["padded_fraction"] == resumed.record["padded_fraction"]
+
+
+def test_a_run_is_recorded_whole_used_again_and_never_repeated(tmp_path: Path) -> None:
+    config = small(tmp_path, attention="longformer", attention_window=8, projection_rate=0.1)
+    run = train(config)
+    record = json.loads((run.directory / "run.json").read_text())
+    assert record["status"] == "ok"
+    assert record["config"]["attention_window"] == 8
+    assert not {"projection_size", "projection_rate"} & set(record["config"])  # no settings of this mechanism
+    assert record["environment"]["precision"] in ("float32", "bfloat16")
+    assert 0 < record["peak_memory_bytes"] < 2**31
+    assert record["effective_attention"] == {"window+global": 1.0}
+    assert 0 < record["truncated_fraction"] <= 1  # 96 tokens cut reviews of 128
+    assert len(run.history()) == 2
+    predictions = run.predictions()
+    assert predictions is not None
+    assert record["metrics"]["accuracy"] == (predictions["predicted"] == predictions["label"]).mean()
+    events: list[dict[str, Any]] = []
+    again = train(config, on_event=events.append)
+    assert [event["event"] for event in events] == ["skipped"]
+    assert again.record == record
+    found = classifier.load(run.directory)
+    from longread.data.tasks import load_split
+
+    examples = load_split("reviews", rows=16)
+    labels = [prediction.label for prediction in found.predict(examples.texts)]
+    assert labels == [examples.label_names[i] for i in predictions["predicted"]]
+    measured = classifier.evaluate(replace(config, task="reviews"), run.directory)
+    assert measured.record["kind"] == "evaluate"
+    assert measured.record["metrics"]["accuracy"] == record["metrics"]["accuracy"]
+
+
+def test_a_diverging_run_is_a_record(tmp_path: Path) -> None:
+    run = train(small(tmp_path, learning_rate=1e30, gradient_clip=0.0, schedule="constant"))
+    assert run.record["status"] == "diverged"
+    assert "learning-rate" in run.record["error"]
+    assert records.load_runs(tmp_path)[0].record["status"] == "diverged"
+
+
+def test_the_seed_decides_everything_and_is_no_part_of_the_sample(tmp_path: Path) -> None:
+    one, again, other = (train(small(tmp_path / name, seed=seed)) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert all(torch.equal(weights(one)[name], tensor) for name, tensor in weights(again).items())
+    assert one.record["run_id"] == again.record["run_id"] != other.record["run_id"]
+    assert one.record["dataset"]["train"] == other.record["dataset"]["train"]
+    assert not all(torch.equal(weights(one)[name], tensor) for name, tensor in weights(other).items())
+
+
+def test_best_epoch_and_patience_look_at_rows_held_out_of_train(tmp_path: Path) -> None:
+    run = train(small(tmp_path, choose_epoch="best", patience=1, epochs=6))
+    lines = run.history()
+    best = max(lines, key=lambda line: (line["selection_accuracy"], -line["epoch"]))
+    assert run.record["chosen_epoch"] == best["epoch"]
+    assert len(lines) == min(6, best["epoch"] + 1)
+    assert run.record["dataset"]["train"]["rows"] + run.record["dataset"]["selection"]["rows"] == 48
+
+
+def test_frozen_layers_stay(tmp_path: Path) -> None:
+    run = train(small(tmp_path, frozen_layers=1, num_hidden_layers=2, norm_position="post"))
+    fresh = build("dense", vocab_size=run.record["encoder"]["vocab_size"], hidden_size=16, num_attention_heads=2,
+                  num_hidden_layers=2, max_length=96, norm_position="post")  # fmt: skip
+    trained = classifier.load(run.directory).model.state_dict()
+    for name, tensor in fresh.state_dict().items():
+        frozen = name.startswith(("embeddings", "blocks.0"))
+        assert torch.equal(tensor, trained[name]) is frozen or tensor.abs().sum() == 0
+    with pytest.raises(UserError, match="--frozen-layers 3: the model has 2 layers"):
+        train(small(tmp_path, frozen_layers=3, num_hidden_layers=2))
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.999])
+def test_the_mean_of_the_weights_is_evaluated_and_kept(tmp_path: Path, decay: float) -> None:
+    config = resolve_machine(resolve(small(tmp_path, average_weights=decay, epochs=2)), 16)
+    data = prepare(config, 96)
+    model = build("dense", vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2,
+                  num_hidden_layers=1, max_length=96)  # fmt: skip
+    run = Trainer(model, data, config, tmp_path, lambda event: None)
+    expected = [p.detach().clone() for p in model.parameters()]
+    step, seen = run._step, 0
+
+    def watched(indices: np.ndarray) -> float:
+        nonlocal expected, seen
+        loss, seen = step(indices), seen + 1
+        share = max(1 - decay, 1 / (seen + 1))
+        expected = [
+            (1 - share) * mean + share * p.detach() for mean, p in zip(expected, model.parameters(), strict=True)
+        ]
+        return loss
+
+    run._step = watched  # type: ignore[method-assign]
+    run.run(resume=False)
+    for mean, kept in zip(expected, model.parameters(), strict=True):
+        torch.testing.assert_close(kept.detach(), mean)
+    assert run.evaluated is not None
+    again = predict_split(model, data.evaluation, tokens=run.tokens, device=run.device)
+    np.testing.assert_array_equal(run.evaluated.probabilities, again.probabilities)
+
+
+def test_lower_layers_learn_slower_and_new_weights_faster() -> None:
+    model = build("linformer", vocab_size=20, hidden_size=8, num_attention_heads=2, num_hidden_layers=2, max_length=16)
+    optimizer = make_optimizer(model, RunConfig(layer_decay=0.5, new_weights_rate=10.0, projection_rate=0.2), 1e-2)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    found = {name: rates[id(p)] for name, p in model.named_parameters()}
+    assert found["head.classifier.weight"] == pytest.approx(0.1)
+    assert found["blocks.1.attention.query.weight"] == pytest.approx(5e-3)
+    assert found["blocks.0.up.bias"] == pytest.approx(2.5e-3)
+    assert found["blocks.0.attention.key_projection"] == pytest.approx(5e-3)
+    assert found["embeddings.word.weight"] == pytest.approx(1.25e-3)
+
+
+def test_a_classifier_over_positions_on_filled_rows(tmp_path: Path) -> None:
+    config = resolve(small(tmp_path, pooling="positions", fill_rows=True, max_length=400))
+    data, plain = prepare(config, 400), prepare(replace(config, fill_rows=False), 400)
+    assert (data.train.lengths == 400).all() and plain.train.lengths.min() < 400
+    pad = data.tokenizer.pad_id
+    for row in range(len(plain.train)):
+        own, _ = plain.train.gather(np.array([row]))
+        full, _ = data.train.gather(np.array([row]))
+        assert full[: len(own)].tolist() == own.tolist()
+        assert set(full[len(own) :].tolist()) <= {pad}
+    run = train(config)
+    assert run.record["config"]["fill_rows"] is True
+    assert classifier.load(run.directory).model.config.pooling == "positions"
+    with pytest.raises(UserError, match="--pooling positions: only from scratch"):
+        resolve(replace(config, init="some/checkpoint"))
+    with pytest.raises(UserError, match="--projection-init: only from scratch"):
+        resolve(replace(config, attention="linformer", pooling=None, projection_init="fold", init="some/checkpoint"))
+
+
+def test_records_made_before_a_field_existed_keep_their_names() -> None:
+    assert not LATER_FIELDS.keys() & RunConfig().named().keys()
+    assert RunConfig(new_weights_rate=2.0, fill_rows=True).named()["new_weights_rate"] == 2.0
+
+
+def test_every_row_is_seen_once_an_epoch_and_no_budget_is_exceeded() -> None:
+    lengths = np.random.default_rng(0).integers(1, 400, 103)
+    batches = epoch_batches(103, 10, seed=3, epoch=4)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(103))
+    assert not np.array_equal(batches[0], epoch_batches(103, 10, seed=3, epoch=5)[0])
+    assert not np.array_equal(batches[0], epoch_batches(103, 10, seed=2, epoch=4)[0])
+    for budget in (1, 399, 1000):
+        for batch in batches:
+            parts = list(micro_batches(batch, lengths, budget))
+            assert sorted(np.concatenate(parts).tolist()) == sorted(batch.tolist())
+            for part in parts:
+                assert lengths[part].sum() <= budget or len(part) == 1
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    config = RunConfig(warmup_fraction=0.1, schedule="linear")
+    rates = [rate_at(step, 100, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == 1.0
+    assert rates.index(1.0) in (9, 10)
+    assert 0 < rates[-1] < 0.02
+    assert rate_at(99, 100, replace(config, schedule="constant")) == 1.0
