@@ -1,0 +1,96 @@
+"""`longread benchmark`: time and memory by length."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from longread.cli.options import ALL, Several
+from longread.config import RunConfig
+
+
+def benchmark(
+    *,
+    attention: Annotated[list[str], Several] = ALL,
+    lengths: Annotated[list[int], Several] = [128, 256, 512, 1024, 2048, 4096, 8192, 16384],  # noqa: B006
+    num_hidden_layers: int = 1,
+    hidden_size: int = 768,
+    num_attention_heads: int = 12,
+    head_dim: int | None = None,
+    attention_window: int | None = None,
+    block_size: int | None = None,
+    num_random_blocks: int | None = None,
+    num_features: int | None = None,
+    projection_size: int | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    seconds: float = 1.0,
+    threads: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json_lines: Annotated[bool, Parameter(name="--json")] = False,
+    out: Path = Path("out"),
+) -> int:
+    """Time and memory of each mechanism by length, and the length from which it beats dense attention.
+
+    Example: longread benchmark --lengths 512 2048 8192 --precision bfloat16
+
+    Parameters
+    ----------
+    attention:
+        Mechanisms; dense is always measured too, the others are compared with it.
+    lengths:
+        Tokens of the text.
+    num_hidden_layers:
+        Depth.
+    hidden_size:
+        Width of the model.
+    num_attention_heads:
+        Heads of each layer.
+    head_dim:
+        Width of one head; default hidden_size / num_attention_heads.
+    attention_window:
+        Longformer: tokens of the window, both sides together.
+    block_size:
+        BigBird: tokens of a block.
+    num_random_blocks:
+        BigBird: random blocks that each block sees.
+    num_features:
+        Performer: random features of each head.
+    projection_size:
+        Linformer: slots that keys and values are projected to.
+    precision:
+        Of the products.
+    seconds:
+        Time spent on each length and phase, at least three repeats.
+    threads:
+        Processor threads; default: all cores.
+    device:
+        Where to compute.
+    json_lines:
+        Print the run records as JSON lines on stdout.
+    out:
+        Where the records and the report are kept.
+    """
+    from longread.cli.live import LengthsView
+    from longread.report import build_report
+    from longread.study.compare import benchmark_all, benchmarks_of
+
+    shape = RunConfig(
+        hidden_size=hidden_size, num_attention_heads=num_attention_heads, head_dim=head_dim, threads=threads,
+        attention_window=attention_window, block_size=block_size, num_random_blocks=num_random_blocks,
+        num_features=num_features, projection_size=projection_size, device=device, out=out,
+    )  # fmt: skip
+    configs = benchmarks_of(
+        shape, attention, lengths, num_hidden_layers=num_hidden_layers, precision=precision, seconds=seconds
+    )
+    with LengthsView(configs) as view:
+        finished = benchmark_all(configs, on_event=view.on_event)
+        view.table(finished)
+    if json_lines:
+        for run in finished:
+            print(json.dumps(run.record))
+    print(f"report: {build_report(out)}", file=sys.stderr)
+    return 0

@@ -1,0 +1,113 @@
+"""`longread compare` and `longread train`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Annotated
+
+from longread.cli.options import ALL, DEFAULTS, FAILED, INTERRUPTED, Several, Shared, run_config
+
+
+def compare(
+    *,
+    task: Annotated[list[str], Several] = ["reviews"],  # noqa: B006
+    attention: Annotated[list[str], Several] = ALL,
+    num_hidden_layers: Annotated[list[int], Several] = [1],  # noqa: B006
+    seed: Annotated[list[int], Several] = [0],  # noqa: B006
+    baselines: bool = True,
+    lengths: Annotated[list[int], Several] = [128, 256, 512, 1024, 2048, 4096],  # noqa: B006
+    benchmark: bool = True,
+    settings: Shared = DEFAULTS,
+) -> int:
+    """Train and evaluate a grid of models, then write the report. A stopped or repeated grid goes on where it was.
+
+    Example: longread compare --task imdb --attention dense longformer --seed 0 1 2 --train-rows 10000
+
+    Parameters
+    ----------
+    task:
+        imdb, sst2, qnli, qqp, reviews[:LENGTH], listops[:LENGTH], your own file, or hub:OWNER/NAME. Several: a grid.
+    attention:
+        dense, longformer, bigbird, performer, linformer. Several: a grid.
+    num_hidden_layers:
+        Depth. Several: a grid.
+    seed:
+        Decides the first weights and the order of the rows. With three or more, differences can be tested.
+    baselines:
+        Also TF-IDF + logistic regression and NB-SVM.
+    lengths:
+        Lengths at which time and memory of one layer of each mechanism are measured afterwards.
+    benchmark:
+        Measure by length at all.
+    """
+    from longread.cli.live import GridView, LengthsView
+    from longread.report import build_report, summary_table
+    from longread.study.compare import benchmark_all, benchmarks_of, check, grid, run_all
+
+    base = run_config(settings)
+    configs = grid(
+        base, tasks=task, attentions=attention, depths=num_hidden_layers, seeds=seed, with_baselines=baselines
+    )
+    measured = benchmarks_of(base, attention, lengths) if benchmark else []
+    check(configs)
+    with GridView(configs) as view:
+        finished = run_all(configs, view.on_event)
+    if measured:
+        with LengthsView(measured) as lines:
+            benchmark_all(measured, on_event=lines.on_event)
+    page = build_report(base.out)
+    print(summary_table(finished), file=sys.stderr)
+    print(f"report: {page}", file=sys.stderr)
+    failed = [run.record for run in finished if run.record["status"] != "ok"]
+    for record in failed:
+        print(f"{record['attention']}: {record['status']}: {record['error']}", file=sys.stderr)
+    return FAILED if failed else 0
+
+
+def train(
+    *,
+    task: str = "reviews",
+    attention: str = "dense",
+    num_hidden_layers: int = 1,
+    seed: int = 0,
+    resume: bool = False,
+    settings: Shared = DEFAULTS,
+) -> int:
+    """Train and evaluate one model; its checkpoint can be given to evaluate and predict.
+
+    Example: longread train --task my.csv --attention longformer --epochs 5
+
+    Parameters
+    ----------
+    task:
+        imdb, sst2, qnli, qqp, reviews[:LENGTH], listops[:LENGTH], your own file, or hub:OWNER/NAME.
+    attention:
+        dense, longformer, bigbird, performer or linformer; tfidf and nbsvm are the linear baselines.
+    num_hidden_layers:
+        Depth.
+    seed:
+        Decides the first weights and the order of the rows.
+    resume:
+        Go on where this run stopped (or start, when there is nothing yet).
+    """
+    from longread.cli.live import RunView
+    from longread.system.runtime import set_allocator
+
+    set_allocator()
+    from longread.training.run import train as run_one
+
+    config = replace(
+        run_config(settings), task=task, attention=attention, num_hidden_layers=num_hidden_layers, seed=seed
+    )
+    with RunView(config) as view:
+        run = run_one(config, resume=resume, on_event=view.on_event)
+    record = run.record
+    if record["status"] != "ok":
+        print(f"{record['status']}: {record['error']}", file=sys.stderr)
+        return INTERRUPTED if record["status"] == "interrupted" else FAILED
+    found = record["metrics"]
+    print(f"accuracy {found['accuracy']:.4f}  f1 {found['f1']:.4f}  loss {found['loss']:.4f}", file=sys.stderr)
+    print(f"train {record['train_seconds']:.1f} s  inference {record['eval_seconds']:.2f} s", file=sys.stderr)
+    print(f"run: {run.directory}", file=sys.stderr)
+    return 0
