@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from longread.errors import UserError
 from longread.ops.dropout import Dropout
 from longread.ops.packed import PackedBatch
 
@@ -82,6 +83,22 @@ class SelfAttention(nn.Module, ABC):
     @abstractmethod
     def flops(self, length: int) -> float:
         """Floating-point operations of the mixing of one row, forward, projections of q, k, v and output apart."""
+
+    def padded(self, x: Tensor, real: Tensor) -> Tensor:
+        """The same function over a padded batch, in operators that a graph knows; inference alone.
+
+        x [B, N, hidden], real bool [B, N], tokens before padding -> [B, N, hidden], anything where there is no token.
+        """
+        raise NotImplementedError
+
+    def prepare_padded(self) -> None:
+        """Tables that `padded` needs; UserError where it cannot compute what `forward` does."""
+        if type(self).padded is SelfAttention.padded:
+            raise UserError(f"{type(self).__name__} has no padded form, which an exported graph needs")
+
+    def padded_heads(self, linear: nn.Linear, x: Tensor) -> Tensor:
+        """[B, N, hidden] -> [B, H, N, D]."""
+        return self.heads(linear(x)).transpose(1, 2)
 
     def heads(self, x: Tensor) -> Tensor:
         """[..., H * D] -> [..., H, D]."""

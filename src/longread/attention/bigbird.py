@@ -49,6 +49,7 @@ class BigBirdOptions:
 
 class BigBirdAttention(SelfAttention):
     Options = BigBirdOptions
+    plan_table: Tensor
 
     @property
     def longest_full_row(self) -> int:
@@ -186,6 +187,66 @@ class BigBirdAttention(SelfAttention):
         weights = times * torch.exp(scores - scores.amax(-1, keepdim=True))
         matrix = weights / weights.sum(-1, keepdim=True)
         return self.row_output(matrix @ v), matrix
+
+    def padded(self, x: Tensor, real: Tensor) -> Tensor:
+        """Short sequences with full attention, longer ones by blocks; each has its own last block and random ones."""
+        length, limit = x.shape[1], self.longest_full_row
+        shorter = torch.sym_min(length, limit)
+        q, k, v = (self.padded_heads(project, x) for project in (self.query, self.key, self.value))
+        tokens = real.sum(1)
+        bias = bias_from(real, x.dtype)[:, None, None, :]
+        short = torch.nn.functional.scaled_dot_product_attention(
+            q[:, :, :shorter], k[:, :, :shorter], v[:, :, :shorter], attn_mask=bias[..., :shorter]
+        )
+        short = torch.nn.functional.pad(short, (0, 0, 0, length - shorter))
+        mixed = torch.where((tokens <= limit)[:, None, None, None], short, self._padded_blocks(q, k, v, real))
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+    def _padded_blocks(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor) -> Tensor:
+        """[B, H, N, D] -> [B, H, N, D]; right for sequences of more than `longest_full_row` tokens."""
+        size, heads = self.options.block_size, self.num_attention_heads
+        count, _, length, dim = q.shape
+        missing = (-length) % size
+        pad = torch.nn.functional.pad
+        q, k, v = (pad(t, (0, 0, 0, missing)).unflatten(2, (-1, size)) for t in (q, k, v))  # [B, H, n, size, D]
+        there = pad(real.to(torch.int32), (0, missing)).unflatten(1, (-1, size))  # [B, n, size]
+        blocks = q.shape[2]
+        last = ((real.sum(1) + size - 1) // size).clamp(min=1) - 1  # [B]
+        i = torch.arange(blocks, device=q.device)
+        fixed = torch.stack([0 * i, i - 1, i, i + 1, 0 * i], dim=-1).clamp(min=0)  # [n, 5]
+        seen = torch.cat([fixed[:, :4].expand(count, -1, -1), last[:, None, None].expand(-1, blocks, 1)], dim=-1)
+        drawn = self.plan_table[last + 1][:, :, :blocks]  # [B, H, n, r]
+        seen = torch.cat([seen[:, None].expand(-1, heads, -1, -1), drawn], dim=-1)
+        seen = torch.minimum(seen, last[:, None, None, None])
+        wanted = torch.stack([i >= 0, i != 1, i >= 0], dim=-1).expand(count, -1, -1)
+        inner = (i != last[:, None] - 1).unsqueeze(-1)
+        rest = torch.ones(count, blocks, 1 + drawn.shape[-1], dtype=torch.bool, device=q.device)
+        wanted = torch.cat([wanted, inner, rest], dim=-1)  # [B, n, seen]
+        row = torch.arange(count, device=q.device)[:, None, None, None]
+        head = torch.arange(heads, device=q.device)[:, None, None]
+        flat = ((row * heads + head) * blocks + seen).flatten()
+        shape = (count, heads, blocks, seen.shape[-1] * size, dim)
+        near_k, near_v = (t.flatten(0, 2).flatten(1).index_select(0, flat).reshape(shape) for t in (k, v))
+        near = there.flatten(0, 1).index_select(0, (row * blocks + seen).flatten())
+        near = near.reshape(count, heads, blocks, seen.shape[-1], size).bool() & wanted[:, None, :, :, None]
+        scores = (q * self.scale) @ near_k.mT + bias_from(near.flatten(3), q.dtype).unsqueeze(3)
+        mixed = torch.softmax(scores, dim=-1) @ near_v  # [B, H, n, size, D]
+        every_k, every_v = k.flatten(2, 3), v.flatten(2, 3)
+        bias = bias_from(there.flatten(1).bool(), q.dtype)[:, None, None, :]
+        for chosen in (0 * last, last):  # the first and the last block see all
+            at = (row[:, :, 0, 0] * heads + head[:, 0, 0]) * blocks + chosen[:, None]
+            asked = q.flatten(0, 2).flatten(1).index_select(0, at.flatten()).reshape(count, heads, size, dim)
+            whole = torch.softmax(asked * self.scale @ every_k.mT + bias, dim=-1) @ every_v
+            mixed = torch.where((i == chosen[:, None])[:, None, :, None, None], whole.unsqueeze(2), mixed)
+        return mixed.flatten(2, 3)[:, :, :length]
+
+    def prepare_padded(self) -> None:
+        """A table of `random_blocks` for every number of blocks, int64 [most + 1, H, most, num_random_blocks]."""
+        most = -(-self.max_length // self.options.block_size)
+        table = torch.zeros(most + 1, self.num_attention_heads, most, self.options.num_random_blocks, dtype=torch.long)
+        for blocks in range(6 + 2 * self.options.num_random_blocks, most + 1):
+            table[blocks, :, 1 : blocks - 1] = self.random_blocks(blocks)
+        self.register_buffer("plan_table", table.to(self.query.weight.device), persistent=False)
 
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
         full = sum(n for n in lengths if n <= self.longest_full_row)

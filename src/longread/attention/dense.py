@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from longread.attention.base import SelfAttention
-from longread.ops.packed import PackedBatch, split
+from longread.ops.packed import PackedBatch, bias_from, split
 from longread.ops.tiled import attend
 
 
@@ -34,6 +34,12 @@ class DenseAttention(SelfAttention):
         q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
         matrix = torch.softmax(q @ k.transpose(-1, -2) * self.scale, dim=-1)
         return self.row_output(matrix @ v), matrix
+
+    def padded(self, x: Tensor, real: Tensor) -> Tensor:
+        q, k, v = (self.padded_heads(project, x) for project in (self.query, self.key, self.value))
+        bias = bias_from(real, x.dtype)[:, None, None, :]
+        mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.output(mixed.transpose(1, 2).flatten(2))
 
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
         return {"full": sum(lengths)}

@@ -180,6 +180,22 @@ class LinformerAttention(SelfAttention):
         matrix = shares @ to_values.t()
         return self.row_output(matrix @ v), matrix
 
+    def padded(self, x: Tensor, real: Tensor) -> Tensor:
+        length, size = x.shape[1], self.options.projection_size
+        tokens = real.sum(1, keepdim=True)
+        own = x * real.unsqueeze(-1)
+        q = self.padded_heads(self.query, x)
+        k, v = (
+            self.heads(
+                nn.functional.linear(torch.einsum("bnh,np->bph", own, table[:length]), linear.weight)
+                + torch.einsum("bn,np->bp", real.to(x.dtype), table[:length]).unsqueeze(-1) * linear.bias
+            ).transpose(1, 2)
+            for linear, table in ((self.key, self.key_projection), (self.value, self.value_projection))
+        )
+        bias = bias_from(torch.arange(size, device=x.device) < tokens, x.dtype)[:, None, None, :]
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
         return {"projected": sum(lengths)}
 

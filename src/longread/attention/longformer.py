@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from longread.attention.base import SelfAttention
+from longread.errors import UserError
 from longread.ops.packed import Group, PackedBatch, bias_from, split
 from longread.ops.tiled import Tile, attend
 
@@ -125,6 +126,34 @@ class LongformerAttention(SelfAttention):
         over_all = torch.softmax(q @ k.transpose(-1, -2) * self.scale, dim=-1) * is_global[:, None]
         return self.row_output(local @ v + over_all @ global_v), torch.stack([local, over_all])
 
+    def prepare_padded(self) -> None:
+        if self.options.global_tokens != "first":
+            raise UserError(
+                f'global_tokens "{self.options.global_tokens}" has no padded form; export a model with "first"'
+            )
+
+    def padded(self, x: Tensor, real: Tensor) -> Tensor:
+        """Blocks as long as one side of the window, each with its neighbours; the global token beside them."""
+        side, length = self.side, x.shape[1]
+        q, k, v = (self.padded_heads(project, x) for project in (self.query, self.key, self.value))
+        missing = (-length) % side
+        blocks = nn.functional.pad(q, (0, 0, 0, missing)).unflatten(2, (-1, side)) * self.scale  # [B, H, n, side, D]
+        near_k, near_v = (_neighbours(heads, 2, side, missing) for heads in (k, v))  # [B, H, n, 3 * side, D]
+        local = real & (torch.arange(length, device=x.device) > 0)  # the global token is counted once
+        near = _neighbours(local.to(torch.int32).unsqueeze(-1), 1, side, missing).squeeze(-1).bool()  # [B, n, 3 * side]
+        place = torch.arange(3 * side, device=x.device) - side
+        inside = (place - torch.arange(side, device=x.device)[:, None]).abs() <= side  # [side, 3 * side]
+        bias = bias_from(near[:, None, :, None, :] & inside, x.dtype)
+        scores = torch.cat([blocks @ near_k.mT + bias, blocks @ k[:, :, None, :1].mT], dim=-1)
+        probabilities = torch.softmax(scores, dim=-1)
+        mixed = probabilities[..., :-1] @ near_v + probabilities[..., -1:] * v[:, :, None, :1]
+        mixed = mixed.flatten(2, 3)[:, :, :length]
+        asked = self.padded_heads(self.query_global, x[:, :1]) * self.scale
+        key, value = (self.padded_heads(project, x) for project in (self.key_global, self.value_global))
+        over_all = torch.softmax(asked @ key.mT + bias_from(real, x.dtype)[:, None, None, :], dim=-1) @ value
+        mixed = torch.cat([over_all, mixed[:, :, 1:]], dim=2)
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
         full = sum(n for n in lengths if n <= self.side + 1)
         return {"full": full, "window+global": sum(lengths) - full}
@@ -134,6 +163,13 @@ class LongformerAttention(SelfAttention):
         pairs = inside + length  # the global column; its row goes through hidden_size instead of head_dim
         row = 4.0 * length * self.query.in_features * self.num_attention_heads
         return 4.0 * pairs * self.num_attention_heads * self.head_dim + row
+
+
+def _neighbours(x: Tensor, dim: int, size: int, missing: int) -> Tensor:
+    """[..., N, D] -> [..., blocks, 3 * size, D]: each block of `size` tokens with those before and behind it."""
+    blocks = nn.functional.pad(x, (0, 0, size, size + missing)).unflatten(dim, (-1, size))
+    count = blocks.shape[dim] - 2
+    return torch.cat([blocks.narrow(dim, first, count) for first in (0, 1, 2)], dim=dim + 1)
 
 
 @dataclass(frozen=True)

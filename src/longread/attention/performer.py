@@ -116,6 +116,27 @@ class PerformerAttention(SelfAttention):
         matrix = kernel / kernel.sum(-1, keepdim=True)
         return self.row_output(matrix @ v), matrix
 
+    def padded(self, x: Tensor, real: Tensor) -> Tensor:
+        q, k, v = (self.padded_heads(project, x) for project in (self.query, self.key, self.value))
+        there = real[:, None, :, None]
+        tokens = real.sum(1).clamp(min=1)[:, None, None, None]
+        q, k, v = (heads * there for heads in (q, k, v))
+        exact = torch.zeros_like(k[..., :1])
+        if self.options.centred:
+            q_mean, k_mean = (heads.sum(2, keepdim=True) / tokens for heads in (q, k))
+            exact = k @ q_mean.transpose(2, 3) * self.scale
+            q, k = q - q_mean, k - k_mean
+        root = math.sqrt(self.options.sharpness) / self.head_dim**0.25
+        features = self.features.transpose(-1, -2)  # [D, M] or [H, D, M]
+        q_log = (q * root) @ features
+        k_log = (k * root) @ features - (k * root).square().sum(-1, keepdim=True) / 2 + exact
+        q_phi = torch.exp(q_log - q_log.amax(-1, keepdim=True)) + FEATURE_FLOOR
+        k_log = k_log.masked_fill(~there, torch.finfo(k_log.dtype).min / 4)
+        k_phi = (torch.exp(k_log - k_log.amax((2, 3), keepdim=True)) + FEATURE_FLOOR) * there
+        mixed = q_phi @ (k_phi.transpose(2, 3) @ v)
+        total = q_phi @ k_phi.sum(2).unsqueeze(-1)
+        return self.output((mixed / total.clamp(min=1e-30)).transpose(1, 2).flatten(2))
+
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
         return {"learned features" if self.options.learned_features else "random features": sum(lengths)}
 

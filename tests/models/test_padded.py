@@ -1,0 +1,52 @@
+"""The padded form computes what the packed pass does, for every mechanism, wherever the padding lies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from longread import build
+from longread.errors import UserError
+from longread.models.classifier import Classifier
+from longread.models.padded import PaddedClassifier
+from mechanisms import label, settings
+
+LENGTHS = (1, 2, 5, 13, 31, 64, 97)
+
+
+def sharp_model(attention: str, options: dict[str, Any], **config: Any) -> Classifier:
+    """Weights so large that attention is far from even."""
+    shape = {"vocab_size": 50, "hidden_size": 12, "num_attention_heads": 2, "num_hidden_layers": 2, "max_length": 97}
+    model = build(attention, **shape, type_vocab_size=2, **options, **config).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(6)
+            else:
+                parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) * 0.2)
+    return model
+
+
+@pytest.mark.parametrize(("attention", "options"), settings(), ids=label)
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+@torch.inference_mode()
+def test_padded_equals_packed(attention: str, options: dict[str, Any], pooling: str) -> None:
+    model = sharp_model(attention, options, pooling=pooling)
+    padded = PaddedClassifier(model)
+    generator = torch.Generator().manual_seed(1)
+    for length in LENGTHS:
+        ids, types = (torch.randint(high, (4, length), generator=generator) for high in (50, 2))
+        mask = torch.rand(4, length, generator=generator) < torch.rand(4, 1, generator=generator)  # holes, too
+        mask[0], mask[1] = True, False
+        torch.testing.assert_close(padded(ids, mask.long(), types), model(ids, mask, types), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(padded(ids, mask.long()), model(ids, mask), rtol=1e-10, atol=1e-10)
+
+
+def test_what_has_no_padded_form_is_refused() -> None:
+    with pytest.raises(UserError, match="first_text"):
+        PaddedClassifier(build("longformer", global_tokens="first_text"))
+    with pytest.raises(UserError, match="positions"):
+        PaddedClassifier(build("dense", pooling="positions"))
