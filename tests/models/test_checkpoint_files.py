@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from checkpoints import POSTNORM, edit, random_model, rewrite, save_bert
 from longread.errors import UserError
 from longread.models.checkpoint import from_pretrained, save_pretrained
+from longread.models.weights import weights_fingerprint
 
 
 @pytest.fixture
@@ -135,3 +136,22 @@ def test_the_tokenizer_goes_along(bert: Path, tmp_path: Path, monkeypatch: pytes
     assert from_pretrained(tmp_path / "copy").tokenizer_file == tmp_path / "copy" / "tokenizer.json"
     save_pretrained(model, bert)  # over itself
     assert (bert / "tokenizer.json").read_text() == "{}"
+
+
+def test_every_weight_counts_in_the_fingerprint() -> None:
+    """Run identities rest on it: the last bias of the last block, a buffer, a name, a shape, a type."""
+    settings = POSTNORM | {"attention": "performer", "attention_dropout": 0.0, "num_features": 9}
+    model = random_model(settings)
+    found = {weights_fingerprint(model)}
+    assert found == {weights_fingerprint(random_model(settings))}
+    for tensor in model.state_dict().values():
+        kept = tensor.clone()
+        tensor.view(-1)[-1] += 1
+        found.add(weights_fingerprint(model))
+        tensor.copy_(kept)
+    assert len(found) == 1 + len(model.state_dict())
+    assert weights_fingerprint(model.bfloat16()) not in found
+    pair = [torch.nn.Linear(2, 3, bias=False), torch.nn.Linear(3, 2, bias=False)]
+    for layer in pair:
+        torch.nn.init.ones_(layer.weight)
+    assert len({weights_fingerprint(layer) for layer in pair}) == 2

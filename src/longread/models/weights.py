@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longread.data.hub import no_hub
 from longread.data.tokenizer_files import TOKENIZER_FILES
@@ -166,3 +167,13 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:160] if lines else type(error).__name__
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """SHA-256 over every parameter and stored buffer: name, type, shape and bytes; 16 hexadecimal characters."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        data = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {data.dtype} {list(data.shape)} ".encode())
+        digest.update(memoryview(data.flatten().view(torch.uint8).numpy()))
+    return digest.hexdigest()[:16]
