@@ -18,8 +18,14 @@ LENGTHS = (1, 2, 5, 13, 31, 64, 97)
 
 def sharp_model(attention: str, options: dict[str, Any], **config: Any) -> Classifier:
     """Weights so large that attention is far from even."""
-    shape = {"vocab_size": 50, "hidden_size": 12, "num_attention_heads": 2, "num_hidden_layers": 2, "max_length": 97}
-    model = build(attention, **shape, type_vocab_size=2, **options, **config).double().eval()
+    shape: dict[str, Any] = {
+        "vocab_size": 50,
+        "hidden_size": 12,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "max_length": 97,
+    }
+    model = build(attention, **(shape | {"type_vocab_size": 2} | options | config)).double().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -206,7 +206,7 @@ class BigBirdAttention(SelfAttention):
         """[B, H, N, D] -> [B, H, N, D]; right for sequences of more than `longest_full_row` tokens."""
         size, heads = self.options.block_size, self.num_attention_heads
         count, _, length, dim = q.shape
-        missing = (-length) % size
+        missing = (-length) % size + size  # two blocks at least: a tracer takes a size of 1 for a constant
         pad = torch.nn.functional.pad
         q, k, v = (pad(t, (0, 0, 0, missing)).unflatten(2, (-1, size)) for t in (q, k, v))  # [B, H, n, size, D]
         there = pad(real.to(torch.int32), (0, missing)).unflatten(1, (-1, size))  # [B, n, size]
@@ -242,7 +242,7 @@ class BigBirdAttention(SelfAttention):
 
     def prepare_padded(self) -> None:
         """A table of `random_blocks` for every number of blocks, int64 [most + 1, H, most, num_random_blocks]."""
-        most = -(-self.max_length // self.options.block_size)
+        most = -(-self.max_length // self.options.block_size) + 1
         table = torch.zeros(most + 1, self.num_attention_heads, most, self.options.num_random_blocks, dtype=torch.long)
         for blocks in range(6 + 2 * self.options.num_random_blocks, most + 1):
             table[blocks, :, 1 : blocks - 1] = self.random_blocks(blocks)

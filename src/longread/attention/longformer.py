@@ -136,7 +136,7 @@ class LongformerAttention(SelfAttention):
         """Blocks as long as one side of the window, each with its neighbours; the global token beside them."""
         side, length = self.side, x.shape[1]
         q, k, v = (self.padded_heads(project, x) for project in (self.query, self.key, self.value))
-        missing = (-length) % side
+        missing = (-length) % side + side  # two blocks at least: a tracer takes a size of 1 for a constant
         blocks = nn.functional.pad(q, (0, 0, 0, missing)).unflatten(2, (-1, side)) * self.scale  # [B, H, n, side, D]
         near_k, near_v = (_neighbours(heads, 2, side, missing) for heads in (k, v))  # [B, H, n, 3 * side, D]
         local = real & (torch.arange(length, device=x.device) > 0)  # the global token is counted once
@@ -151,7 +151,7 @@ class LongformerAttention(SelfAttention):
         asked = self.padded_heads(self.query_global, x[:, :1]) * self.scale
         key, value = (self.padded_heads(project, x) for project in (self.key_global, self.value_global))
         over_all = torch.softmax(asked @ key.mT + bias_from(real, x.dtype)[:, None, None, :], dim=-1) @ value
-        mixed = torch.cat([over_all, mixed[:, :, 1:]], dim=2)
+        mixed = torch.where((torch.arange(length, device=x.device) == 0)[:, None], over_all, mixed)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:

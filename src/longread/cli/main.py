@@ -32,6 +32,7 @@ COMMANDS = {
     "predict": ("use:predict", "Labels and probabilities for texts, as JSON lines."),
     "benchmark": ("benchmark:benchmark", "Time and memory of each mechanism by length."),
     "convert": ("convert:convert", "A dense checkpoint with efficient attention, its weights kept."),
+    "export": ("export:export", "A checkpoint as ONNX or a torch.export archive."),
     "report": ("report:report", "Tables, figures and the page again, from the run records alone."),
     "tasks": ("report:tasks", "Every task: rows, classes, lengths, where it comes from."),
 }

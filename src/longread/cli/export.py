@@ -1,0 +1,35 @@
+"""`longread export`: a checkpoint as a graph for other programs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def export(checkpoint: str, /, *, out: Path, int8: bool = False) -> int:
+    """A checkpoint as one file that runs without longread: ONNX, or a torch.export archive.
+
+    Example: longread export out/runs/0123456789abcdef --out model.onnx
+
+    Parameters
+    ----------
+    checkpoint:
+        A run's folder, a checkpoint's folder, or a Hub id.
+    out:
+        File to write: NAME.onnx, or NAME.pt2 for torch.export.
+    int8:
+        ONNX only: linear layers compute with weights of eight bits. Smaller and often faster; answers change a little.
+    """
+    from longread.errors import UserError
+    from longread.models.export import FORMATS
+
+    if out.suffix not in FORMATS:
+        raise UserError(
+            f"--out {out}: the format is read from the ending; write NAME.onnx, or NAME.pt2 for torch.export"
+        )
+    from longread.inference.predictor import load
+    from longread.models.export import export as write
+
+    path = write(load(checkpoint, device="cpu").model, out, int8=int8)
+    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB", file=sys.stderr)
+    return 0
