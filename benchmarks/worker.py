@@ -16,14 +16,14 @@ def main() -> int:
     order = json.loads(sys.stdin.readline())
     row, own = order["row"], order["side"] == "ours" or order["row"]["peer"] == "dense"
     if own:
-        from longread.system.runtime import set_allocator
+        from longread.system.allocator import tune_allocator
 
-        set_allocator()
+        tune_allocator()
     import numpy as np
     import torch
 
-    from longread.study.benchmark import give_back_memory, matmul_rate
-    from longread.system.measure import PeakMemory
+    from longread.system.allocator import give_back_memory
+    from longread.system.measure import PeakMemory, matmul_rate
 
     torch.manual_seed(0)
     with np.load(order["rows"]) as file:

@@ -20,7 +20,7 @@ from longread.errors import UserError
 from longread.inference.predictor import evaluate
 from longread.models.checkpoint import save_pretrained
 from longread.records import Run, load_runs, write_json
-from longread.system import runtime
+from longread.system.allocator import tune_allocator
 
 BASE = RunConfig(task="imdb", eval_rows=2_500, max_length=4096, precision="bfloat16")
 # Published shapes: allenai/longformer-base-4096 and google/bigbird-roberta-base.
@@ -49,7 +49,7 @@ def run(config: RunConfig, on_event: Callable[[dict[str, Any]], None]) -> Run:
     place = (config.data_dir or Path()) / "tokenizers" / TOKENIZERS[config.attention]
     if config.data_dir is None or not place.is_dir():
         raise UserError(f"{place}: no tokenizer of {TOKENIZERS[config.attention]}; put its files there")
-    runtime.set_allocator()
+    tune_allocator()
     checkpoint = config.out / "cache" / f"random-{TOKENIZERS[config.attention]}"
     save_pretrained(build(config.attention, **(SHAPE | OWN[config.attention])), checkpoint)
     on_event({"event": "start"})

@@ -21,6 +21,7 @@ _ROOMS = {
     "evaluate": "longread.inference.predictor",
     "compare": "longread.study.compare",
     "convert": "longread.models.convert",
+    "tune_allocator": "longread.system.allocator",
 }
 __all__ = ["__version__", *_ROOMS]
 

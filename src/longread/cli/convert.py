@@ -105,9 +105,9 @@ def convert(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: exists already; give a new folder")
-    from longread.system.runtime import set_allocator
+    from longread.system.allocator import tune_allocator
 
-    set_allocator()
+    tune_allocator()
     import torch
 
     from longread.config import RunConfig

@@ -92,9 +92,9 @@ def train(
         Go on where this run stopped (or start, when there is nothing yet).
     """
     from longread.cli.live import RunView
-    from longread.system.runtime import set_allocator
+    from longread.system.allocator import tune_allocator
 
-    set_allocator()
+    tune_allocator()
     from longread.training.run import train as run_one
 
     config = replace(

@@ -31,9 +31,9 @@ def evaluate(
     json_lines:
         Print the run record as a line of JSON on stdout.
     """
-    from longread.system.runtime import set_allocator
+    from longread.system.allocator import tune_allocator
 
-    set_allocator()
+    tune_allocator()
     from longread.inference.predictor import evaluate as run_evaluation
 
     config = replace(run_config(settings), task=task)
@@ -83,9 +83,9 @@ def predict(
     json_lines:
         Output is JSON lines in any case; accepted for symmetry.
     """
-    from longread.system.runtime import set_allocator
+    from longread.system.allocator import tune_allocator
 
-    set_allocator()
+    tune_allocator()
     from longread.data.examples import texts_of_file
     from longread.inference.predictor import load
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import datetime
 import functools
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -23,7 +20,8 @@ from longread.models.classifier import Classifier, ClassifierConfig, build
 from longread.ops.packed import PackedBatch
 from longread.records import Run
 from longread.system import runtime
-from longread.system.measure import PeakMemory, environment, foreign_load, synchronise
+from longread.system.allocator import give_back_memory
+from longread.system.measure import PeakMemory, environment, foreign_load, matmul_rate, synchronise
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384)
 PHASES = ("forward", "training", "mixing")
@@ -180,29 +178,6 @@ def _projected(attention: torch.nn.Module, x: torch.Tensor) -> Any:
 
 def _answer(given: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return given
-
-
-def give_back_memory() -> None:
-    """What was freed before goes back to the system, so that the next peak is not hidden in it."""
-    if sys.platform.startswith("linux"):
-        try:
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-        except (OSError, AttributeError):
-            pass
-
-
-def matmul_rate(device: torch.device, precision: str, size: int = 2048, repeats: int = 7) -> float:
-    """Floating-point operations a second of a large matrix product: the best this machine does today."""
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    seconds = []
-    for _ in range(repeats):
-        synchronise(device)
-        start = time.perf_counter()
-        a @ b
-        synchronise(device)
-        seconds.append(time.perf_counter() - start)
-    return 2.0 * size**3 / median(seconds)
 
 
 def _flops(model: Classifier, length: int, phase: str) -> float:

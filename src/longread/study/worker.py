@@ -16,9 +16,9 @@ CODES = {"ok": 0, "interrupted": INTERRUPTED}
 
 
 def main() -> int:
-    from longread.system.runtime import set_allocator
+    from longread.system.allocator import tune_allocator
 
-    set_allocator()
+    tune_allocator()
     order = json.load(sys.stdin)
     out = sys.stdout
 

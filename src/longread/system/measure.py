@@ -1,4 +1,4 @@
-"""Seconds, bytes, and what machine they were measured on. Knows torch and nothing else of us."""
+"""Seconds, bytes, and what machine they were measured on. Knows torch and the allocator, nothing else of us."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import time
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
-MEBIBYTE = 1024**2
+from longread.system.allocator import allocator
 
 
 def processor_flags() -> frozenset[str]:
@@ -104,6 +105,20 @@ def foreign_load(seconds: float = 0.4) -> float:
     return round(psutil.cpu_percent(interval=seconds) / 100 * (psutil.cpu_count() or 1), 2)
 
 
+def matmul_rate(device: torch.device, precision: str, size: int = 2048, repeats: int = 7) -> float:
+    """Floating-point operations a second of a large matrix product: the best this machine does today."""
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(repeats):
+        synchronise(device)
+        start = time.perf_counter()
+        a @ b
+        synchronise(device)
+        seconds.append(time.perf_counter() - start)
+    return 2.0 * size**3 / median(seconds)
+
+
 @cache
 def _git(directory: str, *arguments: str) -> str | None:
     try:
@@ -126,6 +141,7 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
         "processor": name,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "allocator": allocator(),
         "precision": precision,
         "torch": torch.__version__,
         "python": platform.python_version(),

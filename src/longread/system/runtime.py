@@ -1,10 +1,7 @@
-"""How a run uses its machine: device, threads, allocator, precision, tokens in memory. Decided once, then recorded."""
+"""How a run uses its machine: device, threads, precision, tokens in memory. Decided once, then recorded."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 from dataclasses import dataclass
 
 import torch
@@ -18,26 +15,6 @@ NARROWEST_FOR_BFLOAT16 = 256
 # tens of megabytes. Larger ones were no faster (LOG.md, "token budget").
 MICRO_BATCH_BYTES = 1024**2
 FEWEST_TOKENS, MOST_TOKENS = 2048, 8192
-
-
-def set_allocator() -> None:
-    """Let glibc keep the large buffers it gets back.
-
-    By default each tensor of some megabytes is mapped anew, and the kernel clears every page of it at every use; with
-    activations that come and go in each layer that is up to half of the time of an attention layer. What lies free at
-    the top of the heap is given back from a quarter of a gigabyte on, so that one long text does not stay in memory.
-    """
-    # oneDNN keeps the last 1,024 products it made code for, about .4 MB each, and every batch brings new shapes: a
-    # gigabyte after some hundred steps. It reads this when it makes its first one.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, the highest that glibc's own adjustment would reach
-        libc.mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
-    except (OSError, AttributeError):
-        pass  # another C library: nothing to set
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,0 +1,29 @@
+"""The allocator is changed where it is asked for, never by an import, and every record says which one ran."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+WORDS = """
+import sys
+import longread
+from longread.system.allocator import allocator
+print(allocator())
+assert "torch" not in sys.modules
+longread.tune_allocator()
+from longread.system.measure import environment
+import torch
+print(environment(torch.device("cpu"), "float32")["allocator"])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's alone")
+def test_it_is_tuned_by_name_alone_and_the_record_says_so() -> None:
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "LD_PRELOAD"}
+    for added, rest in (({}, ""), ({"MALLOC_TRIM_THRESHOLD_": "1"}, ", MALLOC_TRIM_THRESHOLD_=1")):
+        done = subprocess.run([sys.executable, "-c", WORDS], capture_output=True, text=True, env=plain | added)
+        assert done.stdout.split("\n")[:2] == [f"default{rest}", f"tuned{rest}"], done.stderr
