@@ -33,6 +33,8 @@ OWN = "longread"
 LAYOUTS = ("auto", "huggingface", "longread")
 LISTED_KEYS = 12  # of an error; the rest is counted
 CONVERSION = "longread_conversion"  # key of config.json: what `convert` did
+# What transformers adds to a config.json that it writes, and no model reads.
+THEIR_NOTES = ("transformers_version", "dtype", "torch_dtype", "problem_type")
 TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id")
 
 
@@ -108,7 +110,7 @@ def _config(
     names = _label_names(hf, where)
     if hf["model_type"] == OWN:
         settings = {name: value for name, value in hf.items() if name not in ("model_type", "architectures")}
-        foreign = ("id2label", "label2id", CONVERSION, *TOKEN_IDS)
+        foreign = ("id2label", "label2id", CONVERSION, *TOKEN_IDS, *THEIR_NOTES)
         settings = {name: value for name, value in settings.items() if name not in foreign}
         count = settings.get("num_labels", 2)
     else:
