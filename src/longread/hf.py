@@ -70,7 +70,7 @@ class LongreadForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         for name, module in model.named_children():  # the same modules, so that weights have the same names
             self.add_module(name, module)
         object.__setattr__(self, "classifier", model)  # not a child: its weights are counted once
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
