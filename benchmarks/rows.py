@@ -30,16 +30,17 @@ def token_rows(kind: str, count: int, vocab_size: int, data_dir: Path | None) ->
 
 
 def _real(kind: str, count: int, data_dir: Path | None) -> list[np.ndarray] | None:
-    from longread.data.tasks import load_task
+    from longread.data.config import DataConfig
+    from longread.data.load import load_task
     from longread.data.tokenizer import load_tokenizer
     from longread.models.weights import locate
 
     task, split = TASKS[kind]
     try:
-        train, evaluation = load_task(
+        train, evaluation = load_task(DataConfig(
             task, data_dir=data_dir, train_rows=count if split == "train" else 2,
             eval_rows=count if split == "evaluation" else 2,
-        )  # fmt: skip
+        ))  # fmt: skip
         tokenizer = load_tokenizer(locate(f"package:{TOKENIZER}/model") / "tokenizer.json")
     except UserError:
         return None

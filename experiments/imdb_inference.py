@@ -17,7 +17,7 @@ from typing import Any
 from longread import build
 from longread.config import RunConfig
 from longread.errors import UserError
-from longread.inference.predictor import evaluate
+from longread.inference.run import evaluate
 from longread.models.checkpoint import save_pretrained
 from longread.records import Run, load_runs, write_json
 from longread.system.allocator import tune_allocator

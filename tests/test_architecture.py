@@ -21,11 +21,11 @@ LEFT = {"errors", "records", "config"}
 KNOWS: dict[str, set[str]] = {
     "errors": set(),
     "records": {"errors"},
-    "config": {"errors"},
+    "config": {"errors", "data"},
     "system": {"errors"},
     "ops": {"errors"},
     "attention": {"errors", "ops"},
-    "data": LEFT,
+    "data": {"errors", "records"},
     "models": LEFT | {"ops", "attention", "data"},
     "inference": LEFT | {"ops", "attention", "data", "models", "system"},
     "training": LEFT | {"ops", "attention", "data", "models", "system", "inference"},

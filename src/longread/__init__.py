@@ -18,7 +18,7 @@ _ROOMS = {
     "save_pretrained": "longread.models.checkpoint",
     "load": "longread.inference.predictor",
     "train": "longread.training.run",
-    "evaluate": "longread.inference.predictor",
+    "evaluate": "longread.inference.run",
     "compare": "longread.study.compare",
     "convert": "longread.models.convert",
     "tune_allocator": "longread.system.allocator",

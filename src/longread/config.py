@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from longread.data.config import DataConfig
 from longread.errors import UserError
 
 BASELINES = ("tfidf", "nbsvm")
@@ -262,6 +263,16 @@ class RunConfig(Settings):
         """The mechanism's settings that were given."""
         values = {name: getattr(self, name) for name in MECHANISM_SETTINGS}
         return {name: value for name, value in values.items() if value is not None}
+
+    def data_config(self) -> DataConfig:
+        """What the data room has to know of this run."""
+        same = {f.name for f in dataclasses.fields(DataConfig)} - {"cache", "selection_fraction"}
+        chosen = self.choose_epoch == "best" or self.patience is not None
+        return DataConfig(
+            **{name: getattr(self, name) for name in same},
+            selection_fraction=self.selection_fraction if chosen else None,
+            cache=self.out / "cache",
+        )
 
     def named(self) -> dict[str, Any]:
         """The part that decides what is computed, for the record and the run's name; fields left open are absent."""

@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longread.data import hub, listops, reviews
+from longread.data.config import DataConfig
 from longread.data.examples import stratified_sample
-from longread.data.tasks import TASKS, find_task, load_split, load_task
+from longread.data.load import load_split, load_task
+from longread.data.tasks import TASKS, find_task
 from longread.errors import UserError
 
 DATA_DIR = os.environ.get("LONGREAD_DATA_DIR", "")
@@ -57,35 +59,36 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_gives_the_same_rows(name: str, tmp_path: Path) -> None:
-    WRITERS[name](tmp_path / name)
-    whole = load_split(str(tmp_path / name), text_columns=["review" if ".tsv" in name else "text"])
+    path = tmp_path / name
+    WRITERS[name](path)
+    whole = load_split(DataConfig(str(path), text_columns=("review" if ".tsv" in name else "text",), eval_file=path))
     assert whole.texts == [text for text, _ in ROWS]
     assert whole.label_names == ("a", "b", "c")
     assert whole.labels.tolist() == [number % 3 for number in range(60)]
-    train, validation = load_task(str(tmp_path / name), validation_fraction=0.2)
+    train, validation = load_task(DataConfig(str(path), validation_fraction=0.2))
     assert sorted([*train.rows, *validation.rows]) == list(range(60))
     assert np.bincount(validation.labels).tolist() == [4, 4, 4]
-    again = load_split(str(tmp_path / name), "validation", validation_fraction=0.2)
-    assert again.fingerprint == validation.fingerprint != train.fingerprint
+    for again in (load_split(DataConfig(str(path), validation_fraction=0.2), split) for split in (None, "validation")):
+        assert again.fingerprint == validation.fingerprint != train.fingerprint
 
 
 def test_directory_and_eval_file(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\nx,b\ny,a\nz,a\n")
     (tmp_path / "test.jsonl").write_text('{"text": "w", "label": "b"}\n')
-    train, evaluation = load_task(str(tmp_path))
+    train, evaluation = load_task(DataConfig(str(tmp_path)))
     assert (train.label_names, evaluation.labels.tolist(), evaluation.split) == (("a", "b"), [1], "test")
-    _, evaluation = load_task(str(tmp_path / "train.csv"), eval_file=tmp_path / "test.jsonl")
+    _, evaluation = load_task(DataConfig(str(tmp_path / "train.csv"), eval_file=tmp_path / "test.jsonl"))
     assert evaluation.texts == ["w"]
     assert evaluation.labels.tolist() == [1]
     with pytest.raises(UserError, match="label 'b' is not one of: yes, no"):
-        load_split(str(tmp_path / "test.jsonl"), label_names=("yes", "no"))
+        load_split(DataConfig("t.csv", eval_file=tmp_path / "test.jsonl"), label_names=("yes", "no"))
 
 
 def test_public_task_from_a_directory(tmp_path: Path) -> None:
     (tmp_path / "qqp").mkdir()
     for split in ("train", "validation"):
         (tmp_path / "qqp" / f"{split}.tsv").write_text("id\tquestion1\tquestion2\tlabel\n1\ta\t\t1\n2\tb\td\t0\n")
-    train, _ = load_task("qqp", data_dir=tmp_path)
+    train, _ = load_task(DataConfig("qqp", data_dir=tmp_path))
     assert (train.texts, train.pairs, train.labels.tolist()) == (["a", "b"], ["", "d"], [1, 0])
     assert train.label_names == ("not_duplicate", "duplicate")
 
@@ -114,10 +117,10 @@ GOLDEN = {"reviews": "bb25b405b4a9a408", "reviews:2048": "122ba8b0e5a2a57d", "li
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_generated_tasks(name: str) -> None:
-    train, evaluation = load_task(name, train_rows=60, eval_rows=30)
+    train, evaluation = load_task(DataConfig(name, train_rows=60, eval_rows=30))
     assert train.fingerprint == GOLDEN[name]
-    assert load_split(name, "train", rows=20).texts == train.texts[:20]
-    assert load_task(name, train_rows=5, eval_rows=5, sample_seed=1)[0].texts != train.texts[:5]
+    assert load_split(DataConfig(name, eval_rows=20), "train").texts == train.texts[:20]
+    assert load_task(DataConfig(name, train_rows=5, eval_rows=5, sample_seed=1))[0].texts != train.texts[:5]
     texts = train.texts + evaluation.texts
     assert len(set(texts)) == len(texts)  # none twice, none in both splits
     limit = find_task(name).length
@@ -128,7 +131,7 @@ def test_generated_tasks(name: str) -> None:
 
 def test_reviews_classes_hold_the_same_words() -> None:
     """In a review that is taken back most words speak for the other class."""
-    train, _ = load_task("reviews", train_rows=600, eval_rows=1)
+    train, _ = load_task(DataConfig("reviews", train_rows=600, eval_rows=1))
     assert np.bincount(train.labels).tolist() == [300, 300]
     votes = np.array([sum((w in reviews.GOOD) - (w in reviews.BAD) for w in t.replace(".", "").split())
                       for t in train.texts])  # fmt: skip
@@ -204,7 +207,7 @@ def test_wrong_files(case: str, tmp_path: Path) -> None:
     if data is not None:
         (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError) as caught:
-        load_task(str(tmp_path / name), **options)  # type: ignore[arg-type]
+        load_task(DataConfig(str(tmp_path / name), **options))  # type: ignore[arg-type]
     message = str(caught.value)
     assert "\n" not in message
     assert not [fragment for fragment in fragments if fragment not in message], message
@@ -224,7 +227,7 @@ def test_wrong_files(case: str, tmp_path: Path) -> None:
 )
 def test_wrong_names(name: str, fragments: tuple[str, ...]) -> None:
     with pytest.raises(UserError) as caught:
-        load_task(name)
+        load_task(DataConfig(name))
     assert not [fragment for fragment in fragments if fragment not in str(caught.value)], str(caught.value)
 
 
@@ -232,7 +235,7 @@ def test_unreachable_hub_is_noticed_soon(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"cannot be reached .*refused.*--data-dir"):
-        load_task("sst2")
+        load_task(DataConfig("sst2"))
 
 
 def test_hub_layouts() -> None:
@@ -249,7 +252,7 @@ def test_hub_layouts() -> None:
 def test_real_data(name: str) -> None:
     if not (Path(DATA_DIR) / name).is_dir():
         pytest.skip(f"LONGREAD_DATA_DIR holds no {name}")
-    evaluation = load_split(name, data_dir=DATA_DIR, rows=500)
+    evaluation = load_split(DataConfig(name, data_dir=DATA_DIR, eval_rows=500))
     assert len(evaluation) == 500
     assert len(set(evaluation.rows.tolist())) == 500
     assert (evaluation.pairs is not None) == (len(TASKS[name].text_columns) == 2)
@@ -262,7 +265,7 @@ def test_a_pooled_task_splits_both_halves_anew_and_keeps_each_text_once(tmp_path
     for split, texts in halves.items():
         table = pa.table({"text": texts, "label": [n % 2 for n in range(40)]})
         pq.write_table(table, tmp_path / "imdb" / f"{split}.parquet")
-    train, evaluation = load_task("imdb-pooled", data_dir=tmp_path)
+    train, evaluation = load_task(DataConfig("imdb-pooled", data_dir=tmp_path))
     assert (len(train), len(evaluation)) == (62, 15)  # a fifth of 77 different texts
     both = halves["train"] + halves["test"]
     for part in (train, evaluation):
@@ -270,10 +273,10 @@ def test_a_pooled_task_splits_both_halves_anew_and_keeps_each_text_once(tmp_path
         assert any(row < 40 for row in part.rows)
         assert any(row >= 40 for row in part.rows)
     assert len({*train.texts, *evaluation.texts}) == 77
-    sample, same = load_task("imdb-pooled", data_dir=tmp_path, train_rows=20, sample_seed=5)
+    sample, same = load_task(DataConfig("imdb-pooled", data_dir=tmp_path, train_rows=20, sample_seed=5))
     assert set(sample.rows) <= set(train.rows)
     assert list(same.rows) == list(evaluation.rows)  # the split does not move with the sample
-    alone = load_split("imdb-pooled", "validation", data_dir=tmp_path)
+    alone = load_split(DataConfig("imdb-pooled", data_dir=tmp_path), "validation")
     assert list(alone.rows) == list(evaluation.rows)
     with pytest.raises(UserError, match="no split 'test'; there are train and validation"):
-        load_split("imdb-pooled", "test", data_dir=tmp_path)
+        load_split(DataConfig("imdb-pooled", data_dir=tmp_path), "test")

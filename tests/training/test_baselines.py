@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longread.data.tasks import Examples, load_task
+from longread.data.config import DataConfig
+from longread.data.examples import Examples
+from longread.data.load import load_task
 from longread.errors import UserError
 from longread.training.baselines import BASELINES, fit_predict
 
@@ -50,7 +52,7 @@ def test_pairs_are_features_side_by_side(name: str) -> None:
 @pytest.mark.parametrize("name", BASELINES)
 def test_evaluation_rows_change_nothing(name: str) -> None:
     """A row's prediction does not depend on which rows, or which labels, are evaluated beside it."""
-    train, evaluation = load_task("reviews", train_rows=200, eval_rows=40)
+    train, evaluation = load_task(DataConfig("reviews", train_rows=200, eval_rows=40))
     alone = fit_predict(name, train, evaluation.take(np.arange(3)))
     flipped = Examples("t", "v", evaluation.texts, None, 1 - evaluation.labels, evaluation.rows, ("a", "b"))
     together = fit_predict(name, train, flipped)
@@ -68,7 +70,7 @@ def test_wrong_input_is_one_line() -> None:
 @pytest.mark.parametrize("name", BASELINES)
 def test_counting_words_does_not_decide_generated_reviews(name: str) -> None:
     """Better than chance, as the easy reviews are easy, and far from what an attention model reaches."""
-    train, evaluation = load_task("reviews", train_rows=2000)
+    train, evaluation = load_task(DataConfig("reviews", train_rows=2000))
     accuracy = (fit_predict(name, train, evaluation).probabilities.argmax(axis=1) == evaluation.labels).mean()
     assert 0.60 <= accuracy <= 0.76
 
@@ -78,6 +80,6 @@ def test_counting_words_does_not_decide_generated_reviews(name: str) -> None:
 def test_real_reviews(name: str) -> None:
     if not (Path(DATA_DIR) / "imdb").is_dir():
         pytest.skip("LONGREAD_DATA_DIR holds no imdb")
-    train, evaluation = load_task("imdb", data_dir=DATA_DIR, train_rows=1000, eval_rows=500)
+    train, evaluation = load_task(DataConfig("imdb", data_dir=DATA_DIR, train_rows=1000, eval_rows=500))
     accuracy = (fit_predict(name, train, evaluation).probabilities.argmax(axis=1) == evaluation.labels).mean()
     assert accuracy >= 0.78

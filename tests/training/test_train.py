@@ -16,10 +16,12 @@ import torch
 from longread import records
 from longread.config import LATER_FIELDS, RunConfig
 from longread.data.dataset import epoch_batches, micro_batches, prepare
+from longread.data.load import load_split
 from longread.errors import UserError
 from longread.inference import predictor as classifier
 from longread.inference.collate import make_batch
 from longread.inference.evaluate import predict_split
+from longread.inference.run import evaluate
 from longread.models.classifier import build
 from longread.study.worker import CODES
 from longread.training import trainer as loop
@@ -56,7 +58,7 @@ def weights(run: records.Run) -> dict[str, torch.Tensor]:
 def test_micro_batches_give_the_update_of_the_whole_batch(tmp_path: Path, attention: str) -> None:
     config = resolve_machine(resolve(small(tmp_path, attention=attention, dropout=0.0, label_smoothing=0.1)), 16)
     config = replace(config, class_weights="balanced")
-    data = prepare(config, 96)
+    data = prepare(config.data_config(), 96)
     results = []
     for tokens in (100_000, 150, 1):
         model = build(attention, vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2,
@@ -75,7 +77,7 @@ def test_micro_batches_give_the_update_of_the_whole_batch(tmp_path: Path, attent
 def test_a_step_is_torchs_own_with_plain_gradients(tmp_path: Path) -> None:
     """The embedding's gradient by rows, and its clipping, give the update that dense gradients give."""
     config = resolve_machine(resolve(small(tmp_path, dropout=0.0, gradient_clip=0.05, weight_decay=0.1)), 16)
-    data = prepare(config, 96)
+    data = prepare(config.data_config(), 96)
     models = [
         build("dense", vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2, num_hidden_layers=1,
               max_length=96, dropout=0.0).double()
@@ -161,12 +163,10 @@ def test_a_run_is_recorded_whole_used_again_and_never_repeated(tmp_path: Path) -
     assert [event["event"] for event in events] == ["skipped"]
     assert again.record == record
     found = classifier.load(run.directory)
-    from longread.data.tasks import load_split
-
-    examples = load_split("reviews", rows=16)
+    examples = load_split(config.data_config())
     labels = [prediction.label for prediction in found.predict(examples.texts)]
     assert labels == [examples.label_names[i] for i in predictions["predicted"]]
-    measured = classifier.evaluate(replace(config, task="reviews"), run.directory)
+    measured = evaluate(replace(config, task="reviews"), run.directory)
     assert measured.record["kind"] == "evaluate"
     assert measured.record["metrics"]["accuracy"] == record["metrics"]["accuracy"]
 
@@ -210,7 +210,7 @@ def test_frozen_layers_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("decay", [0.5, 0.999])
 def test_the_mean_of_the_weights_is_evaluated_and_kept(tmp_path: Path, decay: float) -> None:
     config = resolve_machine(resolve(small(tmp_path, average_weights=decay, epochs=2)), 16)
-    data = prepare(config, 96)
+    data = prepare(config.data_config(), 96)
     model = build("dense", vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2,
                   num_hidden_layers=1, max_length=96)  # fmt: skip
     run = Trainer(model, data, config, tmp_path, lambda event: None)
@@ -249,7 +249,7 @@ def test_lower_layers_learn_slower_and_new_weights_faster() -> None:
 
 def test_a_classifier_over_positions_on_filled_rows(tmp_path: Path) -> None:
     config = resolve(small(tmp_path, pooling="positions", fill_rows=True, max_length=400))
-    data, plain = prepare(config, 400), prepare(replace(config, fill_rows=False), 400)
+    data, plain = prepare(config.data_config(), 400), prepare(replace(config.data_config(), fill_rows=False), 400)
     assert (data.train.lengths == 400).all() and plain.train.lengths.min() < 400
     pad = data.tokenizer.pad_id
     for row in range(len(plain.train)):

@@ -144,7 +144,8 @@ def _repair(
     from dataclasses import replace
 
     from longread.cli.live import RepairView
-    from longread.data.dataset import load_rows, tokenize
+    from longread.data.dataset import tokenize
+    from longread.data.load import load_task
     from longread.data.tokenizer import load_tokenizer
     from longread.system import runtime
     from longread.training.distill import repair
@@ -156,7 +157,7 @@ def _repair(
     device = runtime.pick_device(config.device)
     resolved = resolve_machine(config, teacher.config.hidden_size)
     assert resolved.tokens_per_micro_batch
-    examples, _ = load_rows(replace(config, eval_rows=1))
+    examples, _ = load_task(replace(config, eval_rows=1).data_config())
     longest = min(teacher.config.max_length, student.config.max_length)
     split = tokenize(examples, load_tokenizer(place), longest, None)
     with RepairView(minutes) as view:

@@ -15,10 +15,12 @@ from longread.errors import UserError
 
 
 def evaluate(
-    checkpoint: str, /, *, task: str = "reviews", json_lines: Annotated[bool, Parameter(name="--json")] = False,
+    checkpoint: str, /, *, task: str | None = None, json_lines: Annotated[bool, Parameter(name="--json")] = False,
     settings: Shared = DEFAULTS,
 ) -> int:  # fmt: skip
     """Accuracy, F1, loss and speed of a checkpoint on a task; nothing is trained.
+
+    Of a single file, the part is scored that training held out; with --eval-file, the whole of that file.
 
     Example: longread evaluate out/runs/0123456789abcdef --task imdb --eval-rows 2500
 
@@ -27,17 +29,17 @@ def evaluate(
     checkpoint:
         A run's folder, a checkpoint's folder, or a Hub id.
     task:
-        As in train.
+        As in train. Default: what the checkpoint was trained on, or --eval-file by itself.
     json_lines:
         Print the run record as a line of JSON on stdout.
     """
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
-    from longread.inference.predictor import evaluate as run_evaluation
+    from longread.inference import run as evaluation
 
-    config = replace(run_config(settings), task=task)
-    run = run_evaluation(config, checkpoint, tokenizer=settings.tokenizer)
+    config = replace(run_config(settings), task=task or evaluation.default_task(checkpoint, settings.eval_file))
+    run = evaluation.evaluate(config, checkpoint, tokenizer=settings.tokenizer)
     record = run.record
     found = record["metrics"]
     if record["head_is_untrained"]:
@@ -86,7 +88,7 @@ def predict(
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
-    from longread.data.examples import texts_of_file
+    from longread.data.columns import texts_of_file
     from longread.inference.predictor import load
 
     given = list(texts)

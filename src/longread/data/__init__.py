@@ -1,1 +1,1 @@
-"""PackedBatch of text, tasks, tokenizers and tokenized splits. Never torch."""
+"""Rows of text, tasks, tokenizers and tokenized splits. Never torch."""

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from longread.config import RunConfig
 from longread.data import tokenizer as tokenizers_room
+from longread.data.config import DataConfig
 from longread.data.examples import Examples, carve
-from longread.data.tasks import find_task, load_task
+from longread.data.load import load_task
+from longread.data.tasks import find_task
 from longread.data.tokenizer import Encoded, Tokenizer
 from longread.errors import UserError
 from longread.records import fingerprint
@@ -29,7 +30,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """PackedBatch of one split as tokens, with what is known of each row."""
+    """The rows of one split as tokens, with what is known of each row."""
 
     encoded: Encoded
     labels: Indices  # [R]
@@ -68,33 +69,17 @@ class Prepared:
     fingerprints: tuple[str, ...]
 
 
-def load_rows(config: RunConfig) -> tuple[Examples, Examples]:
-    """Training and evaluation rows as the configuration asks for them."""
-    return load_task(
-        config.task,
-        data_dir=config.data_dir,
-        train_rows=config.train_rows,
-        eval_rows=config.eval_rows,
-        sample_seed=config.sample_seed,
-        text_columns=config.text_columns,
-        label_column=config.label_column,
-        eval_file=config.eval_file,
-        validation_fraction=config.validation_fraction,
-    )
-
-
-def prepare(config: RunConfig, max_length: int, checkpoint_tokenizer: Tokenizer | None = None) -> Prepared:
-    """Read, hold out, train or load the tokenizer, tokenize; what was tokenized before is taken from `OUT/cache`."""
-    train, evaluation = load_rows(config)
+def prepare(config: DataConfig, max_length: int, checkpoint_tokenizer: Tokenizer | None = None) -> Prepared:
+    """Read, hold out, train or load the tokenizer, tokenize; what was tokenized before is taken from the cache."""
+    train, evaluation = load_task(config)
     selection = None
-    if config.choose_epoch == "best" or config.patience is not None:
+    if config.selection_fraction is not None:
         train, selection = carve(train, config.selection_fraction, config.sample_seed, config.task)
-    cache = config.out / "cache"
-    tokenizer = checkpoint_tokenizer or make_tokenizer(config, train, cache)
+    tokenizer = checkpoint_tokenizer or make_tokenizer(config, train)
     if config.fill_rows and tokenizer.pad_id is None:
         raise UserError("--fill-rows: the tokenizer has no padding token; use another tokenizer")
     splits = [
-        None if examples is None else tokenize(examples, tokenizer, max_length, cache)
+        None if examples is None else tokenize(examples, tokenizer, max_length, config.cache)
         for examples in (train, evaluation, selection)
     ]
     if config.fill_rows:
@@ -104,7 +89,7 @@ def prepare(config: RunConfig, max_length: int, checkpoint_tokenizer: Tokenizer 
     return Prepared(splits[0], splits[1], splits[2], tokenizer, fingerprints)
 
 
-def make_tokenizer(config: RunConfig, train: Examples, cache: Path) -> Tokenizer:
+def make_tokenizer(config: DataConfig, train: Examples) -> Tokenizer:
     """What `--tokenizer` names, or what suits the task; a trained one is kept in the cache."""
     kind = config.tokenizer or find_task(config.task).tokenizer
     texts = train.texts + (train.pairs or [])
@@ -115,14 +100,17 @@ def make_tokenizer(config: RunConfig, train: Examples, cache: Path) -> Tokenizer
     if kind != "train":
         return tokenizers_room.load_tokenizer(kind)
     key = fingerprint("tokenizer", train.fingerprint, str(config.vocab_size), str(config.lowercase))
-    path = cache / f"tokenizer-{key}.json"
-    if not path.exists():
-        tokenizers_room.train_tokenizer(texts, config.vocab_size, config.lowercase).save(path)
-    return tokenizers_room.load_tokenizer(path)
+    path = None if config.cache is None else config.cache / f"tokenizer-{key}.json"
+    if path is not None and path.exists():
+        return tokenizers_room.load_tokenizer(path)
+    trained = tokenizers_room.train_tokenizer(texts, config.vocab_size, config.lowercase)
+    if path is not None:
+        trained.save(path)
+    return trained
 
 
 def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, cache: Path | None) -> Split:
-    """PackedBatch as tokens, at most `max_length` each."""
+    """Texts as tokens, at most `max_length` each."""
     if cache is None:
         encoded = tokenizer.encode(examples.texts, examples.pairs, max_length)
     else:
@@ -197,11 +185,3 @@ def micro_batches(indices: Indices, lengths: Indices, tokens: int) -> Iterator[I
         total += length
     if len(ordered):
         yield ordered[begin:]
-
-
-def check_labels(train: Examples, evaluation: Examples) -> None:
-    """A classifier needs two classes, and the evaluation the same ones."""
-    if len(train.label_names) < 2:
-        raise UserError(f"{train.task}: only one class ({train.label_names[0]}); at least two are needed")
-    if len(np.unique(train.labels)) < 2:
-        raise UserError(f"{train.task}: the {len(train)} training rows have one class; ask for more --train-rows")

@@ -143,7 +143,7 @@ def _read_delimited(text: str, source: str, delimiter: str) -> Table:
 
 
 def _cells(text: str, source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """PackedBatch that are not blank, each with the line it begins on."""
+    """Rows that are not blank, each with the line it begins on."""
     before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default, 131,072, is less than a long document
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -203,3 +203,9 @@ def _class_names(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
         return {name: tuple(kind["names"]) for name, kind in features.items() if "names" in kind}
     except (ValueError, KeyError, TypeError):
         return {}
+
+
+def short(value: Any) -> str:
+    """A value in a message, cut to 40 characters."""
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -16,7 +16,7 @@ from typing import Any
 
 from longread.attention import ATTENTIONS
 from longread.config import BASELINES, RunConfig
-from longread.data.dataset import check_labels, load_rows
+from longread.data.load import check_classes, load_task
 from longread.errors import UserError
 from longread.records import Run, fingerprint, load_run, write_json
 from longread.study.benchmark import BenchmarkConfig
@@ -88,7 +88,7 @@ def check(configs: Sequence[RunConfig]) -> None:
     for config in configs:
         resolve(config)
     for config in first_of_task.values():
-        check_labels(*load_rows(config))
+        check_classes(load_task(config.data_config())[0])
 
 
 def compare(

@@ -15,7 +15,8 @@ import torch
 
 from longread import records
 from longread.config import RunConfig
-from longread.data.dataset import Prepared, check_labels, load_rows, prepare
+from longread.data.dataset import Prepared, prepare
+from longread.data.load import check_classes, load_task
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.attention_maps import attention_map
@@ -119,7 +120,7 @@ def _start(config: RunConfig) -> _Start:
     own = config.mechanism()
     if config.init == "scratch":
         assert config.max_length
-        data = prepare(config, config.max_length)
+        data = prepare(config.data_config(), config.max_length)
         shape = {
             name: getattr(config, name)
             for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size",
@@ -137,7 +138,7 @@ def _start(config: RunConfig) -> _Start:
             label_names=names,
         )
         return _Start(model, data, "scratch", (*data.fingerprints, "scratch"))
-    train_rows, _ = load_rows(config)
+    train_rows, _ = load_task(config.data_config())
     names = train_rows.label_names
     rates = ("dropout", "embedding_dropout", "attention_dropout")
     overrides: dict[str, Any] = {name: getattr(config, name) for name in rates}
@@ -151,7 +152,8 @@ def _start(config: RunConfig) -> _Start:
 
         model = convert(model, config.attention, longest, **own)
     given = load_tokenizer(config.tokenizer) if config.tokenizer else _own_tokenizer(model, config)
-    data = prepare(config, min(config.max_length or model.config.max_length, model.config.max_length), given)
+    longest = min(config.max_length or model.config.max_length, model.config.max_length)
+    data = prepare(config.data_config(), longest, given)
     weights = records.fingerprint(*(p.detach().cpu().numpy().tobytes() for p in model.embeddings.parameters()))
     return _Start(model, data, config.init, (*data.fingerprints, weights))
 
@@ -221,8 +223,8 @@ def _train_baseline(config: RunConfig, on_event: Callable[[Event], None], load: 
     """A linear model on word counts, recorded like any other run."""
     device = torch.device("cpu")
     memory = PeakMemory(device)
-    train_rows, evaluation = load_rows(config)
-    check_labels(train_rows, evaluation)
+    train_rows, evaluation = load_task(config.data_config())
+    check_classes(train_rows)
     config = replace(config, seed=0)  # nothing in it is drawn by chance
     name = records.run_id("train", config.named(), 0, (train_rows.fingerprint, evaluation.fingerprint))
     directory = config.out / "runs" / name

@@ -1,0 +1,119 @@
+"""Which columns of a table hold the texts, and the texts in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from longread.data.sources import Table, read_table, short
+from longread.errors import UserError
+
+TEXT_NAMES = ("text", "sentence", "review", "document", "content", "body", "message", "comment")
+PAIR_NAMES = (
+    ("question1", "question2"),
+    ("sentence1", "sentence2"),
+    ("text1", "text2"),
+    ("question", "sentence"),
+    ("premise", "hypothesis"),
+)
+LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "coarse_label", "label-coarse")
+
+
+def find_columns(
+    table: Table, text_columns: Sequence[str] | None, label_column: str | None
+) -> tuple[tuple[str, ...], str]:
+    """Names of the text column (or the two of a pair) and the label column: those given or the obvious."""
+    names = list(table.columns)
+    there = f"the columns there are: {', '.join(names)}"
+    if text_columns and len(text_columns) > 2:
+        raise UserError(
+            f"{len(text_columns)} text columns given ({', '.join(text_columns)}); give one, or two for pairs"
+        )
+    for name in (*(text_columns or ()), *((label_column,) if label_column else ())):
+        if name not in table.columns:
+            raise UserError(f"{table.source}: there is no column {name!r}; {there}")
+    lower = {name.strip().lower(): name for name in reversed(names)}
+    if label_column is None:
+        label_column = next((lower[name] for name in LABEL_NAMES if name in lower), None)
+        if label_column is None:
+            raise UserError(f"{table.source}: no column 'label'; name it with --label-column; {there}")
+    if text_columns:
+        return tuple(text_columns), label_column
+    texts = _obvious_texts(table, label_column)
+    if texts is None:
+        raise UserError(f"{table.source}: no column 'text'; name it with --text-columns; {there}")
+    return texts, label_column
+
+
+def _obvious_texts(table: Table, label_column: str | None) -> tuple[str, ...] | None:
+    """The two columns of a pair or the one of a text, by their usual names; None where none stands out."""
+    names = list(table.columns)
+    lower = {name.strip().lower(): name for name in reversed(names)}
+    for first, second in PAIR_NAMES:
+        if first in lower and second in lower:
+            return lower[first], lower[second]
+    for name in TEXT_NAMES:
+        if name in lower and lower[name] != label_column:
+            return (lower[name],)
+    rest = [name for name in names if name != label_column]
+    return (rest[0],) if len(rest) == 1 else None
+
+
+def read_texts(table: Table, column: str, *, may_be_empty: bool) -> list[str]:
+    """Column `column` as texts, unchanged; a missing value, a number or anything else is an error."""
+    values = table.columns[column]
+    for row, value in enumerate(values):
+        if isinstance(value, str) and (value.strip() or may_be_empty):
+            continue
+        if value is None or isinstance(value, str):
+            raise UserError(f"{table.place(row)}: column {column!r} is empty; fill it in or drop the row")
+        kind = "a number" if isinstance(value, (int, float)) else f"a {type(value).__name__}"
+        raise UserError(
+            f"{table.place(row)}: column {column!r} holds {kind} where text is expected ({short(value)}); "
+            f"{other_columns(table, column)}"
+        )
+    if all(_is_number(value) for value in values):
+        raise UserError(
+            f"{table.place(0)}: column {column!r} holds a number where text is expected "
+            f"({short(values[0])}), and so in every row; {other_columns(table, column)}"
+        )
+    return list(values)
+
+
+def texts_of_file(path: Path, text_columns: Sequence[str] | None) -> tuple[list[str], list[str] | None]:
+    """Texts to classify, and their partners where two columns are named. A .txt file has one text a line."""
+    if path.suffix.lower() == ".txt":
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such file")
+        try:
+            lines = path.read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+        return [line for line in lines if line.strip()], None
+    table = read_table(path)
+    names = tuple(text_columns) if text_columns else _obvious_texts(table, None)
+    if names is None or len(names) > 2:
+        there = ", ".join(table.columns)
+        raise UserError(
+            f"{table.source}: name one text column, or two, with --text-columns; the columns there are: {there}"
+        )
+    for name in names:
+        if name not in table.columns:
+            raise UserError(
+                f"{table.source}: there is no column {name!r}; the columns there are: {', '.join(table.columns)}"
+            )
+    texts = [read_texts(table, name, may_be_empty=False) for name in names]
+    return texts[0], texts[1] if len(texts) == 2 else None
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def other_columns(table: Table, column: str) -> str:
+    rest = [name for name in table.columns if name != column]
+    return f"the other columns: {', '.join(rest)}" if rest else "there is no other column"

@@ -1,0 +1,104 @@
+"""From a column of labels to classes, against the names of the data set, the training rows or a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from longread.data.columns import other_columns
+from longread.data.sources import Table, short
+from longread.errors import UserError
+
+MAX_CLASSES = 1000  # more different labels than this: the column holds something else
+
+
+def placeholders(count: int) -> tuple[str, ...]:
+    """What the classes of a model are called whose configuration names none."""
+    return tuple(f"LABEL_{index}" for index in range(count))
+
+
+def read_labels(
+    table: Table, column: str, own: tuple[str, ...] | None = None, known: tuple[str, ...] | None = None
+) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """Classes [R] and the names that they are indices of.
+
+    own: names that the data set gives its classes; a number in the column is then an index into them.
+    known: names that classes must have, those of a model or of the training rows; without, `own` or what is there.
+    Classes are matched by name, and with `placeholders` by number. UserError names the row of a label that is wrong.
+    """
+    values = table.columns[column]
+    keys = [_key(table, column, row, value) for row, value in enumerate(values)]
+    own = own or table.class_names.get(column)
+    if own:  # a name that looks like a number wins over that number, but not where the file holds numbers
+        keys = [
+            key if isinstance(value, str) and key in own else _by_number(own, key)
+            for key, value in zip(keys, values, strict=True)
+        ]
+    if known is None:
+        names = own or _name_classes(table, column, keys)
+        numbers = _indices(names)
+    elif known == placeholders(len(known)):
+        if own and len(own) != len(known):
+            raise UserError(
+                f"{table.source} has {len(own)} classes ({_in_words(own)}) and the model {len(known)}, which it does "
+                "not name; evaluate it on a task with the same classes"
+            )
+        names = own or known
+        numbers = _indices(names) | ({} if own else {str(index): index for index in range(len(known))})
+    else:
+        names = known
+        numbers = _same_but_for_case(own or (), names) | _indices(names)
+    for row, key in enumerate(keys):
+        if key not in numbers:
+            hidden = "; GLUE's test labels are hidden, use the validation split" if key == "-1" else ""
+            raise UserError(f"{table.place(row)}: label {key!r} is not one of: {_in_words(tuple(numbers))}{hidden}")
+    return np.array([numbers[key] for key in keys], dtype=np.int64), names
+
+
+def _key(table: Table, column: str, row: int, value: Any) -> str:
+    """A label as text; UserError where there is none, or what is there names no class."""
+    if value is None or (isinstance(value, str) and not value.strip()) or value != value:
+        raise UserError(f"{table.place(row)}: column {column!r} is empty; give every row a label")
+    if isinstance(value, float) and not value.is_integer():
+        raise UserError(f"{table.place(row)}: column {column!r} holds {value}, not a class; give names or integers")
+    if not isinstance(value, (str, int, float)):
+        raise UserError(f"{table.place(row)}: column {column!r} holds {short(value)}, not a class; give one name")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(int(value)) if number else str(value).strip()
+
+
+def _by_number(names: tuple[str, ...], key: str) -> str:
+    return names[int(key)] if key.isdecimal() and int(key) < len(names) else key
+
+
+def _indices(names: tuple[str, ...]) -> dict[str, int]:
+    return {name: index for index, name in enumerate(names)}
+
+
+def _same_but_for_case(own: tuple[str, ...], known: tuple[str, ...]) -> dict[str, int]:
+    """Names of a data set that a model writes in other letters: negative and NEGATIVE. Not for a file of one's own."""
+    folded = _indices(tuple(name.casefold() for name in known))
+    return {name: folded[name.casefold()] for name in own if len(folded) == len(known) and name.casefold() in folded}
+
+
+def _in_words(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+
+
+def _name_classes(table: Table, column: str, keys: list[str]) -> tuple[str, ...]:
+    distinct = set(keys)
+    if len(distinct) == 1:
+        raise UserError(
+            f"{table.source}: column {column!r} has one value only ({short(keys[0])}); "
+            "at least two classes are needed: check --label-column"
+        )
+    if len(distinct) > MAX_CLASSES or (len(distinct) > 20 and len(distinct) > len(keys) // 2):
+        raise UserError(
+            f"{table.source}: column {column!r} has {len(distinct)} different values in {len(keys)} rows, "
+            f"too many for classes: check --label-column; {other_columns(table, column)}"
+        )
+    if all(key.lstrip("-").isdecimal() for key in distinct):
+        return tuple(sorted(distinct, key=lambda key: (int(key), key)))
+    return tuple(sorted(distinct))

@@ -1,0 +1,214 @@
+"""The rows of a task: which table is which split, and which of its rows a run sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from longread.data import hub
+from longread.data.columns import find_columns, read_texts
+from longread.data.config import DataConfig
+from longread.data.examples import Examples, carve, stratified_sample
+from longread.data.labels import read_labels
+from longread.data.sources import FORMATS_IN_WORDS, Table, find_split, read_table
+from longread.data.tasks import TASKS, Task, find_task
+from longread.errors import UserError
+
+EVAL_SPLITS = ("validation", "valid", "val", "dev", "test")  # the first that is there
+
+
+def load_task(config: DataConfig) -> tuple[Examples, Examples]:
+    """Training and evaluation rows of a task.
+
+    A split that has fewer rows than are asked for is returned whole, in its own order. Where there is no evaluation
+    split, a stratified one is held out of train. UserError for what is wrong with the files, their columns or rows,
+    and for an evaluation label that no training row has.
+    """
+    task = _checked(config)
+    if task.generate is not None:
+        return (
+            _make(task, "train", config.train_rows, config.sample_seed),
+            _make(task, "validation", config.eval_rows, config.sample_seed),
+        )
+    source = _Source(task, config.task, config)
+    train = source.examples(task.train_split)
+    if config.eval_file is not None:
+        evaluation = source.read(read_table(Path(config.eval_file)), "evaluation", train.label_names)
+    elif (split := source.eval_split()) is not None:
+        evaluation = source.examples(split, train.label_names)
+    else:
+        train, evaluation = carve(train, config.validation_fraction, config.sample_seed, config.task)
+    return _sample(train, config.train_rows, config.sample_seed), _sample(
+        evaluation, config.eval_rows, config.sample_seed
+    )
+
+
+def load_split(config: DataConfig, split: str | None = None, label_names: tuple[str, ...] | None = None) -> Examples:
+    """One split only, at most `eval_rows` rows of it; by default the rows that `load_task` evaluates on.
+
+    `split="train"` and `"validation"` of a single table are the parts that `load_task` makes of it. With
+    `label_names`, those of a model, labels are read against them. UserError as in `load_task`.
+    """
+    task = _checked(config)
+    if task.generate is not None:
+        return _make(task, split or task.eval_split, config.eval_rows, config.sample_seed)
+    source = _Source(task, config.task, config)
+    there = source.eval_split()
+    if split is None and config.eval_file is not None:
+        found = source.read(read_table(Path(config.eval_file)), "evaluation", label_names)
+    elif there is None and split in (None, "train", "validation"):
+        whole = source.examples("train", label_names)
+        parts = carve(whole, config.validation_fraction, config.sample_seed, config.task)
+        found = parts[split != "train"]
+    else:
+        found = source.examples(split or there or task.eval_split, label_names)
+    return _sample(found, config.eval_rows, config.sample_seed)
+
+
+def check_classes(train: Examples) -> None:
+    """A classifier needs rows of two classes."""
+    if len(train.label_names) < 2:
+        raise UserError(f"{train.task}: only one class ({train.label_names[0]}); at least two are needed")
+    if len(np.unique(train.labels)) < 2:
+        raise UserError(f"{train.task}: the {len(train)} training rows have one class; ask for more --train-rows")
+
+
+def _checked(config: DataConfig) -> Task:
+    task = find_task(config.task)
+    for option, size in (("--train-rows", config.train_rows), ("--eval-rows", config.eval_rows)):
+        if size is not None and size < 1:
+            raise UserError(f"{option} {size}: at least 1 row is needed")
+    if task.generate is not None and config.eval_file is not None:
+        raise UserError(
+            f"--eval-file {config.eval_file}: task {config.task} makes its own evaluation rows; leave it out"
+        )
+    return task
+
+
+def _data_directory(given: Path | str | None) -> Path | None:
+    option = "--data-dir" if given is not None else "LONGREAD_DATA_DIR"
+    given = given if given is not None else os.environ.get("LONGREAD_DATA_DIR") or None
+    if given is None:
+        return None
+    if not Path(given).is_dir():
+        raise UserError(f"{option} {given}: there is no such directory; it should hold TASK/SPLIT.parquet, .csv, …")
+    return Path(given)
+
+
+def _make(task: Task, split: str, rows: int | None, seed: int) -> Examples:
+    """Texts of a generated task; fewer rows are the beginning of more."""
+    if split not in ("train", "validation"):
+        raise UserError(f"task {task.name}: there is no split {split!r}; there are train and validation")
+    size = rows if rows is not None else task.train_rows if split == "train" else task.eval_rows
+    assert task.generate is not None
+    assert size is not None
+    texts, labels = task.generate(split, size, task.length, seed)
+    numbers = np.arange(size, dtype=np.int64)
+    return Examples(task.name, split, texts, None, np.array(labels, dtype=np.int64), numbers, task.label_names)
+
+
+def _sample(examples: Examples, size: int | None, seed: int) -> Examples:
+    if size is None or size >= len(examples):
+        return examples
+    return examples.take(stratified_sample(examples.labels, size, seed, examples.split))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the splits of one task that is not generated are read from, and how."""
+
+    task: Task
+    name: str  # as the user gave it
+    config: DataConfig
+
+    def eval_split(self) -> str | None:
+        """Name of the split to evaluate on; None where there is but one table."""
+        if self.task.hub_id:
+            return self.task.eval_split
+        splits: Callable[[str], object]
+        if self.name.startswith("hub:"):
+            splits = self._hub()[2].get
+        elif Path(self.name).is_dir():
+            splits = lambda split: find_split(Path(self.name), split)  # noqa: E731
+        else:
+            return None
+        return next((split for split in EVAL_SPLITS if splits(split)), None)
+
+    def examples(self, split: str, label_names: tuple[str, ...] | None = None) -> Examples:
+        if self.task.pools:
+            return self._pooled(split, label_names)
+        return self.read(self._table(split), split, label_names)
+
+    def _pooled(self, split: str, label_names: tuple[str, ...] | None) -> Examples:
+        """A fifth of all different texts for validation, the same whatever is sampled; the rest is train.
+
+        Rows are counted through the splits: row 0 of the second one is behind the last row of the first.
+        """
+        if split not in ("train", "validation"):
+            raise UserError(f"task {self.task.name}: there is no split {split!r}; there are train and validation")
+        assert self.task.pools
+        base = replace(self, task=TASKS[self.task.pools], name=self.task.pools)
+        parts = [base.examples(name, label_names) for name in base.task.split_rows]
+        texts = [text for part in parts for text in part.texts]
+        once = np.sort(list({text: row for row, text in reversed(list(enumerate(texts)))}.values()))
+        labels = np.concatenate([part.labels for part in parts])
+        rows = np.arange(len(texts), dtype=np.int64)
+        whole = Examples(self.task.name, "all", texts, None, labels, rows, parts[0].label_names)
+        return carve(whole.take(once), 0.2, 0, self.name)[split == "validation"]
+
+    def read(self, table: Table, split: str, label_names: tuple[str, ...] | None = None) -> Examples:
+        """Texts and classes of a table; labels against `label_names`, else the task's own or what is there."""
+        task = self.task
+        given = self.config.text_columns or task.text_columns
+        named = self.config.label_column or (task.label_column if task.hub_id else None)
+        columns, label = find_columns(table, given, named)
+        # Public sets hold a few empty texts, and stay as they are; in a file of one's own that is a slip.
+        texts = [read_texts(table, column, may_be_empty=task.hub_id is not None) for column in columns]
+        labels, names = read_labels(table, label, task.label_names or None, label_names)
+        pairs = texts[1] if len(texts) == 2 else None
+        return Examples(task.name, split, texts[0], pairs, labels, np.arange(len(table), dtype=np.int64), names)
+
+    def _hub(self) -> tuple[str, str, dict[str, list[str]]]:
+        """Repository, commit and files by split of `hub:owner/name[/config][@revision]`."""
+        address, _, revision = self.name[len("hub:") :].partition("@")
+        owner, repository, *config = address.split("/")
+        return f"{owner}/{repository}", *hub.list_splits(f"{owner}/{repository}", "".join(config), revision)
+
+    def _table(self, split: str) -> Table:
+        if self.task.hub_id:
+            return self._public_table(split)
+        if self.name.startswith("hub:"):
+            repository, commit, splits = self._hub()
+            if split not in splits:
+                raise UserError(f"{self.name}: there is no split {split!r}; there are {', '.join(splits)}")
+            return hub.read_files(repository, commit, splits[split], "try again, or give a file of your own")
+        path = Path(self.name)
+        if not path.is_dir():
+            if split != "train":
+                raise UserError(f"{path}: one file has no split {split!r}; it can be cut into train and validation")
+            return read_table(path)
+        if (found := find_split(path, split)) is None:
+            raise UserError(f"{path}: holds no file of split {split!r}; expected {split}{FORMATS_IN_WORDS}")
+        return read_table(found)
+
+    def _public_table(self, split: str) -> Table:
+        """The file under --data-dir, or else the Hub's."""
+        task = self.task
+        data_dir = _data_directory(self.config.data_dir)
+        folder = data_dir / task.name if data_dir else None
+        if folder and (found := find_split(folder, split)) is not None:
+            return read_table(found)
+        if split not in task.hub_files:
+            raise UserError(f"task {task.name}: there is no split {split!r}; there are {', '.join(task.hub_files)}")
+        mend = (
+            f"put {split}.parquet (.csv, .tsv, .jsonl) into {folder}, or connect"
+            if folder
+            else f"connect, or give --data-dir (or LONGREAD_DATA_DIR) with {task.name}/{split}.parquet"
+        )
+        assert task.hub_id
+        assert task.hub_revision
+        return hub.read_files(task.hub_id, task.hub_revision, [task.hub_files[split]], mend)

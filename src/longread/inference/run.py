@@ -1,0 +1,158 @@
+"""A checkpoint evaluated on a task: from configuration to record."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longread import records
+from longread.config import MECHANISM_SETTINGS, RunConfig
+from longread.data.dataset import tokenize
+from longread.data.labels import placeholders
+from longread.data.load import load_split
+from longread.data.tasks import find_task
+from longread.data.tokenizer import load_tokenizer
+from longread.errors import UserError
+from longread.inference.evaluate import metrics, predict_split
+from longread.inference.predictor import load
+from longread.models.checkpoint import from_pretrained
+from longread.records import Run
+from longread.system import runtime
+from longread.system.measure import PeakMemory, environment, foreign_load
+
+# What decides which rows of a table were held out, and what its columns mean.
+ROWS_OF_THE_TASK = ("validation_fraction", "sample_seed", "text_columns", "label_column")
+
+
+def training_of(checkpoint: str | Path) -> dict[str, Any] | None:
+    """`task` and `config` of the run that made a checkpoint; None where it does not lie in a run's folder."""
+    path = Path(checkpoint)
+    for folder in (path, path.parent):
+        try:
+            record = json.loads((folder / "run.json").read_text())
+            return {"task": record["task"], "config": record["config"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def default_task(checkpoint: str | Path, eval_file: str | None) -> str:
+    """What the checkpoint was trained on, or else the file by itself. UserError where there is neither."""
+    made_by = training_of(checkpoint)
+    if made_by is not None and not (eval_file and find_task(made_by["task"]).generate):
+        return str(made_by["task"])
+    if eval_file is None:
+        raise UserError(f"{checkpoint}: it is not known what this was trained on; give --task or --eval-file")
+    return eval_file
+
+
+def as_trained(config: RunConfig, checkpoint: str | Path) -> RunConfig:
+    """On the task that the checkpoint was trained on, what was not given is as it was in training.
+
+    Otherwise other rows would be held out, and the model be scored on rows that it has seen.
+    """
+    made_by = training_of(checkpoint)
+    if made_by is None or not _same_place(made_by["task"], config.task):
+        return config
+    values = {name: made_by["config"].get(name) for name in ROWS_OF_THE_TASK}
+    changes: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if value is not None and getattr(config, name) == getattr(RunConfig, name)
+    }
+    return replace(config, **changes)
+
+
+def _same_place(one: str, other: str) -> bool:
+    return one == other or (Path(one).exists() and Path(one).resolve() == Path(other).resolve())
+
+
+def evaluate(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None = None) -> Run:
+    """A checkpoint on a task without any training; the record is written like a training run's.
+
+    `config` names the task, its rows and how to compute; the checkpoint's own shape counts, not the configuration's.
+    Scored are the rows of `eval_file`, or the task's evaluation rows; of a single table the part that is held out of
+    training. Labels are read against the model's names. UserError for a label that the model does not know.
+    """
+    load_now = foreign_load()
+    device = runtime.pick_device(config.device)
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    memory = PeakMemory(device)
+    own = config.mechanism()
+    if tokenizer is None:
+        classifier = load(checkpoint, device.type, **own)
+        model, chosen, names = classifier.model, classifier.tokenizer, classifier.label_names
+    else:
+        model = from_pretrained(checkpoint, **own).to(device).eval()
+        chosen = load_tokenizer(tokenizer)
+        names = model.config.label_names or placeholders(model.config.num_labels)
+    config = as_trained(config, checkpoint)
+    data = config.data_config()
+    examples = load_split(data, label_names=names)
+    limit = min(config.max_length or model.config.max_length, model.config.max_length)
+    split = tokenize(examples, chosen, limit, data.cache)
+    machine = runtime.resolve_machine(
+        model.config.hidden_size,
+        device=config.device,
+        precision="float32" if config.precision == "auto" else config.precision,
+        tokens_per_micro_batch=config.tokens_per_micro_batch,
+        threads=config.threads,
+    )
+    settings = replace(
+        config, attention=model.config.attention, init=str(checkpoint), max_length=limit, **vars(machine)
+    )
+    assert settings.tokens_per_micro_batch
+    done = predict_split(
+        model, split, tokens=settings.tokens_per_micro_batch, device=device, precision=settings.precision
+    )
+    weights = records.fingerprint(*(p.detach().float().cpu().numpy().tobytes() for p in model.parameters()))
+    named = {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS}
+    name = records.run_id("evaluate", named, 0, (split.fingerprint, chosen.fingerprint, weights))
+    record = {
+        "schema": records.SCHEMA,
+        "run_id": name,
+        "kind": "evaluate",
+        "status": "ok",
+        "error": None,
+        "task": config.task,
+        "attention": model.config.attention,
+        "init": str(checkpoint),
+        "config": named,
+        "encoder": model.config.to_dict(),
+        "seed": 0,
+        "metrics": metrics(split.labels, done.probabilities) | {"loss": done.loss},
+        "head_is_untrained": bool(model.loading and model.loading.head_is_untrained),
+        "train_seconds": 0.0,
+        "eval_seconds": done.seconds,
+        "cpu_seconds": done.cpu_seconds,
+        "samples_per_second": len(split) / done.seconds,
+        "tokens_per_second": done.usage.tokens / done.seconds,
+        "peak_memory_bytes": memory.bytes(),
+        "memory_kind": memory.kind,
+        "num_parameters": model.num_parameters,
+        "truncated_fraction": float(split.encoded.truncated.mean()),
+        "padded_fraction": done.usage.padded_fraction,
+        "effective_attention": done.usage.effective_attention,
+        "dataset": {
+            "eval": split.describe() | {"rows_of_split": find_task(config.task).split_rows.get(split.name)},
+            "label_names": list(split.label_names),
+        },
+        "environment": environment(device, settings.precision)
+        | {"load_at_start": load_now, "load_at_end": foreign_load()},
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    directory = config.out / "runs" / name
+    directory.mkdir(parents=True, exist_ok=True)
+    records.write_predictions(directory / "predictions.parquet", split.rows, split.labels, done.probabilities)
+    records.write_json(directory / "run.json", record)
+    return Run(record, directory)
+
+
+EVALUATION_SETTINGS = (*MECHANISM_SETTINGS, "task", "attention", "init", "eval_rows", "sample_seed", "max_length",
+                       "precision", "tokens_per_micro_batch", "device", "text_columns", "label_column",
+                       "validation_fraction", "eval_file")  # fmt: skip

@@ -1,0 +1,92 @@
+"""A checkpoint on rows: which are scored, and against which names their labels are read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import longread
+from longread import records
+from longread.config import RunConfig
+from longread.errors import UserError
+from longread.inference.run import default_task, evaluate
+
+WORDS = {"bug": "it crashes at once", "praise": "works so well", "wish": "please add this"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> records.Run:
+    folder = tmp_path_factory.mktemp("mail")
+    lines = [f"{words} number {i},{label}" for i in range(30) for label, words in WORDS.items()]
+    (folder / "mail.csv").write_text("body,team\n" + "\n".join(lines) + "\n")
+    config = RunConfig(
+        task=str(folder / "mail.csv"), text_columns=("body",), label_column="team", validation_fraction=0.2,
+        sample_seed=3,
+        epochs=4, learning_rate=3e-3, hidden_size=16, num_attention_heads=2, vocab_size=300, max_length=32, threads=1,
+        out=folder / "out",
+    )  # fmt: skip
+    run = longread.train(config)
+    assert run.record["metrics"]["accuracy"] == 1
+    return run
+
+
+def scored(trained: records.Run, **changes: Any) -> dict[str, Any]:
+    config = RunConfig(**({"task": trained.record["task"], "out": trained.directory.parents[1]} | changes))  # type: ignore[arg-type]
+    return evaluate(config, trained.directory).record
+
+
+def test_the_rows_held_out_of_training_are_scored(trained: records.Run) -> None:
+    eval_of = lambda record: record["dataset"]["eval"]["fingerprint"]  # noqa: E731
+    assert eval_of(scored(trained)) == eval_of(trained.record)
+    assert trained.record["dataset"]["eval"]["rows"] == 18
+
+
+def test_labels_in_another_order_are_the_models_own(trained: records.Run, tmp_path: Path) -> None:
+    """The model's order of names and the file's differ: a checkpoint that knows `wish` as its first class."""
+    checkpoint = shutil.copytree(trained.directory / "checkpoint", tmp_path / "turned")
+    settings = json.loads((checkpoint / "config.json").read_text())
+    names = ["wish", "bug", "praise"]
+    settings["id2label"] = {str(i): name for i, name in enumerate(names)}
+    settings["label2id"] = {name: i for i, name in enumerate(names)}
+    (checkpoint / "config.json").write_text(json.dumps(settings))
+    order = [names.index(name) for name in sorted(names)]
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(checkpoint / "model.safetensors")
+    for name in [name for name in weights if weights[name].shape[:1] == (3,)]:
+        turned = weights[name].clone()
+        turned[order] = weights[name]
+        weights[name] = turned
+    save_file(weights, checkpoint / "model.safetensors", {"format": "pt"})
+    config = RunConfig(task=trained.record["task"], text_columns=("body",), label_column="team", out=tmp_path)
+    record = evaluate(config, checkpoint).record
+    assert record["metrics"]["accuracy"] == 1
+    assert record["dataset"]["label_names"] == names
+
+
+def test_the_file_given_is_scored_whole_and_may_lack_a_class(trained: records.Run, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("body,team\nworks so well,praise\nplease add this,wish\nworks so well,wish\n")
+    record = scored(trained, eval_file=str(tmp_path / "new.csv"))
+    assert (record["dataset"]["eval"]["rows"], record["metrics"]["accuracy"]) == (3, pytest.approx(2 / 3))
+
+
+@pytest.mark.parametrize("label", ["Wish", "0", "complaint"])
+def test_a_label_that_the_model_does_not_know(trained: records.Run, tmp_path: Path, label: str) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text(f"body,team\nworks so well,praise\nplease add this,{label}\n")
+    with pytest.raises(UserError, match=f"new.csv, line 3: label '{label}' is not one of: bug, praise, wish"):
+        scored(trained, eval_file=str(path))
+    settings = {"text_columns": ("body",), "label_column": "team", "out": tmp_path, "hidden_size": 16}
+    with pytest.raises(UserError, match=f"line 3: label '{label}' is not one of: bug, praise, wish"):
+        longread.train(RunConfig(task=trained.record["task"], eval_file=str(path), **settings))  # type: ignore[arg-type]
+
+
+def test_the_task_is_the_checkpoints_own(trained: records.Run, tmp_path: Path) -> None:
+    assert default_task(trained.directory / "checkpoint", None) == trained.record["task"]
+    assert default_task(tmp_path, "new.csv") == "new.csv"
+    with pytest.raises(UserError, match="give --task or --eval-file"):
+        default_task(tmp_path, None)
