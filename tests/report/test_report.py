@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 import subprocess
@@ -13,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from longread.errors import UserError
 from longread.records import load_runs
-from longread.report import build_report, statistics, summary_table
+from longread.report import build_report, summary_table
 from longread.report.cells import Table
 from longread.report.figures import COLORS, spread
 from longread.report.groups import Group, Line, group_runs
@@ -153,7 +151,10 @@ def test_texts_of_a_record_are_never_markup(built: Path) -> None:
 def test_points_carry_their_exact_values(built: Path) -> None:
     page = (built / "index.html").read_text()
     titles = re.findall(r'class="tip">\s*<title>([^<]+)</title>', page)
-    assert any(re.fullmatch(r"Dense: accuracy \d+\.\d\d\s% \(.+over seeds\), training 73\.1 s .+", t) for t in titles)
+    assert any(
+        re.fullmatch(r"Dense: accuracy \d+\.\d\d\s% \(.+over rows and 3 draws\), training 73\.1 s .+", t)
+        for t in titles
+    )
     assert any(t.startswith("Performer, epoch 6: accuracy") for t in titles)
     assert any("Performer, seed 3: diverged after epoch 3" in t for t in titles)
     assert sum("4,096 tokens: median" in t for t in titles) == 8
@@ -168,7 +169,7 @@ def test_a_run_without_history_or_predictions_still_has_its_row(built: Path, tmp
     build_report(tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "Learning curves" not in text
-    assert "Which differences are real" not in text
+    assert "Which differences are significant" not in text
     (group,) = group_runs(load_runs(tmp_path))
     assert len(comparison(group, test_pairs(group)).rows) == 9
 
@@ -193,22 +194,24 @@ def test_torch_is_not_imported(built: Path, tmp_path: Path) -> None:
 
 def test_warnings(built: Path) -> None:
     imdb, reviews = re.split(r"^## reviews$", (built / "report.md").read_text(), flags=re.M)
-    assert "One seed: differences are not called real." in imdb
+    assert "One draw only: no difference is called significant." in imdb
     assert "4 runs shared the machine with other work" in imdb
     assert re.search(r"\| +71\.0† \|", imdb)
     assert "12.5 % of the texts were cut at 512 tokens" in imdb
     assert "These transformers from scratch lose to a linear model" in imdb
     assert "2 layers" in imdb
     assert "lose to a linear model" not in reviews
-    assert "One seed" not in reviews
+    assert "One draw" not in reviews
     assert "†" not in reviews
 
 
-def test_a_difference_is_real_with_three_seeds_only(built: Path, tmp_path: Path) -> None:
+def test_a_difference_is_significant_with_three_draws_only(built: Path, tmp_path: Path) -> None:
     def words(directory: Path) -> list[bool]:
         group = next(g for g in group_runs(load_runs(directory)) if g.task == "reviews")
         return [
-            pair.real for pair in test_pairs(group).tested if not (pair.first.is_baseline and pair.second.is_baseline)
+            pair.significant
+            for pair in test_pairs(group).tested
+            if not (pair.first.is_baseline and pair.second.is_baseline)
         ]
 
     assert any(words(built))
@@ -225,8 +228,8 @@ def test_predictions_are_joined_by_row(groups: dict[str, Group]) -> None:
     first, second = line_of(groups["reviews"], "dense"), line_of(groups["reviews"], "linformer")
     matched = match(first, second)
     assert matched is not None
-    a, b, enough = matched
-    assert enough
+    a, b, draws = matched
+    assert draws == [0, 1, 2]
     assert a.shape == b.shape == (3, 400)
     for side, line in ((a, first), (b, second)):
         for right, outcome in zip(side, line.outcomes, strict=True):
@@ -309,7 +312,7 @@ def test_tasks_stand_side_by_side_in_order_of_their_length(tmp_path: Path) -> No
     assert by_task(group_runs(load_runs(tmp_path))[:1]) is None
 
 
-def test_bold_is_kept_for_a_lead_that_is_real(groups: dict[str, Group], tmp_path: Path) -> None:
+def test_bold_is_kept_for_a_lead_that_is_significant(groups: dict[str, Group], tmp_path: Path) -> None:
     table = comparison(groups["reviews"], test_pairs(groups["reviews"]))
     assert not any(cell.bold for row in table.rows for cell in row.cells)
     for seed in range(3):
@@ -327,75 +330,6 @@ def test_the_crossings_are_where_the_costs_are_equal(built: Path) -> None:
     values = {name: int(value.replace(",", "")) for name, value in rows.items()}
     assert values == {"Longformer": pytest.approx(250, rel=0.15), "Performer": pytest.approx(1300, rel=0.15)}
     assert re.search(r"\| Linformer +\| +from 128 or below", text)
-
-
-# --- the arithmetic
-
-
-def test_intervals() -> None:
-    mean, interval = statistics.mean_interval([0.8, 0.9, 0.85], 1000)
-    assert mean == pytest.approx(0.85)
-    # by hand: s = .05, t(.975, 2) = 4.30265, half = 4.30265 * .05 / sqrt(3) = .12421
-    assert (interval.low, interval.high, interval.over) == (
-        pytest.approx(0.72579, abs=1e-5),
-        pytest.approx(0.97421, abs=1e-5),
-        "seeds",
-    )
-    _, one = statistics.mean_interval([0.8], 250)
-    exact = stats.binomtest(200, 250).proportion_ci(method="wilson")
-    assert (one.low, one.high, one.over) == (pytest.approx(exact.low), pytest.approx(exact.high), "rows")
-    assert statistics.wilson(1.0, 10).low == pytest.approx(0.72247, abs=1e-5)  # 10 / (10 + 1.96²)
-
-
-def test_mcnemar_holm_and_pooling() -> None:
-    first = np.array([True] * 12 + [False] * 3 + [True] * 50)
-    second = np.array([False] * 12 + [True] * 3 + [True] * 50)
-    assert statistics.mcnemar(first, second) == pytest.approx(2 * sum(math.comb(15, k) for k in range(4)) / 2**15)
-    assert statistics.mcnemar(first, first) == 1
-    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert statistics.pooled_p([0.2]) == 0.2
-    assert statistics.pooled_p([0.01, 0.03, 0.9]) == pytest.approx(0.045)  # the second of three, times 3/2
-    assert statistics.pooled_p([0.02, 0.04]) == pytest.approx(0.04)
-
-
-def test_a_pooled_p_is_not_small_too_often() -> None:
-    """Under no difference at all, at most 5 % of comparisons may come out below .05; a seed the other way counts."""
-    rng = np.random.default_rng(0)
-    small = 0
-    for _ in range(200):
-        a, b = rng.random((2, 3, 80)) < 0.7
-        small += statistics.compare(a, b, True).p < 0.05
-    assert small <= 10
-    result = statistics.compare(
-        np.array([[True] * 30, [False] * 10 + [True] * 20]), np.array([[False] * 10 + [True] * 20, [True] * 30]), True
-    )
-    assert result.p == 1
-    assert not result.real(0.001)
-
-
-def test_comparison_interval_holds_rows_and_seeds() -> None:
-    a = np.array([[True] * 80 + [False] * 20, [True] * 84 + [False] * 16])
-    b = np.array([[True] * 70 + [False] * 30, [True] * 70 + [False] * 30])
-    result = statistics.compare(a, b, True)
-    over_rows = 1.959964 * (a.astype(float) - b).mean(0).std(ddof=1) / 10
-    over_seeds = 12.7062 * np.std([0.10, 0.14], ddof=1) / math.sqrt(2)
-    assert result.difference == pytest.approx(0.12)
-    assert result.high - result.difference == pytest.approx(math.hypot(over_rows, over_seeds), rel=1e-4)
-
-
-def test_pareto_and_crossover() -> None:
-    assert statistics.pareto([3, 1, 2, 1], [9, 5, 4, 6]) == [3, 0]
-    lengths = [128, 256, 512, 1024]
-    found = statistics.crossover(lengths, [8, 8, 8, 8], [2, 4, 16, 64])
-    assert found is not None
-    assert found.length == pytest.approx(256 * math.sqrt(2))
-    touching = statistics.crossover(lengths, [1, 9, 1, 1], [2, 4, 16, 64])  # a dip before does not count
-    assert touching is not None
-    assert touching.below == 256
-    assert statistics.crossover([128], [0.97], [1.0]) == statistics.Crossing(None, 128, None, 128)  # noise
-    never = statistics.crossover(lengths, [9, 9, 9, 99], [2, 4, 16, 64])
-    assert never is not None
-    assert (never.length, never.longest) == (None, 1024)
 
 
 def test_labels_are_spread_and_stay_near() -> None:

@@ -44,12 +44,12 @@ def summary_table(runs: Sequence[Run]) -> str:
     """The comparison of every task as aligned plain text, for the end of `longread compare`; no trailing newline."""
     from longread.report.groups import group_runs
     from longread.report.markdown import terminal_table
-    from longread.report.pairs import test_pairs
+    from longread.report.pairs import test_all
     from longread.report.tables import comparison
 
     groups = group_runs(runs)
     parts = []
-    for group in groups:
-        table = terminal_table(comparison(group, test_pairs(group)))
+    for group, pairs in zip(groups, test_all(groups), strict=True):
+        table = terminal_table(comparison(group, pairs))
         parts.append(f"{group.title}\n{table}" if len(groups) > 1 else table)
     return "\n\n".join(parts)

@@ -14,7 +14,7 @@ from longread.report.groups import Group, eval_part, group_runs, is_loaded, sett
 from longread.report.heatmaps import map_pictures
 from longread.report.lengths import Bench, benches, cost_table, crossing_table
 from longread.report.overview import by_task, in_order
-from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_pairs
+from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_all
 from longread.report.runcards import RunCard, run_cards
 from longread.report.scaling import scaling_pictures
 from longread.report.tables import STATUS, comparison
@@ -66,7 +66,7 @@ def make_report(runs: Sequence[Run]) -> Report:
 
     with matplotlib.rc_context(STYLE):
         groups = in_order(group_runs(runs))
-        sections = [task_section(group) for group in groups]
+        sections = [task_section(group, pairs) for group, pairs in zip(groups, test_all(groups), strict=True)]
         table = by_task(groups)
         if table is not None:
             lead = "The mean accuracy on each task; the sections below have everything else."
@@ -94,15 +94,14 @@ def names_of(runs: Iterable[Run]) -> list[str]:
     return [NAMES.get(name, name) for name in found]
 
 
-def task_section(group: Group) -> Section:
-    pairs = test_pairs(group)
+def task_section(group: Group, pairs: Pairs) -> Section:
     section = Section(group.key, group.title, lead(group, pairs), warnings(group, pairs))
     section.blocks.append(Block("Comparison", comparison(group, pairs)))
     if pairs.tested:
         matrix = matrix_table(pairs)
         if matrix is not None:
-            section.blocks.append(Block("Which differences are real", matrix))
-        title = "Paired tests" if matrix is not None else "Which differences are real"
+            section.blocks.append(Block("Which differences are significant", matrix))
+        title = "Paired tests" if matrix is not None else "Which differences are significant"
         section.blocks.append(Block(title, pair_table(pairs), fold=matrix is not None))
     pictures = tradeoff_pictures(group)
     if pictures:
@@ -146,12 +145,12 @@ def lead(group: Group, pairs: Pairs) -> str:
         value = say.percent(mean_accuracy(best), 2 if best.outcomes[0].evaluated >= 2000 else 1)
         text += f" Highest mean accuracy: {best.name()}, {value} %"
         against = [(line, pairs.of(best, line)) for line in done if line is not best]
-        equal = [line.name() for line, pair in against if pair is None or not pair.real]
+        equal = [line.name() for line, pair in against if pair is None or not pair.significant]
         if not equal:
-            text += "; its lead over every other row is real."
+            text += "; its lead over every other row is significant."
         else:
             others = say.listing(equal) if len(equal) <= 3 else say.plural(len(equal), "other row")
-            text += f"; its lead over {others} is not shown to be real."
+            text += f"; its lead over {others} is not shown to be significant."
     return text
 
 
@@ -174,15 +173,12 @@ def warnings(group: Group, pairs: Pairs) -> list[str]:
             status = STATUS.get(str(run.record.get("status")), str(run.record.get("status")))
             found.append(f"{line.name()}, seed {run.record.get('seed')}: {status}. It is a row of the table.")
     learned = [line for line in group.done if not line.is_baseline]
-    single = [line for line in learned if len(line.outcomes) == 1]
-    if single and len(single) == len(learned):
-        found.append("One seed: differences are not called real.")
-    elif single:
-        names = say.listing(line.name() for line in single)
-        found.append(f"One seed only for {names}: differences to them are not called real.")
-    elif any(len(line.outcomes) == 2 for line in learned):
-        names = say.listing(line.name() for line in learned if len(line.outcomes) == 2)
-        found.append(f"Two seeds only for {names}: differences to them are not called real.")
+    for count, words in ((1, "One draw"), (2, "Two draws")):
+        few = [line for line in learned if len(set(line.draws)) == count]
+        if few:
+            names = "" if len(few) == len(learned) else f" of {say.listing(line.name() for line in few)}"
+            end = " to it" if len(few) == 1 and names else " to them" if names else ""
+            found.append(f"{words} only{names}: no difference{end} is called significant.")
     loaded = [run for run in group.runs if is_loaded(run)]
     if loaded:
         text = f"{say.plural(len(loaded), 'run')} shared the machine with other work"
@@ -229,7 +225,7 @@ def losses(group: Group, pairs: Pairs) -> list[str]:
         scratch = all(o.run.record.get("init") == "scratch" for o in line.outcomes)
         if scratch and not line.is_baseline and mean_accuracy(line) < mean_accuracy(best):
             tested = pairs.of(line, best)
-            word = "real" if tested and tested.real else "not shown to be real"
+            word = "significant" if tested and tested.significant else "not shown to be significant"
             below.append(f"{line.name()} ({say.percent(mean_accuracy(line))} %, {word})")
     if not below:
         return []

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from longread.config import LATER_FIELDS
+from longread.report.lineage import all_ancestors, draws
+from longread.report.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +36,10 @@ SETTLED = {"device", "threads", "precision", "train_rows"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run that ended well; `correct` [R] and `rows` [R] are sorted by row, None without predictions."""
+    """One run that ended well; `correct` [R] and `rows` [R] are sorted by row, None without predictions.
+
+    `ancestry`: the trained runs behind its first weights, with their seconds (report/lineage.py).
+    """
 
     run: Run
     accuracy: float
@@ -42,6 +47,12 @@ class Outcome:
     rows: np.ndarray | None
     correct: np.ndarray | None
     loaded: bool
+    ancestry: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def chance(self) -> set[str]:
+        """Names of everything random that its accuracy rests on: its own training, and what came before."""
+        return {f"run {self.run.record.get('run_id')}", *self.ancestry}
 
 
 @dataclass
@@ -66,6 +77,20 @@ class Line:
     @property
     def timed_under_load(self) -> bool:
         return bool(self.outcomes) and all(o.loaded for o in self.outcomes)
+
+    @property
+    def evaluated(self) -> int:
+        return min(o.evaluated for o in self.outcomes)
+
+    @property
+    def draws(self) -> list[int]:
+        """Which independent draw each outcome belongs to."""
+        return draws([o.chance for o in self.outcomes])
+
+    @property
+    def accuracy(self) -> tuple[float, Interval]:
+        """Mean accuracy of the runs, and its 95 % interval over rows and draws."""
+        return mean_interval([o.accuracy for o in self.outcomes], self.evaluated, self.draws)
 
     def title(self, short: bool = False) -> str:
         return (SHORT_NAMES if short else NAMES).get(self.attention, self.attention)
@@ -185,21 +210,22 @@ def varying(runs: Iterable[Run]) -> tuple[str, ...]:
     return (*front, *sorted(found.difference(front)))
 
 
-def outcome(run: Run) -> Outcome | None:
+def outcome(run: Run, known: Mapping[str, Run]) -> Outcome | None:
     """Accuracy from the predictions where they are stored, else as the record states it."""
     import numpy as np
 
+    ancestry = all_ancestors(run.record, known)
     predictions = run.predictions()
     if predictions is not None and len(predictions["row"]):
         order = np.argsort(predictions["row"], kind="stable")
         correct = (predictions["label"] == predictions["predicted"])[order]
         rows = predictions["row"][order]
-        return Outcome(run, float(correct.mean()), len(rows), rows, correct, is_loaded(run))
+        return Outcome(run, float(correct.mean()), len(rows), rows, correct, is_loaded(run), ancestry)
     accuracy = (run.record.get("metrics") or {}).get("accuracy")
     if accuracy is None:
         return None
     rows_stated = eval_part(run).get("rows") or 0
-    return Outcome(run, float(accuracy), int(rows_stated), None, None, is_loaded(run))
+    return Outcome(run, float(accuracy), int(rows_stated), None, None, is_loaded(run), ancestry)
 
 
 def eval_part(run: Run) -> Mapping[str, Any]:
@@ -224,24 +250,25 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         if len(others) == 1:
             split[others[0]] += split.pop((task, fingerprint))
     groups = []
+    known = {str(run.record.get("run_id")): run for run in runs}
     for task, fingerprint in sorted(split):
         several = tasks.count(task) > 1 and sum(t == task for t, _ in split) > 1
         members = split[task, fingerprint]
         rows = next((eval_part(r).get("rows") for r in members if eval_part(r).get("rows")), None)
         title = f"{task}, {rows} rows ({fingerprint[:6]})" if several else task
         key_text = slug(f"{task} {fingerprint[:6]}" if several else task)
-        groups.append(make_group(task, key_text, title, members))
+        groups.append(make_group(task, key_text, title, members, known))
     return groups
 
 
-def make_group(task: str, key: str, title: str, runs: Sequence[Run]) -> Group:
+def make_group(task: str, key: str, title: str, runs: Sequence[Run], known: Mapping[str, Run]) -> Group:
     fields = varying(runs)
     lines: dict[str, Line] = {}
     for run in sorted(runs, key=lambda run: (run.record.get("status") != "ok", is_loaded(run))):
         attention = str(run.record.get("attention"))
         own = settings_of(run)
         settings = {name: own[name] for name in fields if own.get(name) is not None}
-        result = outcome(run) if run.record.get("status") == "ok" else None
+        result = outcome(run, known) if run.record.get("status") == "ok" else None
         place = json.dumps([attention, settings], sort_keys=True)
         if place not in lines:  # beside the runs that it was meant to stand with, whatever the machine settled for them
             like = [k for k, line in lines.items() if line.attention == attention and agree(line.settings, settings)]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
 from longread.report.groups import NAMES, Group, Line, rank
-from longread.report.statistics import mean_interval
 from longread.report.tables import accuracy_decimals
 
 NOTE = (
@@ -37,9 +36,7 @@ def lines_of(group: Group, attention: str) -> list[Line]:
 def cell(lines: Sequence[Line]) -> Cell:
     if not lines:
         return Cell(say.NOTHING)
-    found = [
-        mean_interval([o.accuracy for o in line.outcomes], min(o.evaluated for o in line.outcomes)) for line in lines
-    ]
+    found = [line.accuracy for line in lines]
     decimals = min(accuracy_decimals(line) for line in lines)
     low, high = (f([mean for mean, _ in found]) for f in (min, max))
     if len(lines) > 1:

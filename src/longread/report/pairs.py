@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -9,12 +10,11 @@ from typing import TYPE_CHECKING
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
 from longread.report.groups import Group, Line, Outcome
-from longread.report.statistics import SEEDS_FOR_A_CLAIM, Comparison, compare, holm
+from longread.report.lineage import draws
+from longread.report.statistics import DRAWS_FOR_A_CLAIM, Comparison, compare, holm
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from longread.report.cells import Table
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Pair:
     first: Line
     second: Line
     result: Comparison
-    corrected: float  # Holm, over all pairs of the group
+    corrected: float  # Holm, over all pairs that are shown
 
     @property
-    def real(self) -> bool:
-        return self.result.real(self.corrected)
+    def significant(self) -> bool:
+        return self.result.significant(self.corrected)
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Pairs:
         return None
 
     def best_line(self) -> Line | None:
-        """The line whose lead over every other is real; None (nothing is bold) where there is no such line."""
+        """The line whose lead over every other is significant; None (nothing is bold) where there is no such line."""
         if len(self.lines) < 2:
             return None
         best = max(self.lines, key=mean_accuracy)
         against = [self.of(best, other) for other in self.lines if other is not best]
-        return best if all(pair is not None and pair.real for pair in against) else None
+        return best if all(pair is not None and pair.significant for pair in against) else None
 
 
 def mean_accuracy(line: Line) -> float:
@@ -65,21 +65,32 @@ def differ_in_one(first: Line, second: Line) -> bool:
 
 
 def test_pairs(group: Group) -> Pairs:
-    """Tests every pair that differs in one thing, and the best line against all; p is Holm-corrected over them."""
-    lines = [line for line in group.done if all(o.correct is not None for o in line.outcomes)]
-    best = max(lines, key=mean_accuracy) if lines else None
-    found: list[tuple[Line, Line, Comparison]] = []
-    for first, second in combinations(lines, 2):
-        if differ_in_one(first, second) or best in (first, second):
-            matched = match(first, second)
-            if matched is not None:
-                found.append((first, second, compare(*matched)))
-    corrected = holm([result.p for _, _, result in found])
-    tested = tuple(Pair(a, b, result, p) for (a, b, result), p in zip(found, corrected, strict=True))
-    return Pairs(tuple(group.done), tested)
+    """Tests the pairs of one group: `test_all` of it alone."""
+    return test_all([group])[0]
 
 
-test_pairs.__test__ = False  # type: ignore[attr-defined]  # not a test for pytest to collect
+def test_all(groups: Sequence[Group]) -> list[Pairs]:
+    """Tests, in each group, every pair that differs in one thing, and the best line against all.
+
+    p is corrected by Holm's method over all pairs of all groups: over everything that a report shows.
+    """
+    found: list[list[tuple[Line, Line, Comparison]]] = []
+    for group in groups:
+        lines = [line for line in group.done if all(o.correct is not None for o in line.outcomes)]
+        best = max(lines, key=mean_accuracy) if lines else None
+        found.append([])
+        for first, second in combinations(lines, 2):
+            if differ_in_one(first, second) or best in (first, second):
+                matched = match(first, second)
+                if matched is not None:
+                    found[-1].append((first, second, compare(*matched)))
+    corrected = iter(holm([result.p for members in found for _, _, result in members]))
+    tested = [tuple(Pair(*member, next(corrected)) for member in members) for members in found]
+    return [Pairs(tuple(group.done), pairs) for group, pairs in zip(groups, tested, strict=True)]
+
+
+test_all.__test__ = False  # type: ignore[attr-defined]  # no tests for pytest to collect
+test_pairs.__test__ = False  # type: ignore[attr-defined]
 
 
 def seed_of(outcome: Outcome) -> int:
@@ -93,11 +104,12 @@ def right_by_row(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     return outcome.rows, outcome.correct
 
 
-def match(first: Line, second: Line) -> tuple[np.ndarray, np.ndarray, bool] | None:
-    """Correctness [S, R] of both on the rows they share, run beside run, and whether the seeds suffice.
+def match(first: Line, second: Line) -> tuple[np.ndarray, np.ndarray, list[int] | None] | None:
+    """Correctness [S, R] of both on the rows they share, run beside run, and the draw of each pair of runs.
 
     Equal seeds stand beside each other, the remaining ones in order. A linear model has no chance in its
-    training: its one run stands beside every seed of the other side.
+    training: its one run stands beside every seed of the other side, and adds no chance; the draws are None where
+    both are linear. None where no rows are shared.
     """
     import numpy as np
 
@@ -123,9 +135,9 @@ def match(first: Line, second: Line) -> tuple[np.ndarray, np.ndarray, bool] | No
     both = [
         np.stack([correct[np.searchsorted(own, rows)] for own, correct in side]) for side in (first_right, second_right)
     ]
-    chance = [line for line in (first, second) if not line.is_baseline]
-    enough = len(a) >= SEEDS_FOR_A_CLAIM if chance else True
-    return both[0], both[1], enough
+    sides = [side for line, side in ((first, a), (second, b)) if not line.is_baseline]
+    chance = [set[str]().union(*(o.chance for o in pair)) for pair in zip(*sides, strict=True)]
+    return both[0], both[1], draws(chance) if sides else None
 
 
 def pair_table(pairs: Pairs) -> Table:
@@ -135,15 +147,16 @@ def pair_table(pairs: Pairs) -> Table:
         Column("Difference", "points"),
         Column("95 % interval", "points", numeric=False),
         Column("p", "Holm"),
-        Column("Seeds"),
-        Column("Real?", numeric=False),
+        Column("Draws"),
+        Column("Significant?", numeric=False),
     )
     rows = []
-    for pair in sorted(pairs.tested, key=lambda p: (not p.real, p.corrected, -abs(p.result.difference))):
+    for pair in sorted(pairs.tested, key=lambda p: (not p.significant, p.corrected, -abs(p.result.difference))):
         r = pair.result
         a, b, sign = (pair.first, pair.second, 1) if r.difference >= 0 else (pair.second, pair.first, -1)
         low, high = (r.low, r.high) if sign == 1 else (-r.high, -r.low)
         each = ", ".join(say.signed_percent(sign * d, 2) for d in r.per_seed)
+        runs = f"{say.plural(len(r.per_seed), 'pair')} of runs"
         title = f"per seed: {each} points on {say.plural(r.rows, 'row')}; p before correction {r.p:.4g}"
         rows.append(
             Row(
@@ -153,10 +166,10 @@ def pair_table(pairs: Pairs) -> Table:
                     Cell(say.signed_percent(sign * r.difference, 2), sign * r.difference, title),
                     Cell(f"{say.signed_percent(low, 2)} to {say.signed_percent(high, 2)}", low),
                     Cell(say.p_value(pair.corrected), pair.corrected, title),
-                    Cell(str(len(r.per_seed)), len(r.per_seed)),
-                    Cell("real" if pair.real else "not shown", int(not pair.real), bold=pair.real),
+                    Cell(say.NOTHING if r.draws is None else str(r.draws), r.draws, runs),
+                    Cell("yes" if pair.significant else "not shown", int(not pair.significant), bold=pair.significant),
                 ),
-                "real" if pair.real else "",
+                "significant" if pair.significant else "",
             )
         )
     return Table(columns, tuple(rows), PAIR_NOTES if rows else ())
@@ -165,10 +178,12 @@ def pair_table(pairs: Pairs) -> Table:
 PAIR_NOTES = (
     "Each seed of one against the same seed of the other, on the same rows: an exact McNemar test. The seeds' p "
     "values are pooled by Rüger's rule at the median (valid whatever their dependence; a seed that points the other "
-    "way counts as 1), then corrected by Holm's method over all pairs of this table.",
-    "The interval holds both sources of chance, rows and seeds; it is not widened for the number of pairs.",
-    f"Real: at least {SEEDS_FOR_A_CLAIM} seeds, corrected p < .05 and an interval without 0. “Not shown” does not "
-    "mean equal. A linear model has no chance in its training: its one run stands beside every seed.",
+    "way counts as 1), then corrected by Holm's method over all pairs of this report.",
+    "The interval holds both sources of chance: rows (normal, per-row differences) and independent draws (Student's "
+    "t), added in squares; with one draw, rows alone. It is not widened for the number of pairs.",
+    f"Significant: at least {DRAWS_FOR_A_CLAIM} independent draws, corrected p < .05 and an interval without 0. “Not "
+    "shown” does not mean equal. Runs that share a teacher, a distillation or trained first weights are one draw. A "
+    "linear model has no chance in its training: its one run stands beside every seed.",
 )
 
 
@@ -191,11 +206,13 @@ def matrix_table(pairs: Pairs) -> Table | None:
                 cells.append(Cell("·" if line is other else say.NOTHING, None))
                 continue
             difference = pair.result.difference * (1 if pair.first is line else -1)
-            word = "real" if pair.real else "not shown"
+            word = "significant" if pair.significant else "not shown"
             title = f"{line.name()} minus {other.name()}: {say.signed_percent(difference, 2)} points, "
             title += f"p {say.p_value(pair.corrected)} after Holm, {word}"
-            cells.append(Cell(say.signed_percent(difference), difference, title, bold=pair.real))
+            cells.append(Cell(say.signed_percent(difference), difference, title, bold=pair.significant))
         rows.append(Row(tuple(cells), "", line.attention))
-    note = f"By mean accuracy. Bold: real, that is at least {SEEDS_FOR_A_CLAIM} seeds, p < .05 after Holm's correction "
-    note += "and an interval without 0. Plain: not shown, which does not mean equal."
+    note = (
+        f"By mean accuracy. Bold: significant, that is at least {DRAWS_FOR_A_CLAIM} independent draws, p < .05 after "
+    )
+    note += "Holm's correction and an interval without 0. Plain: not shown, which does not mean equal."
     return Table(columns, tuple(rows), (note,))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
 from longread.report.groups import Group, Line, Outcome, setting_text, value_text
-from longread.report.statistics import mean_interval
 
 if TYPE_CHECKING:
     from longread.records import Run
@@ -85,7 +84,7 @@ def field_columns(group: Group) -> list[tuple[str, Column]]:
 
 def accuracy_decimals(line: Line) -> int:
     """One row more or less should show: a second decimal from 2,000 rows on."""
-    return 2 if min(o.evaluated for o in line.outcomes) >= 2000 else 1
+    return 2 if line.evaluated >= 2000 else 1
 
 
 def comparison(group: Group, pairs: Pairs) -> Table:
@@ -123,12 +122,17 @@ def comparison(group: Group, pairs: Pairs) -> Table:
 
 def comparison_notes(group: Group, best: Line | None) -> tuple[str, ...]:
     notes = []
-    kinds = {"t" if len(line.outcomes) > 1 else "w" for line in group.done}
-    if "t" in kinds:
-        notes.append("Interval over seeds: Student's t on the accuracies of the seeds, the rows held fixed.")
-    if "w" in kinds:
-        notes.append("Interval over rows: one run only, Wilson's interval; it knows nothing of other seeds.")
-    notes.append("Every number but the interval is the mean over the seeds named (on the page: hover for each).")
+    over = {len(set(line.draws)) > 1 for line in group.done}
+    if True in over:
+        notes.append(
+            "Interval over rows and draws: Wilson's for the rows and Student's t for the independent draws, added in "
+            "squares (MOVER, Zou and Donner 2008)."
+        )
+    if False in over:
+        notes.append("Interval over rows: one draw only, Wilson's interval; it knows nothing of another training.")
+    if any(len(set(line.draws)) < len(line.outcomes) for line in group.done):
+        notes.append("Runs that share a teacher, a distillation or trained first weights are one draw together.")
+    notes.append("Every number but the interval is the mean over the runs (on the page: hover for each).")
     if any(0 < len(line.quiet) < len(line.outcomes) for line in group.done):
         notes.append("Times are means over the seeds that had the machine to themselves, where there are any.")
     if best is None and len(group.done) > 1:
@@ -193,17 +197,17 @@ def field_cell(line: Line, name: str) -> Cell:
 
 def accuracy_cells(line: Line, bold: bool) -> list[Cell]:
     values = [o.accuracy for o in line.outcomes]
-    rows = min(o.evaluated for o in line.outcomes)
-    mean, interval = mean_interval(values, rows)
+    rows, runs, draws = say.plural(line.evaluated, "row"), say.plural(len(values), "run"), len(set(line.draws))
+    mean, interval = line.accuracy
     decimals = accuracy_decimals(line)
     each = "; ".join(f"seed {o.run.record.get('seed')}: {100 * o.accuracy:.3f} %" for o in line.outcomes)
     low, high = say.percent(interval.low, decimals), say.percent(interval.high, decimals)
-    over = say.plural(len(values), "seed") if interval.over == "seeds" else say.plural(rows, "row")
-    over_title = say.plural(rows, "row") + f", {say.plural(len(values), 'seed')}"
+    over = f"rows and {draws} draws" if draws > 1 else "rows" + (f" ({runs}, one draw)" if len(values) > 1 else "")
+    over_title = f"{rows}, {runs}, {say.plural(draws, 'independent draw')}"
     return [
         Cell(say.percent(mean, decimals), mean, each, bold),
         Cell(f"{low} – {high}", interval.low, f"{100 * interval.low:.3f} – {100 * interval.high:.3f} %"),
-        Cell(over, len(values), over_title),
+        Cell(over, draws, over_title),
     ]
 
 

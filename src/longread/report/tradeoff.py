@@ -12,7 +12,7 @@ from longread.report import numbers as say
 from longread.report.figures import MUTED, PAPER, Picture, Tips, color_of, finish, marker_of, new_figure
 from longread.report.groups import Group, Line
 from longread.report.labels import Box, Label, place_labels
-from longread.report.statistics import Interval, mean_interval, pareto
+from longread.report.statistics import Interval, pareto
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,9 +42,8 @@ def points_of(group: Group, field: str) -> list[Point]:
         known = [cost for cost in costs if cost is not None and cost > 0]
         if not known:
             continue
-        values = [o.accuracy for o in line.outcomes]
-        mean, span = mean_interval(values, min(o.evaluated for o in line.outcomes))
-        in_percent = Interval(100 * span.low, 100 * span.high, span.over)
+        mean, span = line.accuracy
+        in_percent = Interval(100 * span.low, 100 * span.high, span.draws)
         label = line.title(short=True) if same else line.label()
         label += " †" if line.timed_under_load else ""
         points.append(Point(line, plain.fmean(known), min(known), max(known), 100 * mean, in_percent, label))
@@ -89,9 +88,9 @@ def tradeoff(group: Group, field: str) -> Picture | None:
     time_ticks(axes)
     place_labels(axes, [Label(p.cost, p.accuracy, p.label, color_of(p.line.attention)) for p in points],
                  obstacles(axes, points, front))  # fmt: skip
-    kinds = {p.interval.over for p in points}
-    over = " or ".join(sorted(kinds)) if len(kinds) < 2 else "seeds, or rows where there is one run"
-    caption = f"Bars: 95 % interval over {over}"
+    over = {p.interval.draws > 1 for p in points}
+    both = "rows and draws" + (", or rows alone where there is one draw" if False in over else "")
+    caption = f"Bars: 95 % interval over {both if True in over else 'rows'}"
     caption += "; across, the fastest and the slowest seed." if any(p.lowest < p.highest for p in points) else "."
     if len(front) > 1:
         caption += " Grey steps: the Pareto front, what no other point beats in both."
