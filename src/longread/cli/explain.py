@@ -1,0 +1,62 @@
+"""`longread explain`: which tokens decided."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def explain(
+    checkpoint: str,
+    /,
+    *texts: str,
+    pair: str | None = None,
+    label: str | None = None,
+    html: Path | None = None,
+    json_lines: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Which tokens and sentences decided, by integrated gradients.
+
+    Example: longread explain out/runs/0123456789abcdef "a long, warm, funny film" --html why.html
+
+    Parameters
+    ----------
+    checkpoint:
+        A run's folder, a checkpoint's folder, or a Hub id.
+    texts:
+        What to explain.
+    pair:
+        The second text, for a model that compares two.
+    label:
+        Explain this label instead of the predicted one.
+    html:
+        Write a page with coloured text to this file.
+    json_lines:
+        One JSON object a text on stdout, every token in it. Without it and --html: the strongest tokens as a table.
+    """
+    from longread.errors import UserError
+    from longread.inference.explain import explain as run
+    from longread.inference.predictor import load
+
+    if not texts:
+        raise UserError('nothing to explain: give a text, such as longread explain CHECKPOINT "a warm film"')
+    predictor = load(checkpoint)
+    found = run(predictor, texts, None if pair is None else [pair] * len(texts), label=label)
+    if html is not None:
+        from longread.inference.explain_page import page
+        from longread.records import write_atomically
+
+        write_atomically(html, page(found, [(text,) if pair is None else (text, pair) for text in texts]))
+        print(f"page: {html}", file=sys.stderr)
+    for one in found:
+        if json_lines:
+            print(json.dumps(one.to_json(), ensure_ascii=False))
+        elif html is None:
+            print(f"{one.label} {one.probability:.3f}; what speaks for {one.explained_label} (+) and against it (-):")
+            for token in sorted(one.tokens, key=lambda t: -abs(t.attribution))[:12]:
+                print(f"  {token.attribution:+.3f}  {token.text!r}")
+    return 0

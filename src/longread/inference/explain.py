@@ -1,0 +1,197 @@
+"""Which tokens decided: integrated gradients on the word embeddings (Sundararajan et al. 2017, section 3).
+
+The text's tokens are led, in straight line, from a baseline without content to what they are; the gradients of one
+label's logit along that way, times the way, are the tokens' attributions. They add up to the difference of the two
+logits (completeness); what is missing from that sum is reported as `completeness_gap`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longread.errors import UserError
+from longread.inference.predictor import Predictor
+from longread.models.classifier import Classifier
+from longread.ops.packed import PackedBatch
+
+FEWEST_STEPS, MOST_STEPS = 16, 256
+WANTED_GAP = 0.02  # of the difference of the logits: more steps are taken until the sum is that near
+SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+[\"')\]]*(?=\s|$)|\n|$)")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of the text, `text[start:end]` of the first (part 0) or second (part 1) text, and its attribution."""
+
+    text: str
+    start: int
+    end: int
+    part: int
+    attribution: float
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """The same for a sentence: the sum over its tokens."""
+
+    text: str
+    start: int
+    end: int
+    part: int
+    attribution: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Attributions of one answer. They add up to `logit - baseline_logit`, but for `completeness_gap` of it."""
+
+    label: str
+    probability: float
+    explained_label: str
+    logit: float
+    baseline_logit: float
+    baseline: str
+    steps: int
+    completeness_gap: float
+    truncated: bool
+    tokens: tuple[Token, ...]
+    sentences: tuple[Sentence, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def explain(
+    predictor: Predictor, texts: Sequence[str], pairs: Sequence[str] | None = None, *, label: str | None = None
+) -> list[Explanation]:
+    """One explanation for each text, of the predicted label or of `label`.
+
+    UserError for a label that the model does not know, and for a text without any token.
+    """
+    if isinstance(texts, str):
+        raise UserError("explain wants a list of texts; write explain([text])")
+    if label is not None and label not in predictor.label_names:
+        raise UserError(f"label {label!r}: the model knows {', '.join(predictor.label_names)}")
+    partners: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
+    return [_explain_one(predictor, text, pair, label) for text, pair in zip(texts, partners, strict=True)]
+
+
+def _explain_one(predictor: Predictor, text: str, pair: str | None, label: str | None) -> Explanation:
+    model = predictor.model
+    encoding, truncated = _encode(predictor, text, pair)
+    ids = torch.tensor(encoding.ids, device=predictor.device)
+    if not len(ids) or not any(p is not None for p in encoding.sequence_ids):
+        raise UserError("explain: the text has no token; give one with words")
+    types = None
+    if pair is not None and model.config.type_vocab_size:
+        types = torch.tensor(encoding.type_ids, device=predictor.device)
+    own = torch.tensor([p is not None for p in encoding.sequence_ids], device=predictor.device)
+    name, empty = _baseline(predictor, ids)
+    whole = model.embeddings.word(ids).detach()
+    start = torch.where(own[:, None], empty, whole)  # the tokenizer's own marks stay where they are
+    logits = _logits(model, ids, types, torch.stack([whole, start])).detach()
+    probabilities = torch.softmax(logits[0].double(), 0)
+    predicted = int(probabilities.argmax())
+    target = predicted if label is None else predictor.label_names.index(label)
+    wanted = float(logits[0, target] - logits[1, target])
+    steps = FEWEST_STEPS
+    while True:
+        attribution = _integrated(model, ids, types, start, whole, target, steps, predictor.tokens_per_micro_batch)
+        gap = abs(float(attribution.sum()) - wanted) / max(abs(wanted), 1e-6)
+        if gap <= WANTED_GAP or 2 * steps > MOST_STEPS:
+            break
+        steps *= 2
+    texts = (text,) if pair is None else (text, pair)
+    tokens = tuple(
+        Token(texts[part][begin:end], begin, end, part, float(value))
+        for (begin, end), part, value in zip(encoding.offsets, encoding.sequence_ids, attribution.tolist(), strict=True)
+        if part is not None
+    )
+    return Explanation(
+        label=predictor.label_names[predicted],
+        probability=float(probabilities[predicted]),
+        explained_label=predictor.label_names[target],
+        logit=float(logits[0, target]),
+        baseline_logit=float(logits[1, target]),
+        baseline=name,
+        steps=steps,
+        completeness_gap=gap,
+        truncated=truncated,
+        tokens=tokens,
+        sentences=tuple(s for part, whole_text in enumerate(texts) for s in _sentences(whole_text, part, tokens)),
+    )
+
+
+def _encode(predictor: Predictor, text: str, pair: str | None) -> tuple[Any, bool]:
+    """The library's own encoding, which knows where each token stands in the text, and whether it was cut."""
+    inner = predictor.tokenizer.inner
+    encoding = inner.encode(text, pair)
+    limit = predictor.model.config.max_length
+    if len(encoding.ids) <= limit:
+        return encoding, False
+    inner = type(inner).from_str(inner.to_str())
+    inner.enable_truncation(limit, strategy="longest_first")
+    return inner.encode(text, pair), True
+
+
+def _baseline(predictor: Predictor, ids: Tensor) -> tuple[str, Tensor]:
+    """Name and word embedding [hidden] of a token without content: the mask, the padding, or the mean of all words."""
+    table = predictor.model.embeddings.word.weight.detach()
+    for name in ("[MASK]", "<mask>", "[PAD]", "<pad>"):
+        found = predictor.tokenizer.inner.token_to_id(name)
+        if found is not None and found < len(table) and bool(table[found].any()):
+            return name, table[found]
+    return "mean of all words", table.mean(0)
+
+
+def _logits(model: Classifier, ids: Tensor, types: Tensor | None, embedded: Tensor) -> Tensor:
+    """Of S copies of one sequence with their own word embeddings, [S, N, hidden] -> [S, num_labels]."""
+    copies, length, _ = embedded.shape
+    batch = PackedBatch((length,) * copies, ids.device)
+    before, model.embeddings.lookup = model.embeddings.lookup, lambda tokens: embedded.flatten(0, 1)
+    try:
+        return model.classify(ids.repeat(copies), batch, None if types is None else types.repeat(copies))
+    finally:
+        model.embeddings.lookup = before
+
+
+def _integrated(
+    model: Classifier,
+    ids: Tensor,
+    types: Tensor | None,
+    start: Tensor,
+    whole: Tensor,
+    target: int,
+    steps: int,
+    tokens: int,
+) -> Tensor:
+    """float64 [N]: the midpoint rule over `steps` points of the way, as many at once as the token budget allows."""
+    at_once = max(1, tokens // len(ids))
+    total = torch.zeros(whole.shape, dtype=torch.float64, device=whole.device)
+    points = (torch.arange(steps, device=whole.device) + 0.5) / steps
+    with torch.enable_grad():
+        for part in points.split(at_once):
+            embedded = (start + part[:, None, None] * (whole - start)).requires_grad_()
+            score = _logits(model, ids, types, embedded)[:, target].sum()
+            (gradient,) = torch.autograd.grad(score, embedded)
+            total += gradient.sum(0)
+    return ((whole - start).double() * total / steps).sum(1)
+
+
+def _sentences(text: str, part: int, tokens: Sequence[Token]) -> list[Sentence]:
+    """A token belongs to the sentence in which it begins."""
+    found = []
+    for match in SENTENCE.finditer(text):
+        begin, end = match.span()
+        if not text[begin:end].strip():
+            continue
+        inside = [t.attribution for t in tokens if t.part == part and begin <= max(t.start, t.end - 1) < end]
+        if inside:
+            found.append(Sentence(text[begin:end].strip(), begin, end, part, sum(inside)))
+    return found
