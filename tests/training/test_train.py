@@ -23,6 +23,7 @@ from longread.inference.collate import make_batch
 from longread.inference.evaluate import predict_split
 from longread.inference.run import evaluate
 from longread.models.classifier import build
+from longread.records.compact import compact
 from longread.study.worker import CODES
 from longread.training import trainer as loop
 from longread.training.optimize import make_optimizer, rate_at
@@ -169,6 +170,10 @@ def test_a_run_is_recorded_whole_used_again_and_never_repeated(tmp_path: Path) -
     measured = evaluate(replace(config, task="reviews"), run.directory)
     assert measured.record["kind"] == "evaluate"
     assert measured.record["metrics"]["accuracy"] == record["metrics"]["accuracy"]
+    assert run.directory.joinpath("attention_map.json").stat().st_size < 100_000
+    compact(tmp_path, tmp_path / "kept")  # kept with its study, without its folder
+    assert train(replace(config, out=tmp_path / "kept"), on_event=events.append).record == record
+    assert [event["event"] for event in events] == ["skipped", "skipped"]
 
 
 def test_a_diverging_run_is_a_record(tmp_path: Path) -> None:

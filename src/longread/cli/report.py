@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 
-def report(directory: Path = Path("out"), /, *, out: Path | None = None) -> int:
+def report(directory: Path = Path("out"), /, *, out: Path | None = None, figures: bool = True) -> int:
     """Tables, figures and the page again, from the run records alone.
 
     Parameters
@@ -19,10 +19,12 @@ def report(directory: Path = Path("out"), /, *, out: Path | None = None) -> int:
         What was given to compare as --out.
     out:
         Where to write; default: the same directory.
+    figures:
+        Without them, only the tables are made (report.md).
     """
     from longread.report import build_report
 
-    print(f"report: {build_report(directory, out)}", file=sys.stderr)
+    print(f"report: {build_report(directory, out, figures=figures)}", file=sys.stderr)
     return 0
 
 

@@ -12,13 +12,15 @@ from longread.data.dataset import Prepared
 from longread.models.classifier import Classifier
 from longread.ops.packed import PackedBatch
 
-CELLS = 96
+CELLS = 64
+HEADS = 4  # drawn one by one; the mean is over all
+LEVELS = 1000  # a value is stored in thousandths of the largest
 LONGEST_TEXT = 1024
 
 
 @torch.no_grad()
 def attention_map(model: Classifier, data: Prepared) -> dict[str, Any]:
-    """A of the first layer's heads for the longest evaluation text that has at most LONGEST_TEXT tokens.
+    """A of the first layer for the longest evaluation text that has at most LONGEST_TEXT tokens, as `stored` has it.
 
     A longer text than CELLS tokens is shown in cells, each the mean of a square of A.
     """
@@ -46,13 +48,26 @@ def attention_map(model: Classifier, data: Prepared) -> dict[str, Any]:
     length = len(tokens)
     if length > CELLS:
         matrix = F.adaptive_avg_pool2d(matrix[:, None], CELLS)[:, 0]
-    shown = data.tokenizer.pieces(tokens.tolist()) if length <= CELLS else []
     note = f"layer 1, a text of {length} tokens" + (f" in {CELLS} x {CELLS} cells" if length > CELLS else "")
     return {
-        "tokens": shown,
+        "tokens": data.tokenizer.pieces(tokens.tolist()) if length <= CELLS else [],
         "layer": 0,
         "row": int(split.rows[row]),
         "length": length,
-        "heads": [[[round(float(v), 5) for v in line] for line in head] for head in matrix.cpu()],
         "note": note,
+    } | stored(matrix.cpu().numpy())
+
+
+def stored(matrix: np.ndarray) -> dict[str, Any]:
+    """`mean` [K, K] of all heads and the first HEADS `heads` [H, K, K] as integers, times `scale` their values.
+
+    matrix: A of every head [H, K, K].
+    """
+    matrix = np.nan_to_num(matrix.astype(np.float64))
+    scale = float(np.abs(matrix).max(initial=0.0)) / LEVELS or 1.0
+    return {
+        "num_heads": len(matrix),
+        "scale": scale,
+        "mean": np.rint(matrix.mean(axis=0) / scale).astype(int).tolist(),
+        "heads": np.rint(matrix[:HEADS] / scale).astype(int).tolist(),
     }

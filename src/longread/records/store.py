@@ -1,25 +1,33 @@
 """Run records: what a run was, what it measured, and where its raw results lie.
 
-A run is a folder `OUT/runs/<run_id>/`. Its `run.json` is written once, atomically, when the run ends (well or
-badly); everything a report says is computed from these folders alone. Knows files and JSON, never torch.
+While a study runs, a run is a folder `OUT/runs/<run_id>/`. Its `run.json` is written once, atomically, when the run
+ends (well or badly); everything a report says is computed from the records. A study that is kept is compact: all its
+records in `OUT/runs.jsonl`, with the history of each; the predictions in one Parquet file for each set of rows (see
+compact.py). Both are read here, also beside each other: a run's own folder is newer and counts.
+Knows files and JSON, never torch.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longread.errors import UserError
-from longread.records.files import canonical, fingerprint, write_atomically
+from longread.records.files import canonical, fingerprint
+from longread.records.predictions import read_predictions, read_shared
 
 if TYPE_CHECKING:
-    import numpy as np
+    from longread.records.predictions import Predicted
 
 SCHEMA = 1
 STATUSES = ("ok", "diverged", "out_of_memory", "interrupted", "error")
+RECORDS, MAPS = "runs.jsonl", "attention_maps.json"  # of a compact study
+
+log = logging.getLogger("longread")
 
 
 def run_id(kind: str, config: Mapping[str, Any], seed: int, fingerprints: Iterable[str]) -> str:
@@ -27,71 +35,149 @@ def run_id(kind: str, config: Mapping[str, Any], seed: int, fingerprints: Iterab
     return fingerprint(kind, canonical(dict(config)), str(seed), *fingerprints)
 
 
-def write_predictions(path: Path, rows: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> None:
-    """Parquet with columns row, label, predicted, probability_0 … (probabilities [R, C])."""
-    import io
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {"row": rows, "label": labels, "predicted": probabilities.argmax(axis=1)}
-    table = {name: pa.array(values, pa.int32()) for name, values in columns.items()}
-    for index in range(probabilities.shape[1]):
-        table[f"probability_{index}"] = pa.array(probabilities[:, index], pa.float32())
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(table), buffer, compression="zstd")
-    write_atomically(path, buffer.getvalue())
-
-
 @dataclass(frozen=True)
 class Run:
-    """One finished run: its record in memory, its larger results on disk, read when asked for."""
+    """One finished run: its record in memory, its larger results on disk, read when asked for.
+
+    directory: the run's own folder, with its checkpoint. Of a run in a compact study, `study` is the folder of the
+    study, `epochs` its history, and `directory` where a checkpoint would lie.
+    """
 
     record: dict[str, Any]
     directory: Path
+    study: Path | None = None
+    epochs: tuple[dict[str, Any], ...] = ()
 
     def history(self) -> list[dict[str, Any]]:
         """One dictionary an epoch; empty where the run has none (a baseline, a benchmark)."""
         path = self.directory / "history.jsonl"
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        if self.study is not None or not path.exists():
+            return list(self.epochs)
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
 
-    def predictions(self) -> dict[str, np.ndarray] | None:
+    def predictions(self) -> Predicted | None:
         """`row`, `label`, `predicted` [R] and `probabilities` [R, C], or None where nothing was predicted."""
+        if self.study is not None:
+            path = self.study / shared_file(self.record)
+            return read_shared(path, str(self.record["run_id"])) if path.exists() else None
         path = self.directory / "predictions.parquet"
-        if not path.exists():
-            return None
-        import numpy as np
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(path)
-        names = [name for name in table.column_names if name.startswith("probability_")]
-        result = {name: table[name].to_numpy() for name in ("row", "label", "predicted")}
-        result["probabilities"] = np.stack([table[name].to_numpy() for name in names], axis=1)
-        return result
+        return read_predictions(path) if path.exists() else None
 
     def attention_map(self) -> dict[str, Any] | None:
+        """What `longread.inference.attention_maps` made; a compact study keeps few of them, most runs None."""
+        if self.study is not None:
+            path = self.study / MAPS
+            return json.loads(path.read_text("utf-8")).get(self.record["run_id"]) if path.exists() else None
         path = self.directory / "attention_map.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def shared_file(record: Mapping[str, Any]) -> str:
+    """Name of the file with the predictions of all runs of a compact study on this run's evaluation rows."""
+    rows = (record.get("dataset") or {}).get("eval") or {}
+    return f"predictions-{rows.get('fingerprint')}.parquet"
 
 
 def load_run(directory: Path) -> Run | None:
-    """The run in a folder, or None while it has no record (it is under way, or was killed)."""
+    """The run in a folder, or None while it has no record (it is under way, or was killed). UserError if damaged."""
     path = directory / "run.json"
     try:
-        record = json.loads(path.read_text())
+        return Run(_record(path.read_bytes()), directory)
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not a run record ({error}); delete the folder to run it again") from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise UserError(f"{path}: not a run record of schema {SCHEMA}; delete the folder to run it again")
-    return Run(record, directory)
+
+
+def find_run(out: Path, name: str) -> Run | None:
+    """The run of this id under OUT, in its own folder or among a compact study's; None where it has no record."""
+    own = load_run(out / "runs" / name)
+    if own is not None:
+        return own
+    return next((run for _, run in _lines(out) if isinstance(run, Run) and run.record["run_id"] == name), None)
 
 
 def load_runs(directory: Path) -> list[Run]:
-    """Every finished run under `DIRECTORY/runs`, in the order of task, attention, seed and name."""
-    found = (load_run(path) for path in sorted(Path(directory, "runs").glob("*/")))
-    runs = [run for run in found if run is not None]
-    return sorted(runs, key=lambda run: tuple(str(run.record.get(k)) for k in ("task", "attention", "seed", "run_id")))
+    """Every finished run under DIRECTORY, in the order of task, attention, seed and name; a damaged one is warned of
+    and left out."""
+    runs, damaged = read_runs(directory)
+    for what in damaged:
+        log.warning("left out, because damaged: %s", what)
+    return runs
+
+
+def read_runs(directory: Path) -> tuple[list[Run], list[str]]:
+    """The runs as `load_runs` gives them, and for each damaged one (half-written, edited) where and why."""
+    directory = Path(directory)
+    found: dict[str, Run] = {}
+    damaged: list[str] = []
+    for place, run in [*_lines(directory), *_folders(directory)]:
+        problem = _unreadable(run) if isinstance(run, Run) else run
+        if problem is not None:
+            damaged.append(f"{place}: {problem}")
+        elif isinstance(run, Run):
+            found[str(run.record["run_id"])] = run
+    keys = ("task", "attention", "seed", "run_id")
+    return sorted(found.values(), key=lambda run: tuple(str(run.record.get(key)) for key in keys)), damaged
+
+
+def _lines(directory: Path) -> Iterator[tuple[str, Run | str]]:
+    """Each run of a compact study, or what is wrong with its line."""
+    path = Path(directory, RECORDS)
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        place = f"{RECORDS}, line {number}"
+        try:
+            record = _record(line)
+        except ValueError as error:
+            yield place, f"not a run record ({error})"
+            continue
+        history, name = record.pop("history", []), str(record["run_id"])
+        if isinstance(history, list):
+            run = Run(record, Path(directory, "runs", name), Path(directory), tuple(history))
+            yield f"{place} ({name})", run
+        else:
+            yield place, "a history that is no list"
+
+
+def _folders(directory: Path) -> Iterator[tuple[str, Run | str]]:
+    for path in sorted(Path(directory, "runs").glob("*/")):
+        file = path / "run.json"
+        if file.exists():
+            try:
+                yield f"runs/{path.name}", Run(_record(file.read_bytes()), path)
+            except ValueError as error:
+                yield f"runs/{path.name}/run.json", f"not a run record ({error})"
+
+
+def _record(text: bytes) -> dict[str, Any]:
+    """ValueError (JSONDecodeError and UnicodeDecodeError are) for what no report can be made of."""
+    record = json.loads(text)
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise ValueError(f"no object of schema {SCHEMA}")
+    if record.get("status") not in STATUSES:
+        raise ValueError(f"status {record.get('status')!r}")
+    for names, kind in (
+        (("run_id", "kind", "task", "attention"), str),
+        (("config", "metrics"), dict),
+        (("dataset", "environment"), dict | None),
+    ):
+        for name in names:
+            if not isinstance(record.get(name), kind):
+                raise ValueError(f"{name} is {record.get(name)!r}")
+    return record
+
+
+def _unreadable(run: Run) -> str | None:
+    """Why what lies beside the record cannot be read, or None."""
+    try:
+        history, predicted, _ = run.history(), run.predictions(), run.attention_map()
+    except (OSError, ValueError, KeyError, AttributeError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if not all(isinstance(entry, dict) for entry in history):
+        return "a line of its history is no object"
+    stated = ((run.record.get("dataset") or {}).get("eval") or {}).get("rows")
+    if predicted is not None and stated is not None and len(predicted["row"]) != stated:
+        return f"predictions of {len(predicted['row'])} rows, its record says {stated}"
+    return None

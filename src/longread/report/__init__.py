@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longread.errors import UserError
-from longread.records import load_runs
+from longread.records import read_runs, write_atomically
 
 if TYPE_CHECKING:
     from longread.records import Run
 
+log = logging.getLogger("longread")
+
 __all__ = ["build_report", "summary_table"]
 
 
-def build_report(directory: Path, out: Path | None = None) -> Path:
-    """Reads `DIRECTORY/runs`, writes report.md, index.html and figures/ into `out` (default: DIRECTORY).
+def build_report(directory: Path, out: Path | None = None, *, figures: bool = True) -> Path:
+    """Reads the run records of DIRECTORY, writes report.md, index.html and figures/ into `out` (default: DIRECTORY).
 
-    Returns the path of index.html. The same records give the same bytes. UserError where there is no record.
+    Returns the path of index.html; without `figures`, report.md alone is written and its path is returned. The same
+    records give the same bytes. A damaged run is named in the report and left out. UserError where there is no record.
     """
     from longread.report.document import make_report
     from longread.report.figures import write_picture
@@ -27,16 +31,21 @@ def build_report(directory: Path, out: Path | None = None) -> Path:
 
     directory = Path(directory)
     out = directory if out is None else Path(out)
-    runs = load_runs(directory)
+    runs, damaged = read_runs(directory)
+    for what in damaged:
+        log.warning("left out, because damaged: %s", what)
     if not runs:
+        if damaged:
+            raise UserError(f"{directory}: every run record is damaged; the first: {damaged[0]}")
         raise UserError(f"{directory}: no run records under {directory / 'runs'}; `longread compare` writes some")
-    report = make_report(runs)
-    out.mkdir(parents=True, exist_ok=True)
+    report = make_report(runs, damaged, figures=figures)
+    write_atomically(out / "report.md", markdown(report))
+    if not figures:
+        return out / "report.md"
     for picture in report.pictures:
         write_picture(picture, out / "figures")
-    (out / "report.md").write_text(markdown(report), "utf-8")
     index = out / "index.html"
-    index.write_text(page(report), "utf-8")
+    write_atomically(index, page(report))
     return index
 
 

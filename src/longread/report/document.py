@@ -60,30 +60,35 @@ class Report:
         return [p for section in self.sections for block in section.blocks for p in block.pictures]
 
 
-def make_report(runs: Sequence[Run]) -> Report:
-    """Everything the report says, figures included; the same records give the same report."""
+def make_report(runs: Sequence[Run], damaged: Sequence[str] = (), *, figures: bool = True) -> Report:
+    """Everything the report says, figures included; the same records give the same report.
+
+    damaged: where and why, of every run that could not be read and is left out.
+    """
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
         groups = in_order(group_runs(runs))
-        sections = [task_section(group, pairs) for group, pairs in zip(groups, test_all(groups), strict=True)]
+        sections = [task_section(group, pairs, figures) for group, pairs in zip(groups, test_all(groups), strict=True)]
         table = by_task(groups)
         if table is not None:
             lead = "The mean accuracy on each task; the sections below have everything else."
             sections.insert(0, Section("tasks", "All tasks", lead, blocks=[Block(BY_TASK, table)]))
-        sections += [bench_section(bench) for bench in benches(runs)]
+        sections += [bench_section(bench, figures) for bench in benches(runs)]
     tasks = list(dict.fromkeys(group.task for group in groups))
     title = f"longread: {say.listing(tasks)}" if tasks else "longread: time and memory by length"
-    return Report(title, overall_lead(runs, tasks), sections, run_cards(runs), environments(runs))
+    return Report(title, overall_lead(runs, tasks, damaged), sections, run_cards(runs), environments(runs))
 
 
-def overall_lead(runs: Sequence[Run], tasks: Sequence[str]) -> str:
+def overall_lead(runs: Sequence[Run], tasks: Sequence[str], damaged: Sequence[str]) -> str:
     mechanisms = names_of(run for run in runs)
     failed = sum(run.record.get("status") != "ok" for run in runs)
     about = f" on {say.listing(tasks)}" if tasks else ""
     text = f"{say.plural(len(runs), 'run')}{about}: {say.listing(mechanisms)}."
     if failed:
         text += f" {say.plural(failed, 'run')} did not end well and stand{'s' if failed == 1 else ''} in the tables."
+    if damaged:
+        text += f" Left out, because damaged: {'; '.join(damaged)}."
     return text + " Every number below is computed from the run records beside this page."
 
 
@@ -94,7 +99,7 @@ def names_of(runs: Iterable[Run]) -> list[str]:
     return [NAMES.get(name, name) for name in found]
 
 
-def task_section(group: Group, pairs: Pairs) -> Section:
+def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:
     section = Section(group.key, group.title, lead(group, pairs), warnings(group, pairs))
     section.blocks.append(Block("Comparison", comparison(group, pairs)))
     if pairs.tested:
@@ -103,6 +108,8 @@ def task_section(group: Group, pairs: Pairs) -> Section:
             section.blocks.append(Block("Which differences are significant", matrix))
         title = "Paired tests" if matrix is not None else "Which differences are significant"
         section.blocks.append(Block(title, pair_table(pairs), fold=matrix is not None))
+    if not figures:
+        return section
     pictures = tradeoff_pictures(group)
     if pictures:
         section.blocks.append(Block("Accuracy against time", pictures=pictures))
@@ -248,7 +255,7 @@ def disagreements(group: Group) -> list[str]:
     return found
 
 
-def bench_section(bench: Bench) -> Section:
+def bench_section(bench: Bench, figures: bool) -> Section:
     names = say.listing(series.name for series in bench.series)
     section = Section(bench.key, bench.title, f"{names}, the same input for all; {bench.settings}.")
     for run in bench.failures:
@@ -262,7 +269,8 @@ def bench_section(bench: Bench) -> Section:
     crossings = crossing_table(bench)
     if crossings is not None:
         section.blocks.append(Block("Where each overtakes dense", crossings))
-    section.blocks.append(Block("Time and memory", pictures=scaling_pictures(bench)))
+    if figures:
+        section.blocks.append(Block("Time and memory", pictures=scaling_pictures(bench)))
     for phase in bench.phases():
         noun = {"forward": "Forward pass", "training": "Training step", "mixing": "Mixing alone"}[phase]
         section.blocks.append(Block(f"{noun}, all lengths", cost_table(bench, phase), fold=True))

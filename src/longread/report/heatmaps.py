@@ -37,12 +37,10 @@ def map_pictures(group: Group) -> list[Picture]:
 
 
 def draw(name: str, title: str, stored: dict[str, Any], seed: object) -> Picture:
-    import numpy as np
     from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
 
-    heads = np.nan_to_num(np.asarray(stored["heads"], dtype=np.float64))
+    mean, heads = matrices(stored)
     tokens = [str(token) for token in stored.get("tokens") or []]
-    mean = heads.mean(axis=0)
     lowest, highest = bounds(mean)
     norm: Normalize
     if lowest < 0:
@@ -63,11 +61,25 @@ def draw(name: str, title: str, stored: dict[str, Any], seed: object) -> Picture
     name_axes(axes, tokens if written else [], len(mean), length)
     default = f"layer {int(stored.get('layer') or 0) + 1}, {say.plural(length, 'token')}"
     note = " ".join(str(stored.get("note") or default).split())
-    caption = f"{note[:1].upper()}{note[1:]}; mean of {say.plural(len(heads), 'head')}, seed {seed}. "
+    caption = f"{note[:1].upper()}{note[1:]}; mean of {say.plural(heads_of(stored), 'head')}, seed {seed}. "
     caption += f"White is 0, the darkest {highest:.3g}" + (", blue negative." if lowest < 0 else ".")
     picture = finish(figure, Tips(), name, f"Attention matrix of {title}", caption)
-    picture.data = page_data(heads, tokens, colors, lowest < 0) | {"length": length}
+    picture.data = page_data(mean, heads, tokens, colors, lowest < 0) | {"length": length}
     return picture
+
+
+def matrices(stored: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [K, K] over all heads, and the stored heads [H, K, K]; maps of old have every head and no mean."""
+    import numpy as np
+
+    heads = np.nan_to_num(np.asarray(stored["heads"], dtype=np.float64)) * float(stored.get("scale", 1.0))
+    if stored.get("mean") is None:
+        return heads.mean(axis=0), heads
+    return np.asarray(stored["mean"], dtype=np.float64) * float(stored["scale"]), heads
+
+
+def heads_of(stored: dict[str, Any]) -> int:
+    return int(stored.get("num_heads") or len(stored["heads"]))
 
 
 def bounds(matrix: np.ndarray) -> tuple[float, float]:
@@ -109,11 +121,13 @@ def shown(token: str) -> str:
     return (text if len(text) <= 10 else text[:9] + "…").replace("$", r"\$")
 
 
-def page_data(heads: np.ndarray, tokens: Sequence[str], colors: Sequence[str], signed: bool) -> dict[str, Any]:
+def page_data(
+    mean: np.ndarray, heads: np.ndarray, tokens: Sequence[str], colors: Sequence[str], signed: bool
+) -> dict[str, Any]:
     """Mean and heads as 16-bit integers in base64, with their scale: good to four decimal places."""
     import numpy as np
 
-    layers = np.concatenate([heads.mean(axis=0, keepdims=True), heads[:HEADS_ON_PAGE]])
+    layers = np.concatenate([mean[None], heads[:HEADS_ON_PAGE]])
     largest = float(np.abs(layers).max())
     scale = 1e-5 if largest * 1e5 < 32767 else largest / 32767
     packed = np.rint(layers / scale).astype("<i2")

@@ -116,7 +116,7 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
         "environment": environment(device, config.precision) | {"load_at_start": load, "load_at_end": foreign_load()},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    earlier = records.load_run(directory)
+    earlier = records.find_run(config.out, name)
     if earlier is not None:
         record["samples"] = [*earlier.record["samples"], *samples]
     records.write_json(directory / "run.json", record)

@@ -18,7 +18,7 @@ from longread.attention import ATTENTIONS
 from longread.config import BASELINES, RunConfig
 from longread.data.load import check_classes, load_task
 from longread.errors import UserError
-from longread.records import Run, fingerprint, load_run, write_json
+from longread.records import Run, find_run, fingerprint, write_json
 from longread.study.benchmark import BenchmarkConfig
 from longread.training.resolve import resolve
 
@@ -122,7 +122,7 @@ def benchmark_all(
                 on_event(index, event)
             errors.seek(0)
             tail = errors.read()
-        run = load_run(config.out / "runs" / done.run_id) if done.run_id else None
+        run = find_run(config.out, done.run_id) if done.run_id else None
         if run is None:
             raise RuntimeError(f"benchmark of {config.attention} ended with status {done.code}: {_last_line(tail)}")
         finished.append(run)
@@ -137,7 +137,7 @@ def _run(index: int, config: RunConfig, on_event: Callable[[int, Event], None]) 
             on_event(index, event)
         errors.seek(0)
         tail = errors.read()[-2000:]
-    run = load_run(config.out / "runs" / done.run_id) if done.run_id else None
+    run = find_run(config.out, done.run_id) if done.run_id else None
     if run is not None and done.ended:
         return run
     # The process died without a record. The kernel's out-of-memory killer is the usual sender of SIGKILL.

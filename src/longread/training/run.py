@@ -63,7 +63,7 @@ def train(config: RunConfig, *, resume: bool = False, on_event: Callable[[Event]
     start = _start(config)
     name = records.run_id("train", config.named(), config.seed, start.fingerprints)
     directory = config.out / "runs" / name
-    finished = records.load_run(directory)
+    finished = records.find_run(config.out, name)
     if finished is not None and finished.record["status"] == "ok":
         on_event({"event": "skipped", "run_id": name})
         return finished
@@ -228,7 +228,7 @@ def _train_baseline(config: RunConfig, on_event: Callable[[Event], None], load: 
     config = replace(config, seed=0)  # nothing in it is drawn by chance
     name = records.run_id("train", config.named(), 0, (train_rows.fingerprint, evaluation.fingerprint))
     directory = config.out / "runs" / name
-    finished = records.load_run(directory)
+    finished = records.find_run(config.out, name)
     if finished is not None and finished.record["status"] == "ok":
         on_event({"event": "skipped", "run_id": name})
         return finished
