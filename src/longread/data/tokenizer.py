@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ class Tokenizer:
     """A `tokenizers` tokenizer without truncation or padding of its own."""
 
     inner: tokenizers.Tokenizer
+    # A copy that cuts, by the length it cuts at: to copy a large vocabulary takes longer than to read a short text.
+    _cutting: dict[int, tokenizers.Tokenizer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def vocab_size(self) -> int:
@@ -52,7 +55,7 @@ class Tokenizer:
         found = (self.inner.token_to_id(name) for name in ("<pad>", "[PAD]"))
         return next((i for i in found if i is not None), None)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         return fingerprint(self.inner.to_str())
 
@@ -62,31 +65,42 @@ class Tokenizer:
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Encoded:
         """Texts (and their partners) to ids with the model's marks; what exceeds max_length is cut and counted.
 
-        Of a pair, the longer text is cut first.
+        Of a pair, the longer text is cut first. No sequence is empty: a text of no tokens is one of padding.
         """
-        import tokenizers
-
-        inner = tokenizers.Tokenizer.from_str(self.inner.to_str())
-        marks = inner.num_special_tokens_to_add(pairs is not None)
+        marks = self.inner.num_special_tokens_to_add(pairs is not None)
         if max_length <= marks:
             raise UserError(f"--max-length {max_length}: the tokenizer's {marks} marks leave no room for text")
-        inner.enable_truncation(max_length, strategy="longest_first")
+        inner = self._cut_at(max_length)
+        nothing = next((i for i in (self.pad_id, inner.token_to_id("<unk>")) if i is not None), 0)
         tokens: list[npt.NDArray[np.int32]] = []
         types: list[npt.NDArray[np.uint8]] = []
         truncated = np.zeros(len(texts), dtype=bool)
         for begin in range(0, len(texts), 1024):  # bounds the memory of the library's own objects
             end = min(len(texts), begin + 1024)
             part = list(texts[begin:end])
-            encodings = inner.encode_batch(part if pairs is None else list(zip(part, pairs[begin:end], strict=True)))
+            encodings = inner.encode_batch_fast(
+                part if pairs is None else list(zip(part, pairs[begin:end], strict=True))
+            )
             for row, encoding in enumerate(encodings, begin):
-                tokens.append(np.array(encoding.ids, dtype=np.int32))
+                tokens.append(np.array(encoding.ids or [nothing], dtype=np.int32))
                 truncated[row] = bool(encoding.overflowing)
                 if pairs is not None:
-                    types.append(np.array(encoding.type_ids, dtype=np.uint8))
+                    types.append(np.array(encoding.type_ids or [0], dtype=np.uint8))
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
         np.cumsum([len(ids) for ids in tokens], out=offsets[1:])
         flat = np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int32)
         return Encoded(flat, offsets, np.concatenate(types) if types else None, truncated)
+
+    def _cut_at(self, max_length: int) -> tokenizers.Tokenizer:
+        import tokenizers
+
+        found = self._cutting.get(max_length)
+        if found is None:
+            found = tokenizers.Tokenizer.from_str(self.inner.to_str())
+            found.enable_truncation(max_length, strategy="longest_first")
+            self._cutting.clear()  # one copy is enough: a model has one length
+            self._cutting[max_length] = found
+        return found
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """How a person would read each token."""

@@ -29,22 +29,24 @@ class Predictions:
 def predict_split(
     model: Classifier, split: Split, *, tokens: int, device: torch.device, precision: str = "float32"
 ) -> Predictions:
-    """Probabilities of every row. Sorted by length, so hardly a slot is empty; `tokens` bounds memory."""
+    """Probabilities of every sequence. Sorted by length, so hardly anything is padded; `tokens` bounds memory."""
     usage = Usage()
     logits = np.zeros((len(split), model.config.num_labels), dtype=np.float32)
     was_training = model.training
-    model.eval()
+    if was_training:
+        model.eval()
     watch = Stopwatch(device)
     with watch, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
         for indices in micro_batches(np.arange(len(split)), split.lengths, tokens):
             batch = make_batch(split, indices, device)
             logits[indices] = model.classify(batch.tokens, batch.rows, batch.types).float().cpu().numpy()
             usage.add(model, batch.rows)
-    model.train(was_training)
+    if was_training:
+        model.train()
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    log_shares = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    loss = float(-log_shares[np.arange(len(split)), split.labels].mean()) if len(split) else 0.0
-    return Predictions(np.exp(log_shares).astype(np.float32), loss, watch.seconds, watch.cpu_seconds, usage)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    loss = float(-log_probabilities[np.arange(len(split)), split.labels].mean()) if len(split) else 0.0
+    return Predictions(np.exp(log_probabilities).astype(np.float32), loss, watch.seconds, watch.cpu_seconds, usage)
 
 
 def metrics(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[Any]) -> dict[str, float]:
