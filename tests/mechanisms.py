@@ -33,6 +33,7 @@ SPARSE: dict[str, tuple[dict[str, Any], ...]] = {
         {"num_features": 40},
         {"num_features": 7, "centred": True, "sharpness": 0.5},
         {"num_features": 7, "learned_features": True},
+        {"num_features": 40, "centred": True, "learned_features": True},
     ),
     "linformer": ({"projection_size": 5}, {"projection_size": 1}),
 }
@@ -64,6 +65,7 @@ def layer(
     gain: float = 1.5,
     max_length: int = 800,
     dropout: float = 0.0,
+    query_bias: float = 0.5,
 ) -> SelfAttention:
     """One attention layer with weights so large that its attention is far from even, and with biases."""
     hidden, heads, dim = shape
@@ -71,10 +73,10 @@ def layer(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = kind(hidden, heads, dim, max_length, kind.Options(**options), layer=1, seed=seed, dropout=dropout)
-        for module in made.modules():
+        for part, module in made.named_modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=gain * hidden**-0.5)
-                nn.init.normal_(module.bias, std=0.5)
+                nn.init.normal_(module.bias, std=query_bias if part.startswith("query") else 0.5)
     return made.to(dtype)
 
 

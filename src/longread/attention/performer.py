@@ -93,10 +93,13 @@ class PerformerAttention(SelfAttention):
         if self.options.centred:
             wide = torch.promote_types(torch.float32, query.dtype)
             tokens = query.shape[2] if valid is None else valid.sum(1)[:, None, None, None]
-            q_mean = query.sum(2, keepdim=True, dtype=wide) / tokens
-            k_mean = key.sum(2, keepdim=True, dtype=wide) / tokens
-            weight = (key.to(wide) @ q_mean.transpose(2, 3)).squeeze(3) * self.scale
-            query, key = query - q_mean.to(query.dtype), key - k_mean.to(key.dtype)
+            # The same product comes out around any two points: around the means as rounded to bfloat16 too, if what is
+            # subtracted is what the exact product takes. That one is an exponent, so it is in float32, whatever
+            # autocast says.
+            q_mean, k_mean = ((t.sum(2, keepdim=True, dtype=wide) / tokens).to(t.dtype) for t in (query, key))
+            with torch.autocast(query.device.type, enabled=False):
+                weight = (key.to(wide) @ q_mean.to(wide).transpose(2, 3)).squeeze(3) * self.scale
+            query, key = query - q_mean, key - k_mean
         return (query, key, weight) if root == 1 else (query * root, key * root, weight)
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
