@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -26,6 +27,10 @@ TINY = ["--train-rows", "32", "--eval-rows", "16", "--epochs", "1", "--hidden-si
         ("train --task nowhere.csv", "nowhere.csv"),
         ("train --task bad.csv", "no column 'label'; name it with --label-column; the columns there are: words, stars"),
         ("train --task empty.csv", "empty.csv"),
+        (f"train --task {'x' * 300}", "unknown task"),
+        (f"train --task {'x' * 300}.csv", "File name too long"),
+        ("train --task caf\udce9.csv", "this name is not UTF-8; rename the file"),
+        ("train --task half.jsonl", "half.jsonl, line 1: column 'text' holds half a character at position 5"),
         ("train --task one.csv", "one value only"),
         ("train --task numbers.csv", "holds a number where text is expected"),
         ("train --task imdb", "HF_HUB_OFFLINE"),
@@ -55,6 +60,7 @@ def test_wrong_input_is_one_line_and_status_2(
     monkeypatch.delenv("LONGREAD_DATA_DIR", raising=False)
     Path("bad.csv").write_text("words,stars\nfine,1\n")
     Path("empty.csv").write_text("")
+    Path("half.jsonl").write_text('{"text": "one \\ud83d", "label": 1}\n{"text": "two", "label": 0}\n')
     Path("one.csv").write_text("text,label\n" + "fine film,good\n" * 20)
     Path("numbers.csv").write_text("text,label\n1,good\n2,bad\n3,good\n4,bad\n")
     assert cli.main(arguments.split()) == 2
@@ -64,6 +70,18 @@ def test_wrong_input_is_one_line_and_status_2(
     assert captured.err.count("\n") == 1
     assert "Traceback" not in captured.err
     assert not Path("out/runs").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 1), (errno.EACCES, 2)])
+def test_what_the_system_refuses_is_one_line(
+    number: int, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "out/runs")
+
+    monkeypatch.setattr(cli, "app", refused)
+    assert cli.main(["tasks"]) == status
+    assert capsys.readouterr().err == f"longread: out/runs: {os.strerror(number)}\n"
 
 
 def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(

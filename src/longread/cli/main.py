@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from longread import __version__
-from longread.cli.options import INTERRUPTED, WRONG_INPUT
+from longread.cli.options import FAILED, INTERRUPTED, WRONG_INPUT
 from longread.errors import UserError
 
 app = App(
@@ -23,6 +24,8 @@ app = App(
     Start with `longread compare`: it needs no data and no network, and writes out/index.html.
     """,
 )
+
+NOT_THE_USERS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # exit status 1; a wrong path or missing right is 2
 
 # Name -> where it is, and its line in `longread --help`; both here, so that no command is loaded to list it.
 COMMANDS = {
@@ -52,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     run: Callable[..., Any] = app
     try:
+        _check_names(given)
         code = run(given, exit_on_error=False, print_error=False, result_action="return_value")
     except (UserError, cyclopts.CycloptsError) as error:
         print(f"longread: {' '.join(str(error).split())}", file=sys.stderr)
@@ -61,7 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return 0
+    except OSError as error:  # a full disk, a folder that may not be written
+        place = f"{error.filename}: " if error.filename is not None else ""
+        print(f"longread: {place}{error.strerror or ' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED if error.errno in NOT_THE_USERS else WRONG_INPUT
     return int(code or 0)
+
+
+def _check_names(arguments: Sequence[str]) -> None:
+    """Names end up in records and reports, which are UTF-8. UserError for one that is not."""
+    for argument in arguments:
+        if not argument.isascii() and argument.encode(errors="replace") != argument.encode(errors="surrogateescape"):
+            raise UserError(f"{argument!r}: this name is not UTF-8; rename the file or folder")
 
 
 if __name__ == "__main__":

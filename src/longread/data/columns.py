@@ -64,6 +64,7 @@ def read_texts(table: Table, column: str, *, may_be_empty: bool) -> list[str]:
     values = table.columns[column]
     for row, value in enumerate(values):
         if isinstance(value, str) and (value.strip() or may_be_empty):
+            check_unicode(value, table.place(row), column)
             continue
         if value is None or isinstance(value, str):
             raise UserError(f"{table.place(row)}: column {column!r} is empty; fill it in or drop the row")
@@ -78,6 +79,17 @@ def read_texts(table: Table, column: str, *, may_be_empty: bool) -> list[str]:
             f"({short(values[0])}), and so in every row; {other_columns(table, column)}"
         )
     return list(values)
+
+
+def check_unicode(text: str, place: str, column: str) -> None:
+    """UserError for half a character, as broken JSON escapes make it: no tokenizer can read it."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{place}: column {column!r} holds half a character at position {error.start + 1}; write it as UTF-8"
+            ) from None
 
 
 def texts_of_file(path: Path, text_columns: Sequence[str] | None) -> tuple[list[str], list[str] | None]:

@@ -6,8 +6,6 @@ sorted by length and cut under a budget of tokens.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from longread.data import cache
 from longread.data import tokenizer as tokenizers_room
 from longread.data.config import DataConfig
 from longread.data.examples import Examples, carve
@@ -100,26 +99,25 @@ def make_tokenizer(config: DataConfig, train: Examples) -> Tokenizer:
     if kind != "train":
         return tokenizers_room.load_tokenizer(kind)
     key = fingerprint("tokenizer", train.fingerprint, str(config.vocab_size), str(config.lowercase))
-    path = None if config.cache is None else config.cache / f"tokenizer-{key}.json"
-    if path is not None and path.exists():
-        return tokenizers_room.load_tokenizer(path)
-    trained = tokenizers_room.train_tokenizer(texts, config.vocab_size, config.lowercase)
-    if path is not None:
-        trained.save(path)
-    return trained
+    path = None if config.cache is None else config.cache / f"tokenizer-{key}"
+    kept = None if path is None else cache.read(path)
+    if kept is None:
+        trained = tokenizers_room.train_tokenizer(texts, config.vocab_size, config.lowercase)
+        kept = trained.inner.to_str().encode()
+        if path is not None:
+            cache.write(path, kept)
+    return tokenizers_room.tokenizer_of(kept.decode())
 
 
-def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, cache: Path | None) -> Split:
-    """Texts as tokens, at most `max_length` each."""
-    if cache is None:
+def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, folder: Path | None) -> Split:
+    """Texts as tokens, at most `max_length` each; taken from the cache in `folder` if they are there."""
+    key = fingerprint("tokens", examples.fingerprint, tokenizer.fingerprint, str(max_length))
+    path = None if folder is None else folder / f"tokens-{key}"
+    encoded = None if path is None else cache.read_tokens(path)
+    if encoded is None:
         encoded = tokenizer.encode(examples.texts, examples.pairs, max_length)
-    else:
-        key = fingerprint("tokens", examples.fingerprint, tokenizer.fingerprint, str(max_length))
-        path = cache / f"tokens-{key}.npz"
-        read = _read_tokens(path)
-        encoded = tokenizer.encode(examples.texts, examples.pairs, max_length) if read is None else read
-        if read is None:
-            _write_tokens(path, encoded)
+        if path is not None:
+            cache.write_tokens(path, encoded)
     return Split(
         encoded,
         examples.labels,
@@ -144,25 +142,6 @@ def filled(split: Split, length: int, pad_id: int | None) -> Split:
     offsets = np.arange(rows + 1, dtype=np.int64) * length
     flat = None if types is None else types.ravel()
     return replace(split, encoded=Encoded(tokens.ravel(), offsets, flat, encoded.truncated))
-
-
-def _read_tokens(path: Path) -> Encoded | None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return Encoded(file["tokens"], file["offsets"], file.get("types"), file["truncated"])
-    except (OSError, ValueError, KeyError, EOFError):
-        return None  # not there, or not whole: made again
-
-
-def _write_tokens(path: Path, encoded: Encoded) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {"tokens": encoded.tokens, "offsets": encoded.offsets, "truncated": encoded.truncated}
-    if encoded.types is not None:
-        arrays["types"] = encoded.types
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    with os.fdopen(descriptor, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, path)
 
 
 def epoch_batches(num_rows: int, batch_size: int, seed: int, epoch: int) -> list[Indices]:

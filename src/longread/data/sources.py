@@ -59,11 +59,11 @@ def read_table(path: Path, source: str | None = None) -> Table:
     ending = file_format(path)
     if ending is None:
         raise UserError(f"{source}: this kind of file cannot be read; give a {FORMATS_IN_WORDS} file")
-    if path.is_dir():
-        raise UserError(f"{source}: is a directory; give a file")
-    if not path.exists():
-        raise UserError(f"{source}: there is no such file; check the path")
     try:
+        if path.is_dir():
+            raise UserError(f"{source}: is a directory; give a file")
+        if not path.exists():
+            raise UserError(f"{source}: there is no such file; check the path")
         if ending == ".parquet":
             table = _read_parquet(path, source)
         else:
@@ -71,7 +71,8 @@ def read_table(path: Path, source: str | None = None) -> Table:
             read = _read_jsonl if ".jsonl" in ending else _read_delimited
             table = read(text, source, "\t" if ".tsv" in ending else ",")
     except OSError as error:
-        raise UserError(f"{source}: cannot be read ({_one_line(error)}); check the file") from error
+        why = error.strerror or _one_line(error)
+        raise UserError(f"{source}: cannot be read ({why}); check the file") from error
     if not len(table):
         raise UserError(f"{source}: is empty; at least a few rows of text and label are needed")
     return table

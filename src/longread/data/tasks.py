@@ -152,7 +152,7 @@ def find_task(name: str) -> Task:
         if len(name[4:].partition("@")[0].split("/")) not in (2, 3):
             raise UserError(f"task {name!r}: write hub:OWNER/NAME or hub:OWNER/NAME/CONFIG, such as hub:{GLUE}/cola")
         return Task(name, f"{name[4:]} on the Hugging Face Hub", "see its page", text_columns=())
-    if file_format(name) or "/" in name or os.sep in name or Path(name).exists():
+    if file_format(name) or "/" in name or os.sep in name or _exists(name):
         return Task(Path(name).name or name, f"your own rows in {name}", "yours", text_columns=())
     near = difflib.get_close_matches(name.lower(), TASKS, 1)
     meant = f"did you mean {near[0]}? " if near else ""
@@ -160,3 +160,10 @@ def find_task(name: str) -> Task:
         f"unknown task {name!r}: {meant}There are {', '.join(TASKS)}; reviews:LENGTH and listops:LENGTH; "
         "a path to your own file or directory; hub:OWNER/NAME"
     )
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # longer than a file's name may be
+        return False

@@ -148,6 +148,13 @@ def symbol_tokenizer(texts: Sequence[str]) -> Tokenizer:
     return Tokenizer(_with_marks(inner))
 
 
+def tokenizer_of(text: str) -> Tokenizer:
+    """From what a tokenizer.json of this package's own holds."""
+    import tokenizers
+
+    return Tokenizer(tokenizers.Tokenizer.from_str(text))
+
+
 def load_tokenizer(place: str | Path) -> Tokenizer:
     """From a directory (or a tokenizer.json itself). What the file says of truncation and padding is switched off."""
     import tokenizers
