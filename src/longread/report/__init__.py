@@ -53,6 +53,7 @@ def summary_table(runs: Sequence[Run]) -> str:
     """The comparison of every task as aligned plain text, for the end of `longread compare`; no trailing newline."""
     from longread.report.groups import group_runs
     from longread.report.markdown import terminal_table
+    from longread.report.naming import heading
     from longread.report.pairs import test_all
     from longread.report.tables import comparison
 
@@ -60,5 +61,5 @@ def summary_table(runs: Sequence[Run]) -> str:
     parts = []
     for group, pairs in zip(groups, test_all(groups), strict=True):
         table = terminal_table(comparison(group, pairs))
-        parts.append(f"{group.title}\n{table}" if len(groups) > 1 else table)
+        parts.append(f"{heading(group)}\n{table}" if len(groups) > 1 else table)
     return "\n\n".join(parts)

@@ -13,11 +13,12 @@ from longread.report.figures import STYLE, Picture
 from longread.report.groups import Group, eval_part, group_runs, is_loaded, setting_text, settings_of
 from longread.report.heatmaps import map_pictures
 from longread.report.lengths import Bench, benches, cost_table, crossing_table
+from longread.report.naming import heading
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_all
 from longread.report.runcards import RunCard, run_cards
 from longread.report.scaling import scaling_pictures
-from longread.report.tables import STATUS, comparison
+from longread.report.tables import STATUS, all_columns, comparison
 from longread.report.tradeoff import tradeoff_pictures
 
 if TYPE_CHECKING:
@@ -100,8 +101,9 @@ def names_of(runs: Iterable[Run]) -> list[str]:
 
 
 def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:
-    section = Section(group.key, group.title, lead(group, pairs), warnings(group, pairs))
+    section = Section(group.key, heading(group), lead(group, pairs), warnings(group, pairs))
     section.blocks.append(Block("Comparison", comparison(group, pairs)))
+    section.blocks.append(Block("All columns", all_columns(group, pairs), fold=True))
     if pairs.tested:
         matrix = matrix_table(pairs)
         if matrix is not None:

@@ -177,7 +177,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     config["device"] = environment.get("device")
     # Threads change times alone, and the times of a run that had company are not quoted.
     config["threads"] = None if is_loaded(run) else environment.get("threads")
-    # PackedBatch held out to choose an epoch were given for training too.
+    # Rows held out to choose an epoch were given for training too.
     given = [rows for name in ("train", "selection") if (rows := (dataset.get(name) or {}).get("rows"))]
     config["train_rows"] = sum(given) or None
     config["kind"] = record.get("kind")

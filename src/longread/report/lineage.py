@@ -7,6 +7,7 @@ it is the same for everyone who repeats the study, so that results are about fin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from longread.report.numbers import finite
 if TYPE_CHECKING:
     from longread.records import Run
 
-# Of records without `lineage`: an init that begins like this is a folder of one's own, not a name on the Hub.
+# Of records without `lineage`: the run whose checkpoint `init` is.
+RUN_FOLDER = re.compile(r"runs/([0-9a-f]{16})(?:/|$)")
+# An init that begins like this is a folder of one's own, not a name on the Hub.
 OWN_FOLDERS = ("out/", "results/", "runs/", "/", "./", "../", "~")
 
 
@@ -37,7 +40,10 @@ def ancestors(record: Mapping[str, Any]) -> dict[str, float | None]:
         return found
     init = str(record.get("init") or "scratch")
     unnamed = unnamed or distillation_seconds(record)
-    if init.startswith(OWN_FOLDERS) or (unnamed and init != "scratch"):
+    folder = RUN_FOLDER.search(init)
+    if folder is not None:
+        found[f"run {folder[1]}"] = None
+    elif init.startswith(OWN_FOLDERS) or (unnamed and init != "scratch"):
         found[f"weights {init.rstrip('/')}"] = None  # its own training, or its teacher's, is not recorded
         if unnamed:
             found[f"distillation {init.rstrip('/')}"] = unnamed

@@ -75,10 +75,15 @@ def listing(items: Iterable[object]) -> str:
     return f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
+def share(part: float) -> str:
+    """`25 %`; what rounds to nothing but is something says so."""
+    return f"{'< 1' if part < 0.005 else f'{100 * part:.0f}'} %"
+
+
 def shares(parts: Mapping[str, float]) -> str:
     """`81 % window, 19 % full`; a share that rounds to nothing but is something says so."""
     texts = []
-    for name, share in sorted(parts.items(), key=lambda item: (-item[1], item[0])):
-        if share > 0:
-            texts.append(f"{'< 1' if share < 0.005 else f'{100 * share:.0f}'} % {name}")
+    for name, part in sorted(parts.items(), key=lambda item: (-item[1], item[0])):
+        if part > 0:
+            texts.append(f"{share(part)} {name}")
     return ", ".join(texts) or NOTHING

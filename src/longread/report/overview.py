@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
 from longread.report.groups import NAMES, Group, Line, rank
+from longread.report.naming import dense_here, heading
 from longread.report.tables import accuracy_decimals
 
 NOTE = (
@@ -21,7 +22,7 @@ def by_task(groups: Sequence[Group]) -> Table | None:
     attentions = sorted({line.attention for group in groups for line in group.done}, key=rank)
     if not any(sum(bool(lines_of(group, name)) for group in groups) > 1 for name in attentions):
         return None
-    columns = (Column("Accuracy", numeric=False), *(Column(group.title, "%") for group in groups))
+    columns = (Column("Accuracy", numeric=False), *(Column(heading(group), "%") for group in groups))
     rows = [
         Row((Cell(NAMES.get(name, name), name), *(cell(lines_of(group, name)) for group in groups)), color=name)
         for name in attentions
@@ -37,13 +38,14 @@ def cell(lines: Sequence[Line]) -> Cell:
     if not lines:
         return Cell(say.NOTHING)
     found = [line.accuracy for line in lines]
+    dense = ", dense here" if all(dense_here(line) for line in lines) else ""
     decimals = min(accuracy_decimals(line) for line in lines)
     low, high = (f([mean for mean, _ in found]) for f in (min, max))
     if len(lines) > 1:
-        return Cell(f"{say.percent(low, decimals)} to {say.percent(high, decimals)}", high)
+        return Cell(f"{say.percent(low, decimals)} to {say.percent(high, decimals)}{dense}", high)
     ((mean, interval),) = found
     ends = f"{say.percent(interval.low, decimals)} – {say.percent(interval.high, decimals)}"
-    return Cell(f"{say.percent(mean, decimals)} ({ends})", mean)
+    return Cell(f"{say.percent(mean, decimals)} ({ends}){dense}", mean)
 
 
 def in_order(groups: Sequence[Group]) -> list[Group]:
