@@ -102,7 +102,7 @@ def test_the_command_converts_repairs_and_can_be_trained_from(tmp_path: Path, mo
     assert cli.main(order + repaired) == 0
     conversion = json.loads(Path("made/config.json").read_text())["longread_conversion"]
     assert (conversion["from"], conversion["to"], conversion["max_length"]) == ("dense", "linformer", 128)
-    assert conversion["repair"]["steps"] >= 1
+    assert conversion["distillation"]["steps"] >= 1
     assert from_pretrained("made").loading.converted == conversion
     assert cli.main(["train", *TINY, "--init", "made", "--attention", "linformer", "--out", "second"]) == 0
     (second,) = records.load_runs(Path("second"))

@@ -173,4 +173,4 @@ def _repair(
             f"{done['distance_after']:.3f}): the weights are those from before it; try a lower --repair-learning-rate",
             file=sys.stderr,
         )
-    student.loading = replace(student.loading, converted=dict(student.loading.converted) | {"repair": done})
+    student.loading = replace(student.loading, converted=dict(student.loading.converted) | {"distillation": done})

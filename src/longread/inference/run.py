@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,8 @@ from longread.errors import UserError
 from longread.inference.evaluate import metrics, predict_split
 from longread.inference.predictor import load
 from longread.models.checkpoint import from_pretrained
-from longread.records import Run
+from longread.models.weights import weights_fingerprint
+from longread.records import Dataset, Environment, Run, RunRecord, SplitRecord
 from longread.system import runtime
 from longread.system.measure import PeakMemory, environment, foreign_load
 
@@ -110,47 +110,41 @@ def evaluate(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None
     done = predict_split(
         model, split, tokens=settings.tokens_per_micro_batch, device=device, precision=settings.precision
     )
-    weights = records.fingerprint(*(p.detach().float().cpu().numpy().tobytes() for p in model.parameters()))
     named = {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS}
-    name = records.run_id("evaluate", named, 0, (split.fingerprint, chosen.fingerprint, weights))
-    record = {
-        "schema": records.SCHEMA,
-        "run_id": name,
-        "kind": "evaluate",
-        "status": "ok",
-        "error": None,
-        "task": config.task,
-        "attention": model.config.attention,
-        "init": str(checkpoint),
-        "config": named,
-        "encoder": model.config.to_dict(),
-        "seed": 0,
-        "metrics": metrics(split.labels, done.probabilities) | {"loss": done.loss},
-        "head_is_untrained": bool(model.loading and model.loading.head_is_untrained),
-        "train_seconds": 0.0,
-        "eval_seconds": done.seconds,
-        "cpu_seconds": done.cpu_seconds,
-        "samples_per_second": len(split) / done.seconds,
-        "tokens_per_second": done.usage.tokens / done.seconds,
-        "peak_memory_bytes": memory.bytes(),
-        "memory_kind": memory.kind,
-        "num_parameters": model.num_parameters,
-        "truncated_fraction": float(split.encoded.truncated.mean()),
-        "padded_fraction": done.usage.padded_fraction,
-        "effective_attention": done.usage.effective_attention,
-        "dataset": {
-            "eval": split.describe() | {"rows_of_split": find_task(config.task).split_rows.get(split.name)},
-            "label_names": list(split.label_names),
-        },
-        "environment": environment(device, settings.precision)
-        | {"load_at_start": load_now, "load_at_end": foreign_load()},
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    name = records.run_id("evaluate", named, 0, (split.fingerprint, chosen.fingerprint, weights_fingerprint(model)))
+    seen = SplitRecord(**split.describe(), rows_of_split=find_task(config.task).split_rows.get(split.name))
+    record = RunRecord(
+        run_id=name,
+        kind="evaluate",
+        status="ok",
+        task=config.task,
+        attention=model.config.attention,
+        init=str(checkpoint),
+        config=named,
+        encoder=model.config.to_dict(),
+        seed=0,
+        metrics=metrics(split.labels, done.probabilities) | {"loss": done.loss},
+        head_is_untrained=bool(model.loading and model.loading.head_is_untrained),
+        train_seconds=0.0,
+        eval_seconds=done.seconds,
+        cpu_seconds=done.cpu_seconds,
+        samples_per_second=len(split) / done.seconds,
+        tokens_per_second=done.usage.tokens / done.seconds,
+        peak_memory_bytes=memory.bytes(),
+        memory_kind=memory.kind,
+        num_parameters=model.num_parameters,
+        truncated_fraction=float(split.encoded.truncated.mean()),
+        padded_fraction=done.usage.padded_fraction,
+        effective_attention=done.usage.effective_attention,
+        dataset=Dataset(label_names=split.label_names, eval=seen),
+        environment=Environment(
+            **environment(device, settings.precision), load_at_start=load_now, load_at_end=foreign_load()
+        ),
+    )
     directory = config.out / "runs" / name
     directory.mkdir(parents=True, exist_ok=True)
     records.write_predictions(directory / "predictions.parquet", split.rows, split.labels, done.probabilities)
-    records.write_json(directory / "run.json", record)
-    return Run(record, directory)
+    return records.write_record(config.out, record)
 
 
 EVALUATION_SETTINGS = (*MECHANISM_SETTINGS, "task", "attention", "init", "eval_rows", "sample_seed", "max_length",

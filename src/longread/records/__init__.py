@@ -2,13 +2,31 @@
 
 from longread.records.files import canonical, fingerprint, write_atomically, write_json, write_lines
 from longread.records.predictions import write_predictions
-from longread.records.store import SCHEMA, STATUSES, Run, find_run, load_run, load_runs, read_runs, run_id
+from longread.records.record import (
+    SCHEMA,
+    STATUSES,
+    Ancestor,
+    Dataset,
+    Environment,
+    RunRecord,
+    SplitRecord,
+    conversion_under_current_names,
+    current_names,
+)
+from longread.records.store import Run, find_run, load_run, load_runs, read_runs, run_id, write_record
 
 __all__ = [
     "SCHEMA",
     "STATUSES",
+    "Ancestor",
+    "Dataset",
+    "Environment",
     "Run",
+    "RunRecord",
+    "SplitRecord",
     "canonical",
+    "conversion_under_current_names",
+    "current_names",
     "find_run",
     "fingerprint",
     "load_run",
@@ -19,4 +37,5 @@ __all__ = [
     "write_json",
     "write_lines",
     "write_predictions",
+    "write_record",
 ]

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longread.errors import UserError
-from longread.records.files import canonical, fingerprint
+from longread.records.files import canonical, fingerprint, write_json
 from longread.records.predictions import read_predictions, read_shared
+from longread.records.record import SCHEMA, STATUSES, RunRecord, current_names
 
 if TYPE_CHECKING:
     from longread.records.predictions import Predicted
 
-SCHEMA = 1
-STATUSES = ("ok", "diverged", "out_of_memory", "interrupted", "error")
 RECORDS, MAPS = "runs.jsonl", "attention_maps.json"  # of a compact study
 
 log = logging.getLogger("longread")
@@ -97,6 +96,14 @@ def find_run(out: Path, name: str) -> Run | None:
     return next((run for _, run in _lines(out) if isinstance(run, Run) and run.record["run_id"] == name), None)
 
 
+def write_record(out: Path, record: RunRecord) -> Run:
+    """`OUT/runs/<run_id>/run.json`, whole or not at all. ValueError for a number that is none."""
+    directory = out / "runs" / record.run_id
+    values = record.to_json()
+    write_json(directory / "run.json", values)
+    return Run(values, directory)
+
+
 def load_runs(directory: Path) -> list[Run]:
     """Every finished run under DIRECTORY, in the order of task, attention, seed and name; a damaged one is warned of
     and left out."""
@@ -166,7 +173,7 @@ def _record(text: bytes) -> dict[str, Any]:
         for name in names:
             if not isinstance(record.get(name), kind):
                 raise ValueError(f"{name} is {record.get(name)!r}")
-    return record
+    return current_names(record)
 
 
 def _unreadable(run: Run) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime
 import functools
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from longread.attention import ATTENTIONS
 from longread.errors import UserError
 from longread.models.classifier import Classifier, ClassifierConfig, build
 from longread.ops.packed import PackedBatch
-from longread.records import Run
+from longread.records import Environment, Run, RunRecord
 from longread.system import runtime
 from longread.system.allocator import give_back_memory
 from longread.system.measure import PeakMemory, environment, foreign_load, matmul_rate, synchronise
@@ -84,7 +83,6 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
         **dict(config.options),
     ).to(device)
     name = records.run_id("benchmark", config.named(), 0, ())
-    directory = config.out / "runs" / name
     rate = matmul_rate(device, config.precision)
     samples: list[dict[str, Any]] = []
     for length in sorted(config.lengths):
@@ -96,32 +94,28 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
             samples.append(
                 {"length": length, "phase": phase, **_measure(model, length, phase, config), "floor_seconds": floor}
             )
-    record = {
-        "schema": records.SCHEMA,
-        "run_id": name,
-        "kind": "benchmark",
-        "status": "ok",
-        "error": None,
-        "task": "lengths",
-        "attention": config.attention,
-        "init": "scratch",
-        "config": config.named(),
-        "encoder": model.config.to_dict(),
-        "seed": 0,
-        "samples": samples,
-        "metrics": {},
-        "num_parameters": model.num_parameters,
-        "memory_kind": PeakMemory(device).kind,
-        "matmul_flops_per_second": rate,
-        "environment": environment(device, config.precision) | {"load_at_start": load, "load_at_end": foreign_load()},
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
     earlier = records.find_run(config.out, name)
-    if earlier is not None:
-        record["samples"] = [*earlier.record["samples"], *samples]
-    records.write_json(directory / "run.json", record)
+    record = RunRecord(
+        run_id=name,
+        kind="benchmark",
+        status="ok",
+        task="lengths",
+        attention=config.attention,
+        init="scratch",
+        config=config.named(),
+        encoder=model.config.to_dict(),
+        seed=0,
+        samples=(*(earlier.record["samples"] if earlier is not None else []), *samples),
+        num_parameters=model.num_parameters,
+        memory_kind=PeakMemory(device).kind,
+        matmul_flops_per_second=rate,
+        environment=Environment(
+            **environment(device, config.precision), load_at_start=load, load_at_end=foreign_load()
+        ),
+    )
+    run = records.write_record(config.out, record)
     on_event({"event": "end", "run_id": name, "status": "ok", "error": None})
-    return Run(record, directory)
+    return run
 
 
 def _measure(model: Classifier, length: int, phase: str, config: BenchmarkConfig) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from longread.attention import ATTENTIONS
 from longread.config import BASELINES, RunConfig
 from longread.data.load import check_classes, load_task
 from longread.errors import UserError
-from longread.records import Run, find_run, fingerprint, write_json
+from longread.records import Run, RunRecord, canonical, find_run, fingerprint, write_record
+from longread.records.record import Status
 from longread.study.benchmark import BenchmarkConfig
 from longread.training.resolve import resolve
 
@@ -142,7 +143,7 @@ def _run(index: int, config: RunConfig, on_event: Callable[[int, Event], None]) 
         return run
     # The process died without a record. The kernel's out-of-memory killer is the usual sender of SIGKILL.
     killed = done.code == -signal.SIGKILL
-    status = "out_of_memory" if killed else "error"
+    status: Status = "out_of_memory" if killed else "error"
     error = "killed, most likely for lack of memory" if killed else _last_line(tail)
     run = _failed(config, done.run_id, status, error)
     on_event(index, {"event": "end", "run_id": run.record["run_id"], "status": status, "error": error, "detail": tail})
@@ -202,23 +203,16 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else "the process ended without a word"
 
 
-def _failed(config: RunConfig, run_id: str, status: str, error: str) -> Run:
-    from longread.records import SCHEMA
-
-    name = run_id or fingerprint("failed", json.dumps(config.named(), sort_keys=True), str(config.seed))
-    record: dict[str, Any] = {
-        "schema": SCHEMA,
-        "run_id": name,
-        "kind": "train",
-        "status": status,
-        "error": error,
-        "task": config.task,
-        "attention": config.attention,
-        "init": config.init,
-        "config": resolve(config).named(),
-        "seed": config.seed,
-        "metrics": {},
-    }
-    directory = config.out / "runs" / name
-    write_json(directory / "run.json", record)
-    return Run(record, directory)
+def _failed(config: RunConfig, run_id: str, status: Status, error: str) -> Run:
+    record = RunRecord(
+        run_id=run_id or fingerprint("failed", canonical(config.named()), str(config.seed)),
+        kind="train",
+        status=status,
+        error=error,
+        task=config.task,
+        attention=config.attention,
+        init=config.init,
+        config=resolve(config).named(),
+        seed=config.seed,
+    )
+    return write_record(config.out, record)

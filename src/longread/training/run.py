@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import shutil
 from collections.abc import Callable
@@ -15,15 +14,18 @@ import torch
 
 from longread import records
 from longread.config import RunConfig
-from longread.data.dataset import Prepared, prepare
+from longread.data.dataset import Prepared, Split, prepare
+from longread.data.examples import Examples
 from longread.data.load import check_classes, load_task
+from longread.data.tasks import find_task
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.attention_maps import attention_map
 from longread.inference.evaluate import Predictions, metrics
 from longread.models.checkpoint import from_pretrained, save_pretrained
 from longread.models.classifier import Classifier, build
-from longread.records import Run
+from longread.records import Dataset, Environment, Run, RunRecord, SplitRecord, conversion_under_current_names
+from longread.records.record import Kind
 from longread.system import runtime
 from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
 from longread.training import baselines
@@ -82,25 +84,27 @@ def train(config: RunConfig, *, resume: bool = False, on_event: Callable[[Event]
     try:
         loop.run(resume=position is not None)
         done = loop.predictions()
-        record |= _results(model, start.data, done, loop)
-        record["status"] = "ok"
+        record = replace(record, status="ok", error=None, **_results(start.data, done, loop))
     except Diverged as error:
-        record |= {"status": "diverged", "error": str(error), "metrics": {}}
+        record = replace(record, status="diverged", error=str(error))
     except Interrupted:
-        record |= {"status": "interrupted", "error": "stopped by a signal; --resume goes on", "metrics": {}}
+        record = replace(record, status="interrupted", error="stopped by a signal; --resume goes on")
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
             raise
-        record |= {"status": "out_of_memory", "error": str(error).splitlines()[0], "metrics": {}}
-    record["train_seconds"] = loop.watch.seconds
-    record["cpu_seconds"] = loop.watch.cpu_seconds + record.get("cpu_seconds", 0.0)
-    record["padded_fraction"] = loop.usage.padded_fraction
-    record["peak_memory_bytes"], record["memory_kind"] = memory.bytes(), memory.kind
-    record["environment"] = environment(device, resolved.precision) | {
-        "load_at_start": load,
-        "load_at_end": foreign_load(),
-    }
-    if record["status"] == "ok":
+        record = replace(record, status="out_of_memory", error=str(error).splitlines()[0])
+    record = replace(
+        record,
+        train_seconds=loop.watch.seconds,
+        cpu_seconds=loop.watch.cpu_seconds + (record.cpu_seconds or 0.0),
+        padded_fraction=loop.usage.padded_fraction,
+        peak_memory_bytes=memory.bytes(),
+        memory_kind=memory.kind,
+        environment=Environment(
+            **environment(device, resolved.precision), load_at_start=load, load_at_end=foreign_load()
+        ),
+    )
+    if record.status == "ok":
         records.write_predictions(
             directory / "predictions.parquet", start.data.evaluation.rows, start.data.evaluation.labels,
             done.probabilities,
@@ -108,11 +112,11 @@ def train(config: RunConfig, *, resume: bool = False, on_event: Callable[[Event]
         # No line for each number: that would be four times the bytes.
         records.write_json(directory / "attention_map.json", attention_map(model, start.data), indent=None)
         save_checkpoint(model, start.data.tokenizer, directory / "checkpoint")
-    records.write_json(directory / "run.json", record)
-    if record["status"] != "interrupted":
+    run = records.write_record(config.out, record)
+    if record.status != "interrupted":
         (directory / STATE_FILE).unlink(missing_ok=True)
-    on_event({"event": "end", "run_id": name, "status": record["status"], "error": record.get("error")})
-    return Run(record, directory)
+    on_event({"event": "end", "run_id": name, "status": record.status, "error": record.error})
+    return run
 
 
 def _start(config: RunConfig) -> _Start:
@@ -169,43 +173,55 @@ def save_checkpoint(model: Classifier, tokenizer: Tokenizer, directory: Path) ->
     tokenizer.save(directory / "tokenizer.json")
 
 
-def _record(kind: str, config: RunConfig, name: str, start: _Start) -> dict[str, Any]:
+def _record(kind: Kind, config: RunConfig, name: str, start: _Start) -> RunRecord:
     data = start.data
     truncated = np.concatenate([data.train.encoded.truncated, data.evaluation.encoded.truncated])
-    dataset: dict[str, Any] = {"train": data.train.describe(), "eval": data.evaluation.describe()}
-    if data.selection is not None:
-        dataset["selection"] = data.selection.describe()
     lengths = data.train.lengths
-    return {
-        "schema": records.SCHEMA,
-        "run_id": name,
-        "kind": kind,
-        "status": "error",
-        "error": None,
-        "task": config.task,
-        "attention": config.attention,
-        "init": start.init,
-        "conversion": start.model.loading.converted if start.model.loading else None,
-        "config": config.named(),
-        "encoder": start.model.config.to_dict(),
-        "seed": config.seed,
-        "metrics": {},
-        "num_parameters": start.model.num_parameters,
-        "truncated_fraction": float(truncated.mean()),
-        "dataset": dataset
-        | {
-            "label_names": list(data.train.label_names),
-            "tokens_per_row": {
+    return RunRecord(
+        run_id=name,
+        kind=kind,
+        status="error",
+        error="it did not end",
+        task=config.task,
+        attention=config.attention,
+        init=start.init,
+        conversion=_conversion(start.model),
+        config=config.named(),
+        encoder=start.model.config.to_dict(),
+        seed=config.seed,
+        num_parameters=start.model.num_parameters,
+        truncated_fraction=float(truncated.mean()),
+        dataset=Dataset(
+            label_names=data.train.label_names,
+            train=split_record(data.train, config),
+            eval=split_record(data.evaluation, config),
+            selection=None if data.selection is None else split_record(data.selection, config),
+            tokens_per_row={
                 "mean": float(lengths.mean()),
                 "median": float(np.median(lengths)),
                 "longest": int(lengths.max()),
             },
-        },
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+        ),
+    )
 
 
-def _results(model: Classifier, data: Prepared, done: Predictions, loop: Trainer) -> dict[str, Any]:
+def _conversion(model: Classifier) -> dict[str, Any] | None:
+    done = model.loading.converted if model.loading else None
+    return None if done is None else conversion_under_current_names(done)
+
+
+def split_record(rows: Split | Examples, config: RunConfig) -> SplitRecord:
+    name = rows.name if isinstance(rows, Split) else rows.split
+    return SplitRecord(
+        name=rows.task,
+        split=name,
+        rows=len(rows),
+        fingerprint=rows.fingerprint,
+        rows_of_split=find_task(config.task).split_rows.get(name),
+    )
+
+
+def _results(data: Prepared, done: Predictions, loop: Trainer) -> dict[str, Any]:
     found = metrics(data.evaluation.labels, done.probabilities) | {"loss": done.loss}
     chosen = loop.chosen_epoch
     return {
@@ -235,43 +251,37 @@ def _train_baseline(config: RunConfig, on_event: Callable[[Event], None], load: 
     on_event({"event": "start", "run_id": name, "rows": len(train_rows)})
     with (watch := Stopwatch()):
         done = baselines.fit_predict(config.attention, train_rows, evaluation, seed=0)
-    splits = {"train": train_rows, "eval": evaluation}
-    record = {
-        "schema": records.SCHEMA,
-        "run_id": name,
-        "kind": "train",
-        "status": "ok",
-        "error": None,
-        "task": config.task,
-        "attention": config.attention,
-        "init": "scratch",
-        "config": config.named(),
-        "seed": 0,
-        "metrics": metrics(evaluation.labels, done.probabilities)
+    record = RunRecord(
+        run_id=name,
+        kind="train",
+        status="ok",
+        task=config.task,
+        attention=config.attention,
+        init="scratch",
+        config=config.named(),
+        seed=0,
+        metrics=metrics(evaluation.labels, done.probabilities)
         | {"loss": _log_loss(evaluation.labels, done.probabilities)},
-        "train_seconds": done.train_seconds,
-        "eval_seconds": done.eval_seconds,
-        "cpu_seconds": watch.cpu_seconds,
-        "samples_per_second": len(evaluation) / done.eval_seconds,
-        "peak_memory_bytes": memory.bytes(),
-        "memory_kind": memory.kind,
-        "num_parameters": done.num_features,
-        "truncated_fraction": 0.0,
-        "padded_fraction": 0.0,
-        "effective_attention": {},
-        "dataset": {
-            key: {"name": rows.task, "split": rows.split, "rows": len(rows), "fingerprint": rows.fingerprint}
-            for key, rows in splits.items()
-        }
-        | {"label_names": list(train_rows.label_names)},
-        "environment": environment(device, "float64") | {"load_at_start": load, "load_at_end": foreign_load()},
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    directory.mkdir(parents=True, exist_ok=True)
+        train_seconds=done.train_seconds,
+        eval_seconds=done.eval_seconds,
+        cpu_seconds=watch.cpu_seconds,
+        samples_per_second=len(evaluation) / done.eval_seconds,
+        peak_memory_bytes=memory.bytes(),
+        memory_kind=memory.kind,
+        num_parameters=done.num_features,
+        truncated_fraction=0.0,
+        padded_fraction=0.0,
+        dataset=Dataset(
+            label_names=train_rows.label_names,
+            train=split_record(train_rows, config),
+            eval=split_record(evaluation, config),
+        ),
+        environment=Environment(**environment(device, "float64"), load_at_start=load, load_at_end=foreign_load()),
+    )
     records.write_predictions(directory / "predictions.parquet", evaluation.rows, evaluation.labels, done.probabilities)
-    records.write_json(directory / "run.json", record)
+    run = records.write_record(config.out, record)
     on_event({"event": "end", "run_id": name, "status": "ok", "error": None})
-    return Run(record, directory)
+    return run
 
 
 def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:

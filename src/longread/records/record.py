@@ -1,0 +1,153 @@
+"""What `run.json` holds: one dataclass for every kind of run, and the only place that builds a record.
+
+Reading gives plain dictionaries (`Run.record`): records of earlier versions have fewer fields, and stay readable.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+SCHEMA = 1
+Kind = Literal["train", "evaluate", "distill", "pretrain", "benchmark"]
+Status = Literal["ok", "diverged", "out_of_memory", "interrupted", "error"]
+KINDS: tuple[str, ...] = get_args(Kind)
+STATUSES: tuple[str, ...] = get_args(Status)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRecord:
+    """Which rows were read. `rows_of_split`: rows of the whole split, where these are a sample of it."""
+
+    name: str
+    split: str
+    rows: int
+    fingerprint: str
+    rows_of_split: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """The rows of a run; `selection` was held out of `train` to choose an epoch. `tokens_per_row` is of `train`."""
+
+    label_names: tuple[str, ...]
+    train: SplitRecord | None = None
+    eval: SplitRecord | None = None
+    selection: SplitRecord | None = None
+    tokens_per_row: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What a result depends on beside its configuration; `load_at_…` in cores that other programs kept busy."""
+
+    device: str
+    processor: str
+    threads: int
+    precision: str
+    torch: str
+    cores: int | None = None
+    python: str | None = None
+    platform: str | None = None
+    allocator: str | None = None
+    longread: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    load_at_start: float | None = None
+    load_at_end: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ancestor:
+    """An earlier run that a run's weights come from: `role` is init, teacher or distillation.
+
+    Runs that share an ancestor are not independent draws, and its seconds are part of what the result cost.
+    """
+
+    role: Literal["init", "teacher", "distillation"]
+    run_id: str | None  # None: made by an earlier version, which did not record such runs
+    kind: Kind
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run, whether it ended well or not. What a run does not have is None, and absent from the file."""
+
+    run_id: str
+    kind: Kind
+    status: Status
+    task: str
+    attention: str  # a mechanism, or tfidf or nbsvm
+    init: str  # "scratch", or where the first weights came from
+    config: Mapping[str, Any]  # resolved: nothing in it is left to the machine
+    seed: int
+    error: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    train_seconds: float | None = None
+    eval_seconds: float | None = None
+    cpu_seconds: float | None = None
+    samples_per_second: float | None = None  # of the evaluation
+    tokens_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    memory_kind: str | None = None
+    num_parameters: int | None = None
+    truncated_fraction: float | None = None  # of the rows: longer than max_length
+    padded_fraction: float | None = None  # of the computed positions
+    effective_attention: Mapping[str, float] | None = None  # which attention really ran, by fraction of the tokens
+    dataset: Dataset | None = None
+    environment: Environment | None = None
+    lineage: tuple[Ancestor, ...] = ()  # nearest first
+    encoder: Mapping[str, Any] | None = None  # the model's whole configuration
+    conversion: Mapping[str, Any] | None = None  # what `convert` did to the initial weights
+    distillation: Mapping[str, Any] | None = None  # kind distill: the distance from the teacher, before and after
+    chosen_epoch: int | None = None
+    head_is_untrained: bool | None = None
+    samples: tuple[Mapping[str, Any], ...] | None = None  # kind benchmark: every repeat at every length
+    matmul_flops_per_second: float | None = None
+    created: str = field(default_factory=_now)
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        assert self.kind in KINDS, self.kind
+        assert self.status in STATUSES, self.status
+        assert (self.error is None) == (self.status == "ok"), "a run that did not end well says why"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values as JSON reads them back. ValueError for NaN and infinity, which JSON does not have."""
+        values = {name: value for name, value in asdict(self).items() if value is not None or name == "error"}
+        for room in ("dataset", "environment"):
+            if room in values:
+                values[room] = {name: value for name, value in values[room].items() if value is not None}
+        if self.dataset is not None:
+            for name in ("train", "eval", "selection"):
+                if name in values["dataset"]:
+                    split = values["dataset"][name]
+                    values["dataset"][name] = {k: v for k, v in split.items() if v is not None}
+        plain: dict[str, Any] = json.loads(json.dumps(values, ensure_ascii=False, allow_nan=False))
+        return plain
+
+
+def current_names(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of any earlier version under today's names; the only place that knows the old ones."""
+    conversion = record.get("conversion")
+    if isinstance(conversion, dict) and "repair" in conversion:
+        record = record | {"conversion": conversion_under_current_names(conversion)}
+    conversion = record.get("conversion")
+    if "lineage" not in record and isinstance(conversion, dict) and conversion.get("distillation"):
+        seconds = conversion["distillation"].get("seconds", 0.0)
+        found = {"role": "distillation", "run_id": None, "kind": "distill", "seconds": seconds}
+        record = record | {"lineage": [found]}
+    return record
+
+
+def conversion_under_current_names(conversion: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record, or a checkpoint's config.json, says of a conversion: "repair" is "distillation" now."""
+    return {"distillation" if name == "repair" else name: value for name, value in conversion.items()}
