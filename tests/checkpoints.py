@@ -83,3 +83,31 @@ def rewrite(directory: Path, change: Any) -> None:
 def edit(directory: Path, **keys: Any) -> None:
     path = directory / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+
+
+WORDS = ["The", "film", "was", "fine", "Fine", "and", "FINE", "a", "warm", "Café", "on", "the", "hill", *".,!:bcdeil"]
+
+
+def save_tokenizer(family: str, directory: Path, **told: Any) -> None:
+    """A small tokenizer of the family's own class, written by transformers."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    if family == "bert":
+        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *(f"##{w}" for w in WORDS), "film", "cafe"]
+        made = transformers.BertTokenizer({piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, **told)
+    elif family == "big_bird":
+        special = ["<pad>", "</s>", "<s>", "<unk>", "[SEP]", "[MASK]", "[CLS]"]
+        scores = [(piece, 0.0) for piece in special] + [(f"▁{w}", -3.0 - len(w) / 9) for w in WORDS]
+        scores += [(w, -6.0) for w in WORDS] + [("▁", -2.0)]
+        made = transformers.BigBirdTokenizer(scores, **told)
+    else:
+        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        inner = Tokenizer(models.BPE())
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
+        inner.train_from_iterator([" ".join(WORDS)] * 3, trainer)
+        model = json.loads(inner.to_str())["model"]
+        made = transformers.RobertaTokenizer(model["vocab"], [tuple(pair) for pair in model["merges"]], **told)
+    made.save_pretrained(directory)

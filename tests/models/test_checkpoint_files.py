@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints import POSTNORM, edit, random_model, rewrite, save_bert
+from longread.data.tokenizer import byte_tokenizer
 from longread.errors import UserError
 from longread.models.checkpoint import from_pretrained, save_pretrained
 from longread.models.weights import weights_fingerprint
@@ -127,15 +128,23 @@ def _fail_at(name: str) -> Any:
     return write
 
 
-def test_the_tokenizer_goes_along(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tokenizer_goes_along(bert: Path, tmp_path: Path) -> None:
     assert from_pretrained(bert).tokenizer_file is None
-    (bert / "tokenizer.json").write_text("{}")
+    tokenizer = byte_tokenizer()
+    tokenizer.inner.enable_truncation(7)
+    tokenizer.save(bert / "tokenizer.json")
     model = from_pretrained(bert)
     assert model.tokenizer_file == bert / "tokenizer.json"
     save_pretrained(model, tmp_path / "copy")
-    assert from_pretrained(tmp_path / "copy").tokenizer_file == tmp_path / "copy" / "tokenizer.json"
-    save_pretrained(model, bert)  # over itself
-    assert (bert / "tokenizer.json").read_text() == "{}"
+    again = from_pretrained(tmp_path / "copy")
+    assert again.tokenizer_file == tmp_path / "copy" / "tokenizer.json"
+    save_pretrained(again, tmp_path / "copy")  # over itself
+    written = json.loads((tmp_path / "copy" / "tokenizer.json").read_text())
+    assert written["truncation"] is None
+    assert len(written["model"]["vocab"]) == tokenizer.vocab_size
+    (bert / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"tokenizer\.json"):
+        save_pretrained(model, tmp_path / "gone")
 
 
 def test_every_weight_counts_in_the_fingerprint() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from longread.data.tokenizer_config import TokenizerConfig, files_of, read_tokenizer_config, set_flags
 from longread.data.tokenizer_files import tokenizer_file
 from longread.errors import UserError
 from longread.records import fingerprint, write_atomically
@@ -41,6 +42,7 @@ class Tokenizer:
     """A `tokenizers` tokenizer without truncation or padding of its own."""
 
     inner: tokenizers.Tokenizer
+    config: TokenizerConfig = field(default_factory=TokenizerConfig)
     # A copy that cuts, by the length it cuts at: to copy a large vocabulary takes longer than to read a short text.
     _cutting: dict[int, tokenizers.Tokenizer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -51,16 +53,32 @@ class Tokenizer:
 
     @property
     def pad_id(self) -> int | None:
-        """Of the padding token, by any of its usual names."""
-        found = (self.inner.token_to_id(name) for name in ("<pad>", "[PAD]"))
+        """Of the padding token, by what the configuration calls it or one of its usual names."""
+        found = (self.inner.token_to_id(name) for name in self.config.names("pad_token"))
         return next((i for i in found if i is not None), None)
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint(self.inner.to_str())
+        told = ("" if self.config.token_types else "no token types", self.config.truncation_side.removeprefix("right"))
+        return fingerprint(self.inner.to_str(), *(text for text in told if text))
 
     def save(self, path: Path) -> None:
         write_atomically(path, self.inner.to_str(pretty=True))
+
+    def limit(self, positions: int) -> int:
+        """Tokens of the longest input to a model with so many positions, where nothing else is asked for."""
+        return min(positions, self.config.max_length or positions)
+
+    def reading(self, tokens: int) -> Tokenizer:
+        """The same, its longest input no shorter than so many tokens."""
+        if self.config.max_length is None or self.config.max_length >= tokens:
+            return self
+        return replace(self, config=replace(self.config, max_length=tokens))
+
+    def files(self, max_length: int, token_types: bool = True) -> dict[str, str]:
+        """Name -> text of all its files in a checkpoint. token_types: False if the model cannot take them."""
+        config = replace(self.config, max_length=max_length, token_types=token_types and self.config.token_types)
+        return files_of(self.inner, config)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Encoded:
         """Texts (and their partners) to ids with the model's marks; what exceeds max_length is cut and counted.
@@ -85,7 +103,8 @@ class Tokenizer:
                 tokens.append(np.array(encoding.ids or [nothing], dtype=np.int32))
                 truncated[row] = bool(encoding.overflowing)
                 if pairs is not None:
-                    types.append(np.array(encoding.type_ids or [0], dtype=np.uint8))
+                    given = encoding.type_ids if self.config.token_types else [0] * len(encoding.ids)
+                    types.append(np.array(given or [0], dtype=np.uint8))
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
         np.cumsum([len(ids) for ids in tokens], out=offsets[1:])
         flat = np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int32)
@@ -97,7 +116,7 @@ class Tokenizer:
         found = self._cutting.get(max_length)
         if found is None:
             found = tokenizers.Tokenizer.from_str(self.inner.to_str())
-            found.enable_truncation(max_length, strategy="longest_first")
+            found.enable_truncation(max_length, strategy="longest_first", direction=self.config.truncation_side)
             self._cutting.clear()  # one copy is enough: a model has one length
             self._cutting[max_length] = found
         return found
@@ -156,7 +175,10 @@ def tokenizer_of(text: str) -> Tokenizer:
 
 
 def load_tokenizer(place: str | Path) -> Tokenizer:
-    """From a directory (or a tokenizer.json itself). What the file says of truncation and padding is switched off."""
+    """From a directory, or a tokenizer.json with what stands beside it.
+
+    What tokenizer.json itself says of truncation and padding is switched off.
+    """
     import tokenizers
 
     path = Path(place)
@@ -171,7 +193,9 @@ def load_tokenizer(place: str | Path) -> Tokenizer:
         raise UserError(f"{file}: not a tokenizer.json that the tokenizers library reads ({error})") from None
     inner.no_truncation()
     inner.no_padding()
-    return Tokenizer(inner)
+    config = read_tokenizer_config(file.parent)
+    set_flags(inner, config)
+    return Tokenizer(inner, config)
 
 
 def _byte_level(model: Any) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longread.data.tokenizer_config import CONFIG_FILE, SPECIAL_FILE, files_of, read_json, read_tokenizer_config
 from longread.errors import UserError
 from longread.records import fingerprint, write_atomically
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 # Files that a tokenizer may consist of, in the order in which they are looked for.
 TOKENIZER_FILES = (
     "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
+    CONFIG_FILE,
+    SPECIAL_FILE,
     "added_tokens.json",
     "vocab.txt",
     "vocab.json",
@@ -31,8 +32,8 @@ TOKENIZER_FILES = (
 def tokenizer_file(directory: Path) -> Path | None:
     """A tokenizer.json for the checkpoint in `directory`; None if it brings no tokenizer.
 
-    One that has to be made is written to the cache (LONGREAD_CACHE, else XDG_CACHE_HOME/longread), never beside the
-    checkpoint. UserError for files that cannot be read.
+    One that has to be made is written to the cache (LONGREAD_CACHE, else XDG_CACHE_HOME/longread) with its
+    configuration, never beside the checkpoint. UserError for files that cannot be read.
     """
     own = directory / "tokenizer.json"
     if own.is_file():
@@ -45,7 +46,7 @@ def tokenizer_file(directory: Path) -> Path | None:
         elif {"vocab.json", "merges.txt"} <= names:
             tokenizer = _byte_level(directory)
         elif names & {"spiece.model", "sentencepiece.bpe.model"}:
-            return _cached(sources, _sentencepiece(directory))
+            tokenizer = _sentencepiece(directory)
         else:
             return None
     except UserError:
@@ -53,28 +54,26 @@ def tokenizer_file(directory: Path) -> Path | None:
     except Exception as error:  # the tokenizers library raises bare Exceptions
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{directory}: its tokenizer files cannot be read ({reason}); add a tokenizer.json") from error
-    return _cached(sources, tokenizer.to_str())
+    return _cached(sources, files_of(tokenizer, read_tokenizer_config(directory)))
 
 
-def _cached(sources: list[Path], text: str) -> Path:
+def _cached(sources: list[Path], files: Mapping[str, str]) -> Path:
     root = os.environ.get("LONGREAD_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "longread"
     )
-    name = fingerprint(text, *(path.name for path in sources))
-    path = Path(root) / "tokenizers" / name / "tokenizer.json"
-    if path.is_file():
-        return path
-    try:
-        write_atomically(path, text)
-    except OSError:  # no home directory that can be written
-        path = Path(tempfile.mkdtemp(prefix="longread-")) / "tokenizer.json"
-        write_atomically(path, text)
-    return path
+    folder = Path(root) / "tokenizers" / fingerprint(*files.values(), *(path.name for path in sources))
+    if not all((folder / name).is_file() for name in files):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:  # no home directory that can be written
+            folder = Path(tempfile.mkdtemp(prefix="longread-"))
+        for name, text in files.items():
+            write_atomically(folder / name, text)
+    return folder / "tokenizer.json"
 
 
 def _settings(directory: Path) -> dict[str, Any]:
-    path = directory / "tokenizer_config.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(directory / CONFIG_FILE)
 
 
 def _wordpiece(directory: Path) -> Tokenizer:
@@ -135,7 +134,7 @@ def _byte_level(directory: Path) -> Tokenizer:
     return tokenizer
 
 
-def _sentencepiece(directory: Path) -> str:
+def _sentencepiece(directory: Path) -> Tokenizer:
     """Others: transformers knows how to convert them."""
     mend = f"{directory}: has no tokenizer.json and its spiece.model needs transformers, sentencepiece and protobuf"
     try:
@@ -143,7 +142,7 @@ def _sentencepiece(directory: Path) -> str:
     except ImportError as error:
         raise UserError(f"{mend}; pip install 'longread[hf]'") from error
     try:
-        return str(AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer.to_str())
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer
     except (ImportError, ValueError, OSError, AttributeError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"{mend} ({reason[:120]}); pip install 'longread[hf]'") from error

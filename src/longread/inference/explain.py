@@ -132,7 +132,7 @@ def _encode(predictor: Predictor, text: str, pair: str | None) -> tuple[Any, boo
     """The library's own encoding, which knows where each token stands in the text, and whether it was cut."""
     inner = predictor.tokenizer.inner
     encoding = inner.encode(text, pair)
-    limit = predictor.model.config.max_length
+    limit = predictor.max_length
     if len(encoding.ids) <= limit:
         return encoding, False
     inner = type(inner).from_str(inner.to_str())

@@ -40,6 +40,11 @@ class Predictor:
     tokens_per_micro_batch: int = 8192
 
     @property
+    def max_length(self) -> int:
+        """Tokens of the longest text that is read whole."""
+        return self.tokenizer.limit(self.model.config.max_length)
+
+    @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
@@ -54,7 +59,7 @@ class Predictor:
             raise UserError(f"{len(texts)} texts and {len(pairs)} partners; give each text one")
         if not texts:
             return []
-        encoded = self.tokenizer.encode(texts, pairs, self.model.config.max_length)
+        encoded = self.tokenizer.encode(texts, pairs, self.max_length)
         none = np.zeros(len(texts), dtype=np.int64)
         split = Split(encoded, none, none, "given", "given", self.label_names, "")
         found = predict_split(self.model, split, tokens=self.tokens_per_micro_batch, device=self.device)

@@ -94,7 +94,7 @@ def evaluate(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None
     config = as_trained(config, checkpoint)
     data = config.data_config()
     examples = load_split(data, label_names=names)
-    limit = min(config.max_length or model.config.max_length, model.config.max_length)
+    limit = min(config.max_length or chosen.limit(model.config.max_length), model.config.max_length)
     split = tokenize(examples, chosen, limit, data.cache)
     machine = runtime.resolve_machine(
         model.config.hidden_size,

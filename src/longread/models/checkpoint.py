@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.data.tokenizer_files import tokenizer_file
 from longread.errors import UserError
 from longread.models import families, weights
@@ -205,24 +206,37 @@ def _initial(name: str, shape: tuple[int, ...], config: ClassifierConfig) -> Ten
     return torch.randn(shape, generator=generator) * config.initializer_range
 
 
-def save_pretrained(model: Classifier, directory: str | Path, *, layout: str = "auto") -> None:
-    """config.json, model.safetensors and, if the model brought one, tokenizer.json.
+def save_pretrained(
+    model: Classifier, directory: str | Path, *, layout: str = "auto", tokenizer: Tokenizer | None = None
+) -> None:
+    """config.json, model.safetensors and the tokenizer's files, so that transformers reads what longread does.
 
     layout "huggingface": what transformers' AutoModelForSequenceClassification reads (UserError if it has no such
-    model); "longread": ours, exact for every model; "auto": the first where it can be. A new directory appears
-    whole or not at all; in an existing one each file does, config.json last.
+    model); "longread": ours, exact for every model; "auto": the first where it can be. tokenizer: None for the one that
+    the model came with, if any. A new directory appears whole or not at all; in an existing one each file does,
+    config.json last.
     """
     if layout not in LAYOUTS:
         raise UserError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
     directory = Path(directory)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory}: is a file; give the directory to write to")
+    if tokenizer is None and model.tokenizer_file is not None:
+        tokenizer = load_tokenizer(model.tokenizer_file)
     ids = dict(model.loading.token_ids) if model.loading else {}
+    if tokenizer is not None and tokenizer.pad_id is not None:
+        ids["pad_token_id"] = tokenizer.pad_id
     family = families.family_of(model.config, ids.get("pad_token_id")) if layout != "longread" else OWN
     if isinstance(family, str) and layout == "huggingface":
         raise UserError(f"the model has no place in Hugging Face's format: {family}; use layout='longread'")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if isinstance(family, Family):
+        if getattr(model.config.options, "random_block_plan", "huggingface") != "huggingface":
+            log.info(
+                "transformers will lay other random blocks over sequences of more than %d tokens; "
+                'only random_block_plan="huggingface" is its own',
+                model.blocks[0].attention.longest_full_row,  # type: ignore[union-attr]
+            )
         hf = families.config_for(family, model.config, ids)
         state = _their_state(state, family, model.config, ids.get("pad_token_id"))
     else:
@@ -235,10 +249,19 @@ def save_pretrained(model: Classifier, directory: str | Path, *, layout: str = "
     if model.loading and model.loading.converted:
         hf[CONVERSION] = dict(model.loading.converted)
     files: list[tuple[str, bytes]] = []
-    if model.tokenizer_file is not None:
-        files.append(("tokenizer.json", Path(model.tokenizer_file).read_bytes()))
+    if tokenizer is not None:
+        typed = family == OWN or model.config.type_vocab_size > 1
+        written = tokenizer.files(_longest_input(model, tokenizer), typed)
+        files += [(name, text.encode()) for name, text in written.items()]
     files.append(("config.json", (json.dumps(hf, indent=2, ensure_ascii=False) + "\n").encode()))
     _write(directory, state, files)
+
+
+def _longest_input(model: Classifier, tokenizer: Tokenizer) -> int:
+    """What the tokenizer says, unless the model was given more positions since."""
+    done = (model.loading and model.loading.converted) or {}
+    positions = model.config.max_length
+    return positions if done.get("max_length") != done.get("trained") else tokenizer.limit(positions)
 
 
 def _their_state(

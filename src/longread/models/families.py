@@ -197,6 +197,7 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
             settings["embedding_scale"] = math.sqrt(has["hidden_size"])
         if has["attention_type"] == "block_sparse":
             settings |= {"attention": "bigbird"} | {key: has[key] for key in ("block_size", "num_random_blocks")}
+            settings["random_block_plan"] = "huggingface"
     extras = has.get("longread") or {}
     return settings | {name: extras[name] for name in EXTRAS if name in extras}
 
@@ -225,6 +226,11 @@ def family_of(config: ClassifierConfig, pad_token_id: int | None) -> Family | st
         if scaled and not math.isclose(config.embedding_scale, math.sqrt(config.hidden_size)):
             return "their BigBird scales the embedding by the root of hidden_size or not at all"
         return FAMILIES["big_bird"]
+    if config.position_offset and pad_token_id not in (None, config.position_offset - 1):
+        return (
+            f"their RoBERTa and Longformer count positions from behind the padding token's id, here {pad_token_id}, "
+            f"and the model from {config.position_offset}"
+        )
     if config.head_activation != "tanh":
         return "the head of their model is dense + tanh + linear"
     if config.attention == "longformer":

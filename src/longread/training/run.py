@@ -156,8 +156,8 @@ def _start(config: RunConfig) -> _Start:
 
         model = convert(model, config.attention, longest, **own)
     given = load_tokenizer(config.tokenizer) if config.tokenizer else _own_tokenizer(model, config)
-    longest = min(config.max_length or model.config.max_length, model.config.max_length)
-    data = prepare(config.data_config(), longest, given)
+    limit = min(config.max_length or given.limit(model.config.max_length), model.config.max_length)
+    data = prepare(config.data_config(), limit, given.reading(limit))
     weights = records.fingerprint(*(p.detach().cpu().numpy().tobytes() for p in model.embeddings.parameters()))
     return _Start(model, data, config.init, (*data.fingerprints, weights))
 
@@ -169,8 +169,7 @@ def _own_tokenizer(model: Classifier, config: RunConfig) -> Tokenizer:
 
 
 def save_checkpoint(model: Classifier, tokenizer: Tokenizer, directory: Path) -> None:
-    save_pretrained(model, directory)
-    tokenizer.save(directory / "tokenizer.json")
+    save_pretrained(model, directory, tokenizer=tokenizer)
 
 
 def _record(kind: Kind, config: RunConfig, name: str, start: _Start) -> RunRecord:
