@@ -148,6 +148,10 @@ class Settings:
         Column of the text, or two for pairs.
     label_column:
         Column of the class.
+    encoding:
+        Of your own file, such as cp1252. Default: UTF-8, UTF-16 by its mark, else Windows-1252, which is said.
+    delimiter:
+        Between the cells of your own .csv file. Default: the one of , ; and tab that the header shows.
     eval_file:
         A file with the evaluation rows of your own task.
     precision:
@@ -215,6 +219,8 @@ class Settings:
     max_length: int | None = None
     text_columns: tuple[str, ...] | None = None
     label_column: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
     eval_file: str | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     tokens_per_micro_batch: int | None = None
@@ -281,7 +287,7 @@ class RunConfig(Settings):
         kept = {k: v for k, v in kept.items() if k not in LATER_FIELDS or v != LATER_FIELDS[k]}
         if self.is_baseline:  # a linear model has rows, and none of a transformer's settings
             data = ("task", "attention", "train_rows", "eval_rows", "sample_seed", "validation_fraction",
-                    "text_columns", "label_column", "eval_file")  # fmt: skip
+                    "text_columns", "label_column", "encoding", "delimiter", "eval_file")  # fmt: skip
             kept = {k: v for k, v in kept.items() if k in data}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()}
 

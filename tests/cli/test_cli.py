@@ -27,6 +27,8 @@ TINY = ["--train-rows", "32", "--eval-rows", "16", "--epochs", "1", "--hidden-si
         ("train --task nowhere.csv", "nowhere.csv"),
         ("train --task bad.csv", "no column 'label'; name it with --label-column; the columns there are: words, stars"),
         ("train --task empty.csv", "empty.csv"),
+        ("train empty.csv", "empty.csv: is empty"),
+        ("train bad.csv --text-columns words stars --label-column none", "there is no column 'none'"),
         (f"train --task {'x' * 300}", "unknown task"),
         (f"train --task {'x' * 300}.csv", "File name too long"),
         ("train --task caf\udce9.csv", "this name is not UTF-8; rename the file"),

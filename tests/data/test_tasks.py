@@ -47,6 +47,8 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "a.csv": lambda path: path.write_bytes(delimited(",")),
     "bom.csv": lambda path: path.write_bytes(b"\xef\xbb\xbf" + delimited(",")),
     "utf16.csv": lambda path: path.write_bytes(delimited(",").decode().encode("utf-16")),
+    "semicolon.csv": lambda path: path.write_bytes(delimited(";")),
+    "tab.csv": lambda path: path.write_bytes(delimited("\t")),
     "a.tsv": lambda path: path.write_bytes(delimited("\t", "review")),
     "a.csv.gz": lambda path: path.write_bytes(gzip.compress(delimited(","))),
     "a.jsonl": lambda path: path.write_bytes(json_lines()),
@@ -70,6 +72,20 @@ def test_every_format_gives_the_same_rows(name: str, tmp_path: Path) -> None:
     assert np.bincount(validation.labels).tolist() == [4, 4, 4]
     for again in (load_split(DataConfig(str(path), validation_fraction=0.2), split) for split in (None, "validation")):
         assert again.fingerprint == validation.fingerprint != train.fingerprint
+
+
+def test_a_western_spreadsheet_is_read_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Semicolons and Windows-1252, as Excel writes them in half of Europe; --encoding and --delimiter overrule."""
+    path = tmp_path / "a.csv"
+    path.write_bytes("text;label\n5 € für Käse;gut\nÄrger, viel;schlecht\n".encode("cp1252"))
+    caplog.set_level("INFO")
+    found = load_split(DataConfig(str(path), eval_file=path))
+    assert found.texts == ["5 € für Käse", "Ärger, viel"]
+    assert "not UTF-8, read as Windows-1252" in caplog.text
+    assert "delimiter ';'" in caplog.text
+    path.write_bytes("text|label\nЖара|да\nнет|нет\n".encode("cp1251"))
+    found = load_split(DataConfig(str(path), eval_file=path, encoding="cp1251", delimiter="|"))
+    assert (found.texts, found.label_names) == (["Жара", "нет"], ("да", "нет"))
 
 
 def test_directory_and_eval_file(tmp_path: Path) -> None:
@@ -169,7 +185,8 @@ def test_listops_labels_and_limits() -> None:
 Bad = tuple[str, bytes | None, dict[str, object], tuple[str, ...]]
 BAD: dict[str, Bad] = {
     "missing file": ("a.csv", None, {}, ("a.csv", "no such file")),
-    "other format": ("a.xlsx", b"x", {}, ("a.xlsx", ".parquet, .csv")),
+    "other format": ("a.doc", b"x", {}, ("a.doc", ".parquet, .csv")),
+    "spreadsheet": ("a.xlsx", b"x", {}, ("a.xlsx", "save it as CSV")),
     "empty": ("a.csv", b"", {}, ("a.csv", "is empty")),
     "header only": ("a.csv", b"text,label\n", {}, ("a.csv", "is empty")),
     "no label column": ("a.csv", b"text,grade\nx,1\n", {}, ("--label-column", "text, grade")),
@@ -185,7 +202,13 @@ BAD: dict[str, Bad] = {
     "broken quote": ("a.csv", b'text,label\n"x\nx",1\n"y,0\nz,1\n', {}, ("line 4", "broken row")),
     "too few cells": ("a.csv", b"text,label\nx,1\ny\n", {}, ("line 3", "1 cells", "2")),
     "column twice": ("a.csv", b"text,text\nx,1\n", {}, ("line 1", "twice")),
-    "not utf-8": ("a.csv", b"text,label\nx,1\n\xe9t\xe9,0\n", {}, ("line 3", "UTF-8")),
+    "not utf-8": ("a.csv", "text,label\nété,1\n".encode() + b"\xe9t\xe9,0\n", {}, ("line 3", "UTF-8", "--encoding")),
+    "not utf-8 json": ("a.jsonl", b'{"text": "x", "label": 0}\n{"text": "\xe9", "label": 1}\n', {},
+                       ("line 2", "UTF-8")),
+    "no delimiter": ("a.csv", b"text,label\nx,1\n", {"delimiter": ";;"}, ("--delimiter ';;'", "one character")),
+    "not what is named": ("a.csv", b"text,label\nx,1\n\xe9t\xe9,0\n", {"encoding": "ascii"}, ("line 3", "ascii")),
+    "no such encoding": ("a.csv", b"text,label\nx,1\n", {"encoding": "utf9"}, ("--encoding utf9", "not known")),
+    "NUL": ("a.csv", b"text,label\nx,1\ny\0,0\n", {}, ("line 3", "NUL")),
     "null text": ("a.jsonl", b'{"text": null, "label": 1}\n', {}, ("line 1", "'text'", "empty")),
     "null label": ("a.csv", b"text,label\nx,1\ny,\n", {}, ("line 3", "'label'", "empty")),
     "fraction": ("a.jsonl", b'{"text": "x", "label": 0.3}\n', {}, ("0.3", "not a class")),

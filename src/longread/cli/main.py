@@ -17,7 +17,7 @@ from longread.errors import UserError
 app = App(
     name="longread",
     version=f"longread {__version__}",
-    default_parameter=Parameter(negative_iterable=()),
+    default_parameter=Parameter(negative_iterable=(), consume_multiple=1),
     suppress_keyboard_interrupt=False,
     help="""Efficient-attention transformers for text classification: train, measure, compare.
 

@@ -66,8 +66,8 @@ def compare(
 
 
 def train(
-    *,
     task: str = "reviews",
+    *,
     attention: str = "dense",
     num_hidden_layers: int = 1,
     seed: int = 0,
@@ -76,7 +76,7 @@ def train(
 ) -> int:
     """Train and evaluate one model; its checkpoint can be given to evaluate and predict.
 
-    Example: longread train --task my.csv --attention longformer --epochs 5
+    Example: longread train my.csv --attention longformer --epochs 5
 
     Parameters
     ----------

@@ -19,6 +19,8 @@ class DataConfig:
     data_dir: Path | str | None = None
     text_columns: tuple[str, ...] | None = None
     label_column: str | None = None
+    encoding: str | None = None  # of files of one's own; None: found out
+    delimiter: str | None = None
     eval_file: Path | str | None = None
     train_rows: int | None = None
     eval_rows: int | None = None

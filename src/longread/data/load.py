@@ -37,7 +37,7 @@ def load_task(config: DataConfig) -> tuple[Examples, Examples]:
     source = _Source(task, config.task, config)
     train = source.examples(task.train_split)
     if config.eval_file is not None:
-        evaluation = source.read(read_table(Path(config.eval_file)), "evaluation", train.label_names)
+        evaluation = source.read(source.own_table(Path(config.eval_file)), "evaluation", train.label_names)
     elif (split := source.eval_split()) is not None:
         evaluation = source.examples(split, train.label_names)
     else:
@@ -59,7 +59,7 @@ def load_split(config: DataConfig, split: str | None = None, label_names: tuple[
     source = _Source(task, config.task, config)
     there = source.eval_split()
     if split is None and config.eval_file is not None:
-        found = source.read(read_table(Path(config.eval_file)), "evaluation", label_names)
+        found = source.read(source.own_table(Path(config.eval_file)), "evaluation", label_names)
     elif there is None and split in (None, "train", "validation"):
         whole = source.examples("train", label_names)
         parts = carve(whole, config.validation_fraction, config.sample_seed, config.task)
@@ -190,10 +190,13 @@ class _Source:
         if not path.is_dir():
             if split != "train":
                 raise UserError(f"{path}: one file has no split {split!r}; it can be cut into train and validation")
-            return read_table(path)
+            return self.own_table(path)
         if (found := find_split(path, split)) is None:
             raise UserError(f"{path}: holds no file of split {split!r}; expected {split}{FORMATS_IN_WORDS}")
-        return read_table(found)
+        return self.own_table(found)
+
+    def own_table(self, path: Path) -> Table:
+        return read_table(path, None, self.config.encoding, self.config.delimiter)
 
     def _public_table(self, split: str) -> Table:
         """The file under --data-dir, or else the Hub's."""

@@ -1,28 +1,25 @@
-"""Reading tables of rows: CSV, TSV, JSON Lines and Parquet files.
+"""Tables of rows: CSV, TSV, JSON Lines and Parquet files, read whole.
 
 Everything a file can get wrong becomes a `UserError` that names the file and, where there is one, the line.
-Text files go through the standard library: readers that guess types turn the word "NA" into a missing value
-and the text "007" into a number.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import sys
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from longread.data.reading import SPREADSHEETS, TextFile, one_line
 from longread.errors import UserError
 
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl")
 COMPRESSIONS = (".gz", ".zst")
 FORMATS = (".parquet", *TEXT_FORMATS, *(text + packed for text in TEXT_FORMATS for packed in COMPRESSIONS))
 FORMATS_IN_WORDS = ".parquet, .csv, .tsv or .jsonl (the last three also as .gz or .zst)"
+LINES = (".txt", ".txt.gz", ".txt.zst")  # one text a line; to classify, not to train on
 
 
 @dataclass(frozen=True)
@@ -53,26 +50,45 @@ def find_split(directory: Path, split: str) -> Path | None:
     return next((path for ending in FORMATS if (path := directory / f"{split}{ending}").is_file()), None)
 
 
-def read_table(path: Path, source: str | None = None) -> Table:
+def check_format(path: Path, source: str, *, lines: bool = False) -> str:
+    """The ending of a file that can be read. With `lines`, plain text too. UserError says what would do."""
+    ending = file_format(path)
+    if ending is None and lines and (name := path.name.lower()).endswith(LINES):
+        ending = next(known for known in LINES if name.endswith(known))
+    if ending is None and path.suffix.lower() in SPREADSHEETS:
+        raise UserError(f"{source}: a spreadsheet; save it as CSV (UTF-8) from the program that made it")
+    if ending is None:
+        also = " or .txt" if lines else ""
+        raise UserError(f"{source}: this kind of file cannot be read; give a {FORMATS_IN_WORDS}{also} file")
+    if path.is_dir():
+        raise UserError(f"{source}: is a directory; give a file")
+    if not path.exists():
+        raise UserError(f"{source}: there is no such file; check the path")
+    return ending
+
+
+@contextmanager
+def told(source: str) -> Iterator[None]:
+    """What the system says of a file becomes a UserError that names it."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or one_line(error)
+        raise UserError(f"{source}: cannot be read ({why}); check the file") from error
+
+
+def read_table(
+    path: Path, source: str | None = None, encoding: str | None = None, delimiter: str | None = None
+) -> Table:
     """Read one file. `source` is what messages call it (by default, its path)."""
     source = source or str(path)
-    ending = file_format(path)
-    if ending is None:
-        raise UserError(f"{source}: this kind of file cannot be read; give a {FORMATS_IN_WORDS} file")
-    try:
-        if path.is_dir():
-            raise UserError(f"{source}: is a directory; give a file")
-        if not path.exists():
-            raise UserError(f"{source}: there is no such file; check the path")
+    with told(source):
+        ending = check_format(path, source)
         if ending == ".parquet":
             table = _read_parquet(path, source)
         else:
-            text = _decode(_read_bytes(path, ending), source)
             read = _read_jsonl if ".jsonl" in ending else _read_delimited
-            table = read(text, source, "\t" if ".tsv" in ending else ",")
-    except OSError as error:
-        why = error.strerror or _one_line(error)
-        raise UserError(f"{source}: cannot be read ({why}); check the file") from error
+            table = read(TextFile(path, ending, source, encoding, delimiter))
     if not len(table):
         raise UserError(f"{source}: is empty; at least a few rows of text and label are needed")
     return table
@@ -90,99 +106,22 @@ def concatenate(tables: list[Table], source: str) -> Table:
     return Table(source, columns, class_names=tables[0].class_names)
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
-
-
-def _read_bytes(path: Path, ending: str) -> bytes:
-    if ending.endswith(".gz"):
-        import gzip
-
-        try:
-            return gzip.decompress(path.read_bytes())
-        except (EOFError, zlib.error) as error:  # a broken header is an OSError already
-            raise OSError(f"broken gzip data: {_one_line(error)}") from error
-    if ending.endswith(".zst"):
-        import pyarrow
-
-        with pyarrow.input_stream(str(path), compression="zstd") as stream:
-            return bytes(stream.read())
-    return path.read_bytes()
-
-
-def _decode(data: bytes, source: str) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding, name, newline = "utf-16", "UTF-16", None
-    else:
-        encoding, name, newline = "utf-8-sig", "UTF-8", b"\n"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        where = f", line {data.count(newline, 0, error.start) + 1}" if newline else ""
-        raise UserError(f"{source}{where}: this is not {name} text; save the file as UTF-8") from error
-
-
-def _read_delimited(text: str, source: str, delimiter: str) -> Table:
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    for line, cells in _cells(text, source, delimiter):
-        if rows and len(cells) != len(rows[0]):
-            raise UserError(
-                f"{source}, line {line}: {len(cells)} cells where the header has {len(rows[0])}; "
-                'put quotes (") around a text that holds a separator or a line break'
-            )
-        rows.append(cells)
-        lines.append(line)
+def _read_delimited(file: TextFile) -> Table:
+    rows = list(file.cells())
     if not rows:
-        raise UserError(f"{source}: is empty; the first line should name the columns, such as text{delimiter!r}label")
-    header = rows[0]
+        raise UserError(f"{file.source}: is empty; the first line should name the columns, such as text,label")
+    line, header = rows[0]
     if doubled := [name for name in header if header.count(name) > 1]:
-        raise UserError(f"{source}, line {lines[0]}: column {doubled[0]!r} is there twice; rename one")
-    columns = {name: [row[index] for row in rows[1:]] for index, name in enumerate(header)}
-    return Table(source, columns, lines[1:])
+        raise UserError(f"{file.source}, line {line}: column {doubled[0]!r} is there twice; rename one")
+    columns = {name: [cells[index] for _, cells in rows[1:]] for index, name in enumerate(header)}
+    return Table(file.source, columns, [line for line, _ in rows[1:]])
 
 
-def _cells(text: str, source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, each with the line it begins on."""
-    before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default, 131,072, is less than a long document
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        begin = 1
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise UserError(
-                    f"{source}, line {begin}: broken row ({_one_line(error)}); "
-                    'a quote inside a quoted text is written twice ("")'
-                ) from error
-            if cells:
-                yield begin, cells
-            begin = reader.line_num + 1
-    finally:
-        csv.field_size_limit(before)
-
-
-def _read_jsonl(text: str, source: str, _: str) -> Table:
-    records: list[dict[str, Any]] = []
-    lines: list[int] = []
-    names: dict[str, None] = {}
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines() would also split at U+2028 inside a text
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{source}, line {number}: not JSON ({_one_line(error)}); one object a line") from error
-        if not isinstance(record, dict):
-            raise UserError(f'{source}, line {number}: not an object; one {{"text": …, "label": …}} a line')
-        records.append(record)
-        lines.append(number)
-        names.update(dict.fromkeys(record))
-    return Table(source, {name: [record.get(name) for record in records] for name in names}, lines)
+def _read_jsonl(file: TextFile) -> Table:
+    found = list(file.objects())
+    names = dict.fromkeys(name for _, record in found for name in record)
+    columns = {name: [record.get(name) for _, record in found] for name in names}
+    return Table(file.source, columns, [line for line, _ in found])
 
 
 def _read_parquet(path: Path, source: str) -> Table:
@@ -193,7 +132,7 @@ def _read_parquet(path: Path, source: str) -> Table:
         table = pyarrow.parquet.read_table(path)
         columns = {name: table.column(index).to_pylist() for index, name in enumerate(table.column_names)}
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: not a whole Parquet file ({_one_line(error)}); write it again") from error
+        raise UserError(f"{source}: not a whole Parquet file ({one_line(error)}); write it again") from error
     return Table(source, columns, class_names=_class_names(table.schema.metadata or {}))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from longread.data import listops, reviews
+from longread.data.reading import SPREADSHEETS
 from longread.data.sources import file_format
 from longread.errors import UserError
 
@@ -154,6 +155,8 @@ def find_task(name: str) -> Task:
         return Task(name, f"{name[4:]} on the Hugging Face Hub", "see its page", text_columns=())
     if file_format(name) or "/" in name or os.sep in name or _exists(name):
         return Task(Path(name).name or name, f"your own rows in {name}", "yours", text_columns=())
+    if Path(name).suffix.lower() in SPREADSHEETS:
+        raise UserError(f"{name}: a spreadsheet; save it as CSV (UTF-8) from the program that made it")
     near = difflib.get_close_matches(name.lower(), TASKS, 1)
     meant = f"did you mean {near[0]}? " if near else ""
     raise UserError(

@@ -26,7 +26,7 @@ from longread.system import runtime
 from longread.system.measure import PeakMemory, environment, foreign_load
 
 # What decides which rows of a table were held out, and what its columns mean.
-ROWS_OF_THE_TASK = ("validation_fraction", "sample_seed", "text_columns", "label_column")
+ROWS_OF_THE_TASK = ("validation_fraction", "sample_seed", "text_columns", "label_column", "encoding", "delimiter")
 
 
 def training_of(checkpoint: str | Path) -> dict[str, Any] | None:
@@ -149,4 +149,4 @@ def evaluate(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None
 
 EVALUATION_SETTINGS = (*MECHANISM_SETTINGS, "task", "attention", "init", "eval_rows", "sample_seed", "max_length",
                        "precision", "tokens_per_micro_batch", "device", "text_columns", "label_column",
-                       "validation_fraction", "eval_file")  # fmt: skip
+                       "validation_fraction", "encoding", "delimiter", "eval_file")  # fmt: skip

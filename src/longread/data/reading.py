@@ -1,0 +1,191 @@
+"""Text files row by row, in constant memory: their compression, encoding, delimiter, and what is broken in them.
+
+Reading goes through the standard library: readers that guess types turn the word "NA" into a missing value and the
+text "007" into a number.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import logging
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from longread.errors import UserError
+
+log = logging.getLogger("longread")
+
+CHUNK = 1 << 20
+DELIMITERS = (",", ";", "\t")  # the first wins a tie
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """One file of text and how it is to be read; what is None is found out and, where it is unusual, logged.
+
+    `ending` is the kind of file, such as `.csv.gz`; `source` is what messages call it.
+    """
+
+    path: Path
+    ending: str
+    source: str
+    encoding: str | None = None
+    delimiter: str | None = None
+
+    def cells(self) -> Iterator[tuple[int, list[str]]]:
+        """Lines of a delimited file that are not blank, the header first, each with the line it begins on."""
+        with self._lines(newline="") as lines:
+            first = next(lines, "")
+            delimiter = self._delimiter(first)
+            before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # by default less than a long document
+            try:
+                reader = csv.reader(_behind(first, lines), delimiter=delimiter, strict=True)
+                width, begin = 0, 1
+                while True:
+                    try:
+                        cells = next(reader)
+                    except StopIteration:
+                        return
+                    except csv.Error as error:
+                        raise UserError(
+                            f"{self.source}, line {begin}: broken row ({one_line(error)}); "
+                            'a quote inside a quoted text is written twice ("")'
+                        ) from error
+                    if cells:
+                        width = width or len(cells)
+                        if len(cells) != width:
+                            raise UserError(
+                                f"{self.source}, line {begin}: {len(cells)} cells where the header has {width}; "
+                                'put quotes (") around a text that holds a separator or a line break'
+                            )
+                        yield begin, cells
+                    begin = reader.line_num + 1
+            finally:
+                csv.field_size_limit(before)
+
+    def objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Objects of a JSON Lines file, each with its line."""
+        for number, line in self.lines():
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                where = f"{self.source}, line {number}"
+                raise UserError(f"{where}: not JSON ({one_line(error)}); one object a line") from error
+            if not isinstance(record, dict):
+                raise UserError(f'{self.source}, line {number}: not an object; one {{"text": …, "label": …}} a line')
+            yield number, record
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """All lines with their numbers from 1, blank ones too. Only line feeds end one: texts hold other breaks."""
+        with self._lines(newline="\n") as lines:
+            for number, line in enumerate(lines, 1):
+                yield number, line.removesuffix("\n").removesuffix("\r")
+
+    def _delimiter(self, header: str) -> str:
+        if self.delimiter is not None:
+            delimiter = "\t" if self.delimiter in ("tab", "\\t") else self.delimiter
+            if len(delimiter) != 1 or delimiter in '"\r\n':
+                raise UserError(f"--delimiter {self.delimiter!r}: give one character, or tab")
+            return delimiter
+        if ".tsv" in self.ending:
+            return "\t"
+        counts = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in DELIMITERS}
+        found = max(counts, key=lambda mark: counts[mark])
+        if found != DELIMITERS[0]:
+            log.info("%s: read with delimiter %r; --delimiter names another", self.source, found)
+        return found
+
+    @contextmanager
+    def _lines(self, newline: str) -> Iterator[Iterator[str]]:
+        try:
+            encoding = self._found_encoding()
+            with self._open() as binary, io.TextIOWrapper(binary, encoding, newline=newline) as text:
+                yield text
+        except (EOFError, zlib.error) as error:  # a broken header is an OSError
+            raise OSError(f"broken gzip data: {one_line(error)}") from error
+
+    def _open(self) -> BinaryIO:
+        if self.ending.endswith(".gz"):
+            return gzip.open(self.path, "rb")  # type: ignore[return-value]
+        if self.ending.endswith(".zst"):
+            import pyarrow
+
+            return pyarrow.input_stream(str(self.path), compression="zstd")  # type: ignore[no-any-return]
+        return self.path.open("rb")
+
+    def _found_encoding(self) -> str:
+        """As given, UTF-16 by its mark, UTF-8, or else what Western spreadsheets write. The whole file is checked.
+
+        A file with whole UTF-8 characters before the broken one is damaged UTF-8, and is refused.
+        """
+        with self._open() as file:
+            mark = file.read(2)
+        if self.encoding:
+            return self._checked(self.encoding, self.encoding)
+        if mark in (b"\xff\xfe", b"\xfe\xff"):
+            return self._checked("utf-16", "UTF-16")
+        try:
+            return self._checked("utf-8-sig", "UTF-8")
+        except _OtherEncoding:
+            pass
+        for encoding, name in (("cp1252", "Windows-1252"), ("latin-1", "Latin-1")):
+            try:
+                self._checked(encoding, name)
+            except UserError:
+                continue
+            log.warning("%s: not UTF-8, read as %s; --encoding names another", self.source, name)
+            return encoding
+        return self._checked("latin-1", "Latin-1")
+
+    def _checked(self, encoding: str, name: str) -> str:
+        try:
+            decoder = codecs.getincrementaldecoder(encoding)()
+        except LookupError:
+            raise UserError(f"--encoding {encoding}: not known; utf-8, cp1252 and utf-16 are") from None
+        line, beyond_ascii = 1, False
+        with self._open() as file:
+            while True:
+                chunk = file.read(CHUNK)
+                try:
+                    text = decoder.decode(chunk, final=not chunk)
+                except UnicodeDecodeError as error:
+                    good = error.object[: error.start]
+                    where = f"{self.source}, line {line + good.count(bytes([10]))}"
+                    wrong = f"{where}: this is not {name} text; save the file as UTF-8, or name its --encoding"
+                    foreign = encoding == "utf-8-sig" and good.isascii() and not beyond_ascii
+                    raise (_OtherEncoding if foreign and ".jsonl" not in self.ending else UserError)(wrong) from None
+                if "\0" in text:
+                    line += text[: text.index("\0")].count("\n")
+                    raise UserError(f"{self.source}, line {line}: holds a NUL byte; the file is damaged or no text")
+                if not chunk:
+                    return encoding
+                line += text.count("\n")
+                beyond_ascii = beyond_ascii or not text.isascii()
+
+
+class _OtherEncoding(UserError):
+    """Not UTF-8, and not damaged UTF-8 either."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks, cut to 160 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _behind(first: str, rest: Iterator[str]) -> Iterator[str]:
+    if first:
+        yield first
+    yield from rest
