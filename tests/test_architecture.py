@@ -31,7 +31,7 @@ KNOWS: dict[str, set[str]] = {
     "training": LEFT | {"ops", "attention", "data", "models", "system", "inference"},
     "study": LEFT | {"ops", "attention", "data", "models", "system", "inference", "training"},
     "report": LEFT,
-    "serving": LEFT | {"data", "models", "system", "inference"},
+    "serving": LEFT | {"ops", "data", "models", "system", "inference"},
     "sklearn": LEFT | {"data", "models", "system", "inference", "training"},
     "hf": LEFT | {"ops", "attention", "data", "models"},
     "cli": LEFT | {"attention", "data", "models", "system", "inference", "training", "study", "report", "serving"},

@@ -33,6 +33,7 @@ COMMANDS = {
     "train": ("train:train", "Train and evaluate one model."),
     "evaluate": ("use:evaluate", "Accuracy, F1, loss and speed of a checkpoint on a task."),
     "predict": ("use:predict", "Labels and probabilities for texts, as JSON lines."),
+    "serve": ("serve:serve", "A checkpoint as a service over HTTP, with a page to try it."),
     "explain": ("explain:explain", "Which tokens decided, as JSON or a page."),
     "benchmark": ("benchmark:benchmark", "Time and memory of each mechanism by length."),
     "convert": ("convert:convert", "A dense checkpoint with efficient attention, its weights kept."),

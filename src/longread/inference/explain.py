@@ -7,6 +7,7 @@ logits (completeness); what is missing from that sum is reported as `completenes
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -154,11 +155,11 @@ def _logits(model: Classifier, ids: Tensor, types: Tensor | None, embedded: Tens
     """Of S copies of one sequence with their own word embeddings, [S, N, hidden] -> [S, num_labels]."""
     copies, length, _ = embedded.shape
     batch = PackedBatch((length,) * copies, ids.device)
-    before, model.embeddings.lookup = model.embeddings.lookup, lambda tokens: embedded.flatten(0, 1)
-    try:
-        return model.classify(ids.repeat(copies), batch, None if types is None else types.repeat(copies))
-    finally:
-        model.embeddings.lookup = before
+    # A copy that shares all weights: other threads may use the model meanwhile.
+    own, embeddings = copy.copy(model), copy.copy(model.embeddings)
+    embeddings.lookup = lambda tokens: embedded.flatten(0, 1)
+    own._modules = model._modules | {"embeddings": embeddings}
+    return own.classify(ids.repeat(copies), batch, None if types is None else types.repeat(copies))
 
 
 def _integrated(

@@ -1,0 +1,165 @@
+"""Requests of many clients packed into batches, by a budget of tokens and without a timer.
+
+A batch forms while the model is busy with the one before. Two lanes, each with a thread of its own: sequences of up
+to SHORT tokens never wait behind a long document. In a lane the shortest sequences come first, so that little is
+padded, but none is passed over for longer than OLDEST_SECONDS. Each sequence has its own future: one that fails, or
+whose client has left, touches no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+SHORT = 512
+OLDEST_SECONDS = 0.5
+
+Ids = npt.NDArray[np.int32]
+Types = npt.NDArray[np.uint8]
+# Token ids and token types of a batch -> logits [B, num_labels].
+Model = Callable[[Sequence[Ids], Sequence[Types] | None], npt.NDArray[np.float32]]
+
+
+class Overloaded(Exception):
+    """As many sequences wait as may."""
+
+
+class Closed(Exception):
+    """The batcher takes nothing more."""
+
+
+@dataclass
+class Answer:
+    """Logits [num_labels] of one sequence, and where its time went."""
+
+    logits: npt.NDArray[np.float32]
+    queue_seconds: float
+    inference_seconds: float
+    batch_size: int
+    batch_tokens: int
+
+
+@dataclass
+class _Waiting:
+    ids: Ids
+    types: Types | None
+    arrived: float
+    future: Future[Answer] = field(default_factory=Future)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Batcher:
+    """`await submit(ids, types)` gives the model's answer; `close()` answers what waits and stops."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        tokens_per_batch: int = 16_384,
+        max_waiting: int = 512,
+        short: int = SHORT,
+        on_thread: Callable[[int], None] = lambda lane: None,
+    ) -> None:
+        """`on_thread(lane)` runs first in each lane's thread: 0 for the short sequences, 1 for the long ones."""
+        self.max_waiting = max_waiting
+        self._short = short
+        self._lanes = [_Lane(number, model, tokens_per_batch, on_thread) for number in (0, 1)]
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(lane.queue) for lane in self._lanes)
+
+    async def submit(self, ids: Ids, types: Types | None = None) -> Answer:
+        """Raises Overloaded, Closed, or what the model raised on this sequence; cancelled, it leaves the queue."""
+        if self.waiting >= self.max_waiting:
+            raise Overloaded
+        entry = self._lanes[int(len(ids) > self._short)].put(ids, types)
+        return await asyncio.wrap_future(entry.future)
+
+    def close(self) -> None:
+        """Blocks until all that was taken is answered."""
+        for lane in self._lanes:
+            lane.close()
+
+
+class _Lane:
+    """A queue and the thread that empties it."""
+
+    def __init__(self, number: int, model: Model, budget: int, on_thread: Callable[[int], None]) -> None:
+        self.queue: list[_Waiting] = []
+        self._model, self._budget, self._number, self._on_thread = model, budget, number, on_thread
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
+        self._thread.start()
+
+    def put(self, ids: Ids, types: Types | None) -> _Waiting:
+        entry = _Waiting(ids, types, time.monotonic())
+        with self._changed:
+            if self._closed:
+                raise Closed
+            self.queue.append(entry)
+            self._changed.notify()
+        return entry
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        self._on_thread(self._number)
+        while True:
+            with self._changed:
+                while not self.queue and not self._closed:
+                    self._changed.wait()
+                if not self.queue:
+                    return
+                batch = self._take()
+            # A future that was cancelled belongs to a client that has left.
+            batch = [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
+            if batch:
+                self._answer(batch)
+
+    def _take(self) -> list[_Waiting]:
+        """The next batch out of the queue: whatever is too old, then the shortest, while the budget lasts."""
+        now = time.monotonic()
+        order = sorted(self.queue, key=lambda entry: (now - entry.arrived < OLDEST_SECONDS, len(entry)))
+        batch: list[_Waiting] = []
+        tokens = 0
+        for entry in order:
+            # With and without token types are two batches: a model may embed type 0.
+            if batch and (tokens + len(entry) > self._budget or (entry.types is None) != (batch[0].types is None)):
+                continue
+            batch.append(entry)
+            tokens += len(entry)
+        taken = {id(entry) for entry in batch}
+        self.queue = [entry for entry in self.queue if id(entry) not in taken]
+        return sorted(batch, key=len)
+
+    def _answer(self, batch: list[_Waiting]) -> None:
+        start = time.monotonic()
+        types = [entry.types for entry in batch if entry.types is not None]
+        try:
+            logits = self._model([entry.ids for entry in batch], types if types else None)
+        except BaseException as error:
+            if len(batch) == 1:
+                batch[0].future.set_exception(error)
+                return
+            for entry in batch:  # one of them is to blame: each by itself
+                self._answer([entry])
+            return
+        seconds = time.monotonic() - start
+        tokens = sum(map(len, batch))
+        for entry, row in zip(batch, logits, strict=True):
+            entry.future.set_result(Answer(row, start - entry.arrived, seconds, len(batch), tokens))

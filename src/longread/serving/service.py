@@ -1,0 +1,101 @@
+"""From text to answer: tokenize, wait for the batcher, name the labels. Knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from longread.inference.predictor import Predictor
+from longread.ops.packed import PackedBatch
+from longread.serving.batcher import Answer, Batcher, Ids, Types
+from longread.serving.settings import ServeSettings
+
+
+@dataclass(frozen=True)
+class Item:
+    """A text, or two of a pair, to classify."""
+
+    text: str
+    pair: str | None = None
+
+
+@dataclass(frozen=True)
+class Served:
+    """One answer as it is sent, and how long each part of it took."""
+
+    body: dict[str, Any]
+    tokens: int
+    tokenization_seconds: float
+    queue_seconds: float
+    inference_seconds: float
+
+
+class Service:
+    """A predictor behind a batcher. `close` answers what waits."""
+
+    def __init__(self, predictor: Predictor, settings: ServeSettings) -> None:
+        self.predictor = predictor
+        self.pairs = predictor.model.config.type_vocab_size > 1
+        cores = settings.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self._threads = cores or 1
+        self.batcher = Batcher(
+            self._logits,
+            tokens_per_batch=settings.tokens_per_batch,
+            max_waiting=settings.max_concurrent,
+            on_thread=self._on_thread,
+        )
+
+    def _on_thread(self, lane: int) -> None:
+        """One core for short texts, the others for long ones: two thread pools on one core would hinder each other."""
+        if self.predictor.device.type == "cpu":
+            torch.set_num_threads(1 if lane == 0 else max(1, self._threads - 1))
+
+    def _logits(self, ids: Sequence[Ids], types: Sequence[Types] | None) -> npt.NDArray[np.float32]:
+        model, device = self.predictor.model, self.predictor.device
+        batch = PackedBatch(tuple(map(len, ids)), device)
+        tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(device)
+        kinds = None if types is None else torch.from_numpy(np.concatenate(types).astype(np.int64)).to(device)
+        with torch.inference_mode():
+            return model.classify(tokens, batch, kinds).float().cpu().numpy()  # type: ignore[no-any-return]
+
+    async def predict(self, item: Item) -> Served:
+        """Raises Overloaded or Closed; a text without any token has no label, and says so."""
+        start = time.monotonic()
+        ids, types, whole = await asyncio.to_thread(self._encode, item)
+        tokenized = time.monotonic() - start
+        read = {"tokens": len(ids), "tokens_in_text": whole, "truncated": len(ids) < whole}
+        if not item.text.strip() or not len(ids):
+            body: dict[str, Any] = {"label": None, "probabilities": {}, "reason": "the text is empty"} | read
+            return Served(body, 0, tokenized, 0.0, 0.0)
+        answer = await self.batcher.submit(ids, types)
+        return Served(self._named(answer) | read, len(ids), tokenized, answer.queue_seconds, answer.inference_seconds)
+
+    def _encode(self, item: Item) -> tuple[Ids, Types | None, int]:
+        """Ids as the model reads them, and how many tokens the whole text has."""
+        tokenizer, limit = self.predictor.tokenizer, self.predictor.model.config.max_length
+        pairs = None if item.pair is None else [item.pair]
+        encoded = tokenizer.encode([item.text], pairs, limit)
+        whole = len(encoded.tokens)
+        if bool(encoded.truncated[0]):
+            whole = len(tokenizer.inner.encode(item.text, item.pair).ids)
+        return encoded.tokens, encoded.types, whole
+
+    def _named(self, answer: Answer) -> dict[str, Any]:
+        shifted = answer.logits.astype(np.float64) - answer.logits.max()
+        probabilities = np.exp(shifted) / np.exp(shifted).sum()
+        names = self.predictor.label_names
+        return {
+            "label": names[int(probabilities.argmax())],
+            "probabilities": {name: float(p) for name, p in zip(names, probabilities, strict=True)},
+        }
+
+    def close(self) -> None:
+        self.batcher.close()

@@ -1,0 +1,49 @@
+"""What `longread serve` may be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longread.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """Limits of the service.
+
+    Parameters
+    ----------
+    host:
+        Address to listen on; 0.0.0.0 is every address of this machine.
+    port:
+        Port to listen on.
+    tokens_per_batch:
+        Tokens that the model reads at once.
+    max_concurrent:
+        Texts that may wait; further ones are answered with 429.
+    max_texts:
+        Texts of one request.
+    max_body_bytes:
+        Largest body of a request; larger ones are answered with 413.
+    timeout:
+        Seconds after which a request is answered with 504.
+    threads:
+        Processor threads of the model; one of them answers short texts. Default: all cores.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    tokens_per_batch: int = 16_384
+    max_concurrent: int = 512
+    max_texts: int = 32
+    max_body_bytes: int = 2_000_000
+    timeout: float = 60.0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokens_per_batch", "max_concurrent", "max_texts", "max_body_bytes", "timeout", "threads"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"--{name.replace('_', '-')} {value}: must be above 0")
+        if not 0 <= self.port < 65_536:
+            raise UserError(f"--port {self.port}: must lie between 0 and 65535 (0: any free one)")

@@ -1,0 +1,106 @@
+"""The batcher alone: every request gets its own answer, whatever its company."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from longread.serving.batcher import Answer, Batcher, Closed, Overloaded
+
+
+class Counting:
+    """A model that answers with each sequence's sum and length; sequences that hold 666 break it."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, ids: Sequence[np.ndarray], types: Sequence[np.ndarray] | None) -> np.ndarray:
+        self.gate.wait()
+        self.batches.append([len(row) for row in ids])
+        if any(666 in row for row in ids):
+            raise ValueError("a bad sequence")
+        return np.array([[row.sum(), len(row)] for row in ids], dtype=np.float32)
+
+
+def sequence(length: int, value: int = 1) -> np.ndarray:
+    return np.full(length, value, dtype=np.int32)
+
+
+def test_each_request_gets_its_own_answer_and_a_bad_one_breaks_no_other() -> None:
+    model = Counting()
+    batcher = Batcher(model, tokens_per_batch=100)
+
+    async def ask() -> list[Answer | BaseException]:
+        model.gate.clear()
+        rows = [sequence(1 + n % 30, 666 if n % 7 == 3 else n) for n in range(40)]
+        tasks = [asyncio.create_task(batcher.submit(row)) for row in rows]
+        await asyncio.sleep(0.05)
+        model.gate.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = asyncio.run(ask())
+    batcher.close()
+    for n, answer in enumerate(found):
+        if n % 7 == 3:
+            assert isinstance(answer, ValueError)
+        else:
+            assert isinstance(answer, Answer)
+            assert answer.logits.tolist() == [n * (1 + n % 30), 1 + n % 30]
+    packed = [batch for batch in model.batches if len(batch) > 1]
+    assert packed, "nothing was batched"
+    assert all(sum(batch) <= 100 and batch == sorted(batch) for batch in packed)
+
+
+def test_short_sequences_do_not_wait_behind_long_ones() -> None:
+    started, gate = threading.Event(), threading.Event()
+
+    def model(ids: Sequence[np.ndarray], types: object) -> np.ndarray:
+        if len(ids[0]) > 512:
+            started.set()
+            gate.wait()
+        return np.zeros((len(ids), 2), dtype=np.float32)
+
+    batcher = Batcher(model)
+
+    async def ask() -> None:
+        long = asyncio.create_task(batcher.submit(sequence(4096)))
+        await asyncio.to_thread(started.wait)
+        await asyncio.wait_for(batcher.submit(sequence(5)), 5)
+        assert not long.done()
+        gate.set()
+        await long
+
+    asyncio.run(ask())
+    batcher.close()
+
+
+def test_limits_clients_that_left_and_closing() -> None:
+    model = Counting()
+    batcher = Batcher(model, max_waiting=3, tokens_per_batch=10)
+
+    async def ask() -> None:
+        model.gate.clear()
+        first = asyncio.create_task(batcher.submit(sequence(10)))
+        await asyncio.sleep(0.05)  # it is with the model
+        waiting = [asyncio.create_task(batcher.submit(sequence(9, n))) for n in range(3)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(Overloaded):
+            await batcher.submit(sequence(1))
+        waiting[1].cancel()
+        await asyncio.sleep(0.05)
+        model.gate.set()
+        await first
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [isinstance(answer, Answer) for answer in done] == [True, False, True]
+
+    asyncio.run(ask())
+    batcher.close()
+    assert model.batches == [[10], [9], [9]], "the client that left was computed for"
+    with pytest.raises(Closed):
+        asyncio.run(batcher.submit(sequence(1)))

@@ -1,0 +1,186 @@
+"""The service as a client meets it: a process of its own, asked over a socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import longread
+from longread.data.tokenizer import train_tokenizer
+
+pytest.importorskip("fastapi")
+
+WORDS = ["a", "long", "warm", "funny", "film", "that", "crashes", "at", "once", "and", "works", "so", "well"]
+TEXTS = [" ".join(WORDS[: 1 + n % 12] * (1 + n % 5)) for n in range(40)]
+LIMITS = ["--max-texts", "4", "--max-body-bytes", "20000", "--max-concurrent", "64"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("serve")
+    train_tokenizer([" ".join(WORDS)] * 3, 300, True).save(place / "tokenizer.json")
+    model = longread.build("longformer", attention_window=8, vocab_size=300, hidden_size=16, num_attention_heads=2,
+                           max_length=2048, label_names=("bad", "<b>good"))  # fmt: skip
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)
+    model.tokenizer_file = place / "tokenizer.json"
+    longread.save_pretrained(model, place / "checkpoint", layout="longread")
+    return place / "checkpoint"
+
+
+class Server:
+    def __init__(self, checkpoint: Path) -> None:
+        order = [sys.executable, "-m", "longread", "serve", str(checkpoint), "--port", "0", "--threads", "1", *LIMITS]
+        self.process = subprocess.Popen(
+            order, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        assert self.process.stderr is not None
+        self.log = [self.process.stderr.readline()]
+        found = re.search(r"http://127.0.0.1:(\d+)", self.log[0])
+        assert found, self.log[0] + self.process.stderr.read()
+        self.port = int(found.group(1))
+        self._reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr or ()), daemon=True)
+        self._reader.start()
+        deadline = time.monotonic() + 60
+        while self.ask("GET", "/ready")[0] != 200:
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any, Any]:
+        """Status, body (JSON where it is) and headers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(method, path, sent, headers or {})
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        is_json = "json" in answer.headers.get("content-type", "")
+        return answer.status, json.loads(content) if is_json else content.decode(), answer.headers
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        self._reader.join(5)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint: Path) -> Iterator[Server]:
+    running = Server(checkpoint)
+    yield running
+    assert running.stop() == 0, running.log
+    assert not any(word in line for word in ("warm", "funny") for line in running.log), "a text is in the log"
+    lines = [json.loads(line) for line in running.log if line.startswith("{")]
+    assert any(line["path"] == "/predict" and line["status"] == 200 and line["tokens"] > 0 for line in lines)
+
+
+def test_answers_in_company_are_those_of_the_predictor(server: Server, checkpoint: Path) -> None:
+    expected = longread.load(checkpoint).predict(TEXTS)
+    with ThreadPoolExecutor(16) as clients:
+        found = list(clients.map(lambda text: server.ask("POST", "/predict", {"inputs": text}), TEXTS))
+    for (status, answer, headers), own in zip(found, expected, strict=True):
+        assert status == 200 and answer["label"] == own.label
+        assert answer["probabilities"] == pytest.approx(own.probabilities, abs=1e-5)
+        assert answer["tokens"] == answer["tokens_in_text"] == int(headers["x-tokens"]) and not answer["truncated"]
+        assert float(headers["x-total-time"]) >= float(headers["x-inference-time"]) > 0
+    status, answers, _ = server.ask("POST", "/predict", {"inputs": [TEXTS[0], "", {"text": TEXTS[1]}]})
+    assert status == 200 and [a["label"] for a in answers] == [expected[0].label, None, expected[1].label]
+    assert "empty" in answers[1]["reason"]
+
+
+def test_a_long_text_says_how_much_of_it_was_read(server: Server) -> None:
+    status, answer, _ = server.ask("POST", "/predict", {"inputs": "film " * 3000})
+    assert status == 200 and answer["truncated"] and answer["tokens"] == 2048 < answer["tokens_in_text"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        (b"no json", 400, "JSON"),
+        (b"\xff\xfe", 400, "UTF-8"),
+        (b"[" * 10_000, 400, "JSON"),
+        ({"inputs": 7}, 422, "inputs"),
+        ({"inputs": []}, 422, "inputs"),
+        ({"texts": "a"}, 422, "inputs"),
+        ({"inputs": "a", "more": 1}, 422, "more"),
+        ({"inputs": [{"text": None}]}, 422, "inputs"),
+        ({"inputs": ["a"] * 5}, 422, "at most 4"),
+        ({"inputs": {"text": "a", "pair": "b"}}, 422, "one text"),
+        (b'{"inputs": "\\ud800"}', 422, "surrogate"),
+        ({"inputs": "a" * 20_001}, 413, "20,000 bytes"),
+        ([1], 422, "body"),
+    ],
+)
+def test_wrong_requests_are_told_what_is_wrong(server: Server, body: Any, status: int, told: str) -> None:
+    given, answer, headers = server.ask("POST", "/predict", body)
+    assert given == status and told in answer["error"], answer
+    assert headers["x-request-id"] and "default-src 'self'" in headers["content-security-policy"]
+
+
+def test_explain_pages_metrics_and_ids(server: Server) -> None:
+    status, answer, headers = server.ask("POST", "/explain", {"text": TEXTS[11]}, {"x-request-id": "mine-1"})
+    assert status == 200 and headers["x-request-id"] == "mine-1" and len(answer["tokens"]) > 3
+    assert server.ask("POST", "/explain", {"text": "a", "label": "fine"})[0] == 422
+    for path, part in (("/", "Classify"), ("/docs", "paths"), ("/page.js", "fetch"), ("/openapi.json", None)):
+        status, content, _ = server.ask("GET", path)
+        assert status == 200 and (part is None or part in content)
+    assert server.ask("GET", "/health")[:2] == (200, {"status": "ok"})
+    assert server.ask("GET", "/../../etc/passwd")[0] == 404
+    metrics = server.ask("GET", "/metrics")[1]
+    assert (
+        'longread_requests_total{path="/predict",status="422"}' in metrics
+        and "longread_queue_seconds_bucket" in metrics
+    )
+
+
+def test_a_client_that_leaves_stops_no_other(server: Server) -> None:
+    body = json.dumps({"inputs": "film " * 1000}).encode()
+    for _ in range(8):
+        with socket.create_connection(("127.0.0.1", server.port)) as leaving:
+            leaving.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    assert server.ask("POST", "/predict", {"inputs": TEXTS[0]})[0] == 200
+
+
+def test_what_was_taken_is_answered_before_the_end(checkpoint: Path) -> None:
+    running = Server(checkpoint)
+    with ThreadPoolExecutor(8) as clients:
+        asked = [clients.submit(running.ask, "POST", "/predict", {"inputs": "film " * 1500}) for _ in range(8)]
+        time.sleep(0.1)
+        assert running.stop() == 0, running.log
+        answered = []
+        for one in asked:
+            try:
+                answered.append(one.result()[0])
+            except (ConnectionError, http.client.HTTPException):
+                pass  # it came after the end
+    assert answered and set(answered) <= {200, 503}, answered
+
+
+def test_a_port_that_is_taken_is_told(checkpoint: Path) -> None:
+    from longread.cli.main import main
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert main(["serve", str(checkpoint), "--port", str(taken.getsockname()[1])]) == 2
+    assert main(["serve", str(checkpoint), "--timeout", "0"]) == 2
