@@ -184,7 +184,8 @@ def _unreadable(run: Run) -> str | None:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     if not all(isinstance(entry, dict) for entry in history):
         return "a line of its history is no object"
-    stated = ((run.record.get("dataset") or {}).get("eval") or {}).get("rows")
+    evaluated = (run.record.get("dataset") or {}).get("eval")
+    stated = evaluated.get("rows") if isinstance(evaluated, dict) else None
     if predicted is not None and stated is not None and len(predicted["row"]) != stated:
         return f"predictions of {len(predicted['row'])} rows, its record says {stated}"
     return None

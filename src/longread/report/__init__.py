@@ -28,10 +28,13 @@ def build_report(directory: Path, out: Path | None = None, *, figures: bool = Tr
     from longread.report.figures import write_picture
     from longread.report.markdown import markdown
     from longread.report.page import page
+    from longread.report.soundness import sound_runs
 
     directory = Path(directory)
     out = directory if out is None else Path(out)
-    runs, damaged = read_runs(directory)
+    read, unreadable = read_runs(directory)
+    runs, odd = sound_runs(read)
+    damaged = unreadable + odd
     for what in damaged:
         log.warning("left out, because damaged: %s", what)
     if not runs:
@@ -55,9 +58,10 @@ def summary_table(runs: Sequence[Run]) -> str:
     from longread.report.markdown import terminal_table
     from longread.report.naming import heading
     from longread.report.pairs import test_all
+    from longread.report.soundness import sound_runs
     from longread.report.tables import comparison
 
-    groups = group_runs(runs)
+    groups = group_runs(sound_runs(runs)[0])
     parts = []
     for group, pairs in zip(groups, test_all(groups), strict=True):
         table = terminal_table(comparison(group, pairs))

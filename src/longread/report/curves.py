@@ -36,7 +36,8 @@ def curve_of(run: Run, name: str, scale: float) -> Curve:
     for index, entry in enumerate(run.history()):
         value = say.finite(entry.get(name))
         if value is not None:
-            points.append((int(entry.get("epoch", index + 1)), value * scale))
+            epoch = entry.get("epoch")
+            points.append((index + 1 if epoch is None else int(epoch), value * scale))
     return points
 
 

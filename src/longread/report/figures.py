@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longread.records import write_atomically
 from longread.report.groups import Line
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ FONT = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 STYLE: Any = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name with dollar signs is no formula
     "font.family": "DejaVu Sans",  # comes with matplotlib; wider than the fonts of browsers, so nothing overflows
     "font.size": 9,
     "text.color": INK,
@@ -128,7 +130,11 @@ def finish(figure: Figure, tips: Tips, name: str, title: str, caption: str) -> P
 
 
 def polish(svg: str, tips: Tips, name: str, title: str) -> str:
-    """Ids that are unique on a page, a font stack, an accessible name and the hover texts."""
+    """Ids that are unique on a page, a font stack, an accessible name and the hover texts.
+
+    `name` becomes part of ids and links: a plain word, never a text of a record as it is (`groups.slug`).
+    """
+    assert re.fullmatch(r"[a-z0-9-]+", name), name
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
@@ -144,9 +150,8 @@ def polish(svg: str, tips: Tips, name: str, title: str) -> str:
 
 
 def write_picture(picture: Picture, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{picture.name}.svg").write_text('<?xml version="1.0" encoding="utf-8"?>\n' + picture.svg, "utf-8")
-    (folder / f"{picture.name}.png").write_bytes(picture.png)
+    write_atomically(folder / f"{picture.name}.svg", '<?xml version="1.0" encoding="utf-8"?>\n' + picture.svg)
+    write_atomically(folder / f"{picture.name}.png", picture.png)
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:

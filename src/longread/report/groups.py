@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from longread.config import LATER_FIELDS
 from longread.report.lineage import all_ancestors, draws
+from longread.report.numbers import finite
 from longread.report.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:
@@ -221,11 +222,11 @@ def outcome(run: Run, known: Mapping[str, Run]) -> Outcome | None:
         correct = (predictions["label"] == predictions["predicted"])[order]
         rows = predictions["row"][order]
         return Outcome(run, float(correct.mean()), len(rows), rows, correct, is_loaded(run), ancestry)
-    accuracy = (run.record.get("metrics") or {}).get("accuracy")
+    accuracy = finite((run.record.get("metrics") or {}).get("accuracy"))
     if accuracy is None:
         return None
     rows_stated = eval_part(run).get("rows") or 0
-    return Outcome(run, float(accuracy), int(rows_stated), None, None, is_loaded(run), ancestry)
+    return Outcome(run, accuracy, int(rows_stated), None, None, is_loaded(run), ancestry)
 
 
 def eval_part(run: Run) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from longread.report import numbers as say
 from longread.report.figures import INK, MUTED, Picture, Tips, finish, new_figure
-from longread.report.groups import Group
+from longread.report.groups import Group, slug
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ def map_pictures(group: Group) -> list[Picture]:
                 continue
             same = len({other.variant() for other in group.lines if not other.is_baseline}) == 1
             title = line.title() if same else line.label()
-            name = f"{group.key}-map-{len(pictures) + 1}-{line.attention}"
+            name = f"{group.key}-map-{len(pictures) + 1}-{slug(line.attention)}"
             pictures.append(draw(name, title, stored, outcome.run.record.get("seed")))
             break
     return pictures
@@ -112,13 +112,10 @@ def name_axes(axes: Axes, tokens: Sequence[str], size: int, length: int) -> None
 
 
 def shown(token: str) -> str:
-    """A token as a tick: byte-level BPE's marks as what they are, control characters visible, not too long.
-
-    A dollar sign is escaped, else matplotlib takes what follows for mathematics.
-    """
+    """A token as a tick: byte-level BPE's marks as what they are, control characters visible, not too long."""
     text = token.replace("\u0120", "").replace("\u010a", "⏎").replace("\n", "⏎").replace("##", "")
     text = "".join(c if c.isprintable() else "·" for c in text)
-    return (text if len(text) <= 10 else text[:9] + "…").replace("$", r"\$")
+    return text if len(text) <= 10 else text[:9] + "…"
 
 
 def page_data(
@@ -133,7 +130,7 @@ def page_data(
     packed = np.rint(layers / scale).astype("<i2")
     return {
         "size": int(heads.shape[1]),
-        "tokens": [shown(token).replace(r"\$", "$") for token in tokens],
+        "tokens": [shown(token) for token in tokens],
         "scale": scale,
         "tops": [round(bounds(layer)[1], 6) for layer in layers],
         "lows": [round(bounds(layer)[0], 6) for layer in layers],

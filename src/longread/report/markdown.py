@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from longread.report.cells import Column, Row, Table
@@ -9,16 +10,16 @@ from longread.report.document import Block, Report, Section
 
 
 def markdown(report: Report) -> str:
-    parts = [f"# {report.title}", report.lead]
+    parts = [f"# {plain(report.title)}", plain(report.lead)]
     for section in report.sections:
         parts += section_parts(section)
     parts += ["## How to read and reproduce", READING]
-    parts.append("\n".join(f"- {environment}" for environment in report.environments))
+    parts.append("\n".join(f"- {plain(environment)}" for environment in report.environments))
     for card in report.cards:
-        command = f"```sh\n{card.command}\n```\n\n" if card.command else ""
-        body = f"{command}```json\n{card.details}\n```"
-        title = escaped(card.title).replace("<", "&lt;")
-        parts.append(f"<details><summary>{title} (<code>{card.run_id}</code>)</summary>\n\n{body}\n\n</details>")
+        command = fenced("sh", card.command) + "\n\n" if card.command else ""
+        body = command + fenced("json", card.details)
+        title = f"{plain(card.title)} (<code>{plain(card.run_id)}</code>)"
+        parts.append(f"<details><summary>{title}</summary>\n\n{body}\n\n</details>")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -30,30 +31,38 @@ READING = (
 
 
 def section_parts(section: Section) -> list[str]:
-    parts = [f"## {escaped(section.title)}", section.lead]
+    parts = [f"## {plain(section.title)}", plain(section.lead)]
     if section.warnings:
-        parts.append("> **Before you quote**\n>\n" + "\n".join(f"> - {text}" for text in section.warnings))
+        parts.append("> **Before you quote**\n>\n" + "\n".join(f"> - {plain(text)}" for text in section.warnings))
     for block in section.blocks:
         parts += block_parts(block)
     return parts
 
 
 def block_parts(block: Block) -> list[str]:
-    parts = [f"### {block.title}", block.text]
+    parts = [f"### {block.title}", plain(block.text)]
     if block.table is not None:
         parts.append(markdown_table(block.table))
-        parts.append("\n".join(f"- {note}" for note in block.table.notes))
-    images = [f"![{picture.title}](figures/{picture.name}.svg)" for picture in block.pictures]
+        parts.append("\n".join(f"- {plain(note)}" for note in block.table.notes))
+    images = [f"![{plain(picture.title)}](figures/{picture.name}.svg)" for picture in block.pictures]
     if block.small:
         parts.append(" ".join(images))
         return parts
     for image, picture in zip(images, block.pictures, strict=True):
-        parts += [image, f"*{picture.caption}*"]
+        parts += [image, f"*{plain(picture.caption)}*"]
     return parts
 
 
-def escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+def plain(text: str) -> str:
+    """The text as a reader of the Markdown sees it: no tag, no link, no column of a table begins in it."""
+    text = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text)
+    return text.replace("](", "]\\(").replace("|", "\\|")
+
+
+def fenced(language: str, text: str) -> str:
+    """A block of code; its fence is longer than any inside."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def heading(column: Column) -> str:
@@ -78,8 +87,8 @@ def spans(row: Row) -> bool:
 
 def markdown_table(table: Table) -> str:
     chosen = range(len(table.columns))
-    head = [escaped(heading(column)) for column in table.columns]
-    body = [[escaped(text) for text in line] for line in grid(table, chosen, "**")]
+    head = [plain(heading(column)) for column in table.columns]
+    body = [[plain(text) for text in line] for line in grid(table, chosen, "**")]
     # a failed run's sentence would widen its column for every row
     measured = [line for line, row in zip(body, table.rows, strict=True) if not spans(row)]
     widths = [max(3, *(len(line[i]) for line in [head, *measured])) for i in chosen]

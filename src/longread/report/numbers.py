@@ -12,9 +12,13 @@ MINUS = "\u2212"
 
 def finite(value: object) -> float | None:
     """The value as a float, or None where there is no usable number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's whole numbers have no bound
+        return None
+    return number if math.isfinite(number) else None
 
 
 def decimals_for(values: Iterable[float], digits: int = 2, most: int = 3) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from functools import cache
@@ -36,6 +38,7 @@ def page(report: Report) -> str:
         reading=READING,
         style=Markup(read("style.css")),
         script=Markup(read("page.js")),
+        script_hash=base64.b64encode(hashlib.sha256(f"\n{read('page.js')}\n".encode()).digest()).decode(),
         # "<" as an escape, so that no token of a text can close the script element
         maps=Markup(json.dumps(maps, sort_keys=True, separators=(",", ":")).replace("<", "\\u003c")),
     )
@@ -43,7 +46,8 @@ def page(report: Report) -> str:
 
 def unbroken(value: object) -> object:
     """No line break between a number and its percent sign."""
-    return value.replace(" %", "\u00a0%") if isinstance(value, str) else value
+    text = isinstance(value, str) and not hasattr(value, "__html__")  # the script's hash is of what it is
+    return str(value).replace(" %", "\u00a0%") if text else value
 
 
 @cache
