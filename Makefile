@@ -18,7 +18,7 @@ help:
 	@echo "make test       lint, types, tests (about 3 minutes)"
 	@echo "make check      the same with the long tests"
 	@echo "make benchmark  this project beside its peers, and by length (25 minutes on an idle machine), out/benchmarks/"
-	@echo "make report     every table, figure and page of results/, README and FINDINGS again, from the run records alone"
+	@echo "make report     every table and figure of results/, README and FINDINGS again, from the run records alone; pages in out/results/"
 	@echo "make clean      remove .venv and caches (not out/)"
 
 $(VENV)/installed: requirements.txt pyproject.toml
@@ -54,12 +54,6 @@ check: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
 
 report: install
-	for study in results/*/; do \
-	  test $$study = results/benchmarks/ && continue; \
-	  rm -rf $$study/figures; \
-	  $(BIN)/longread report $$study || exit 1; \
-	done
-	$(BIN)/python -m benchmarks.table results/benchmarks
 	$(BIN)/python results/update_documents.py
 
 benchmark: $(VENV)/installed-bench

@@ -1,4 +1,7 @@
-"""The table of benchmarks/run.py, from its records alone."""
+"""The table of benchmarks/run.py, from its records alone: python -m benchmarks.table DIR [INTO]
+
+With INTO, DIR's records are kept there, in INTO/runs.jsonl, with those that it has of other rows; its table is made.
+"""
 
 from __future__ import annotations
 
@@ -59,13 +62,26 @@ HEADER = ["Work", "Peer", "Ours, s", "Peer, s", "Ratio", "Goal", "Of the floor, 
           "Memory, of the peer's", "Outputs differ by"]  # fmt: skip
 
 
+def read_records(directory: Path) -> dict[str, dict[str, Any]]:
+    """By the name of their row: those kept in runs.jsonl, and newer ones, a folder each in runs/."""
+    kept = directory / "runs.jsonl"
+    texts = kept.read_text("utf-8").splitlines() if kept.exists() else []
+    texts += [path.read_text("utf-8") for path in sorted(directory.glob("runs/*/run.json"))]
+    records = [json.loads(text) for text in texts]
+    return {record["row"]["name"]: record for record in records}
+
+
+def keep(directory: Path, into: Path) -> None:
+    from longread.records import write_lines
+
+    records = read_records(into) | read_records(directory)
+    write_lines(into / "runs.jsonl", [records[name] for name in sorted(records)])
+
+
 def markdown(directory: Path) -> str:
     from benchmarks.parts import ROWS
 
-    records = {}
-    for path in sorted(directory.glob("runs/*/run.json")):
-        record = json.loads(path.read_text("utf-8"))
-        records[record["row"]["name"]] = record
+    records = read_records(directory)
     ordered = [records[row.name] for row in ROWS if row.name in records]
     if not ordered:
         return "No records.\n"
@@ -101,4 +117,7 @@ def write_report(directory: Path) -> Path:
 
 
 if __name__ == "__main__":
-    print(write_report(Path(sys.argv[1])))
+    made, *kept = [Path(place) for place in sys.argv[1:3]]
+    for place in kept:
+        keep(made, place)
+    print(write_report(kept[0] if kept else made))

@@ -1,6 +1,8 @@
 """Runs a study and writes its report: python experiments/run.py STUDY [--data-dir DIR] [--out DIR] [--threads N]
 
-Records go to results/STUDY/ (or --out); a run whose record is there is skipped, a stopped one goes on where it was.
+Records go to results/STUDY/ (or --out): each run's folder to runs/, which is not kept, then all of them to runs.jsonl
+and Parquet (longread.records.compact). A run whose record is in either is skipped, a stopped one goes on where it was.
+The tables are kept beside the records; the page with its figures goes to out/results/STUDY/ (or --out).
 `--only` takes mechanisms, so that two calls can share a study between two processor cores.
 """
 
@@ -34,6 +36,7 @@ def main() -> int:
 
     from longread.cli.live import GridView
     from longread.errors import UserError
+    from longread.records.compact import compact
     from longread.report import build_report, summary_table
     from longread.study.compare import check, run_all
 
@@ -59,7 +62,10 @@ def main() -> int:
         print(f"experiments: {error}", file=sys.stderr)
         return 2
     print(summary_table(finished), file=sys.stderr)
-    print(f"report: {build_report(out)}", file=sys.stderr)
+    compact(out)
+    build_report(out, figures=False)
+    page = build_report(out, given.out or ROOT / "out" / "results" / out.name)
+    print(f"report: {page}", file=sys.stderr)
     return 0 if all(run.record["status"] == "ok" for run in finished) else 1
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from longread.records import load_runs
+from longread.records import load_runs, read_runs
 from longread.report import build_report
+from longread.report.document import make_report
 from longread.training.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
@@ -19,25 +21,36 @@ sys.path[:0] = [str(ROOT), str(ROOT / "results")]
 import update_documents  # noqa: E402
 from benchmarks.table import markdown  # noqa: E402
 
-PEERS = ROOT / "results" / "benchmarks"
-STUDIES = sorted(path.parent for path in (ROOT / "results").glob("*/runs") if path.parent != PEERS)
+PEERS = update_documents.PEERS
+STUDIES = update_documents.studies()
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
-def test_a_studys_report_and_figures_are_what_its_records_say(study: Path, tmp_path: Path) -> None:
-    build_report(study, tmp_path)
-    kept = [path for path in tmp_path.rglob("*") if path.suffix in (".md", ".svg")]  # the page is made, not kept
-    made = {path.relative_to(tmp_path): path.read_bytes() for path in kept}
-    for name, content in made.items():
-        assert content == (study / name).read_bytes(), f"{study.name}/{name}: run `make report`"
-    figures = {path.relative_to(study) for path in (study / "figures").glob("*.svg")}
-    assert figures <= set(made), "a figure without records"
+def test_a_studys_tables_are_what_its_records_say(study: Path, tmp_path: Path) -> None:
+    assert read_runs(study)[1] == [], "damaged"
+    made = build_report(study, tmp_path, figures=False)
+    assert made.read_bytes() == (study / "report.md").read_bytes(), f"{study.name}: run `make report`"
 
 
 def test_the_table_beside_the_peers_is_what_its_records_say() -> None:
-    if not (PEERS / "report.md").exists():
-        pytest.skip("no benchmark was recorded")
     assert (PEERS / "report.md").read_text("utf-8") == markdown(PEERS), "run `make report`"
+
+
+def test_figures_are_those_that_the_documents_show_and_come_from_records() -> None:
+    kept = {(path.parent.name, path.name) for path in update_documents.RESULTS.glob("figures/*/*")}
+    assert kept == update_documents.figures(), "run `make report`"
+    for study in {study for study, _ in kept}:
+        drawn = {f"{picture.name}.svg" for picture in make_report(load_runs(ROOT / "results" / study)).pictures}
+        assert {name for of, name in kept if of == study} <= drawn
+
+
+def test_records_stay_small() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git: what is kept cannot be told from what was made")
+    listed = subprocess.run(["git", "ls-files", "-z", "results"], cwd=ROOT, capture_output=True, check=True)
+    files = [path for name in listed.stdout.decode().split("\0") if name and (path := ROOT / name).exists()]
+    assert len(files) <= 120
+    assert sum(path.stat().st_size for path in files) <= 6_000_000
 
 
 @pytest.mark.parametrize("name", update_documents.DOCUMENTS)

@@ -157,7 +157,9 @@ class RunView:
         elif kind == "start" and "num_parameters" in event:
             self._say(f"run {event['run_id']}: {event['rows']:,} rows, {event['num_parameters']:,} parameters")
         elif kind == "skipped":
-            self._say(f"run {event['run_id']} was done before; delete its folder to repeat it")
+            self._say(
+                f"run {event['run_id']} was done before; delete its folder (or its line in runs.jsonl) to repeat it"
+            )
         elif kind == "resumed":
             self._say(f"goes on at step {event['step']} of {event['steps']}")
 

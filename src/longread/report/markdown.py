@@ -24,9 +24,9 @@ def markdown(report: Report) -> str:
 
 
 READING = (
-    "`longread report DIR` makes this page again from `DIR/runs` alone, byte for byte. Each run below names its "
-    "command and its whole configuration; `predictions.parquet` beside a record holds the rows, labels and "
-    "probabilities from which its accuracy can be computed again. Times are comparable within this page only."
+    "`longread report DIR` makes this page again from the run records in DIR alone, byte for byte, with its figures. "
+    "Each run below names its command and its whole configuration; the Parquet beside a record holds the rows, labels "
+    "and probabilities from which its accuracy can be computed again. Times are comparable within this page only."
 )
 
 
