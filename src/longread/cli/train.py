@@ -37,13 +37,16 @@ def compare(
     baselines:
         Also TF-IDF + logistic regression and NB-SVM.
     lengths:
-        Lengths at which time and memory of one layer of each mechanism are measured afterwards.
+        Lengths at which time and memory of one layer of each mechanism are measured afterwards, with these runs' own
+        settings. Times at published sizes: longread benchmark.
     benchmark:
         Measure by length at all.
     """
-    from longread.cli.live import GridView, LengthsView
+    from longread.cli.lengths import LengthsView
+    from longread.cli.live import GridView
     from longread.report import build_report, summary_table
-    from longread.study.compare import benchmark_all, benchmarks_of, check, grid, run_all
+    from longread.study.benchmark import benchmarks_of
+    from longread.study.compare import benchmark_all, check, grid, run_all
 
     base = run_config(settings)
     configs = grid(

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from longread.report import numbers as say
 from longread.report.cells import Table
+from longread.report.crossings import crossing_table
 from longread.report.curves import curve_pictures
 from longread.report.figures import STYLE, Picture
 from longread.report.groups import Group, eval_part, group_runs, is_loaded, setting_text, settings_of
 from longread.report.heatmaps import map_pictures
-from longread.report.lengths import Bench, benches, cost_table, crossing_table
+from longread.report.lengths import Bench, benches, cost_table
 from longread.report.naming import heading
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_all
