@@ -15,8 +15,8 @@ from longread.errors import UserError
 
 
 def evaluate(
-    checkpoint: str, /, *, task: str | None = None, json_lines: Annotated[bool, Parameter(name="--json")] = False,
-    settings: Shared = DEFAULTS,
+    checkpoint: str, /, *, task: str | None = None, untrained_head: bool = False,
+    json_lines: Annotated[bool, Parameter(name="--json")] = False, settings: Shared = DEFAULTS,
 ) -> int:  # fmt: skip
     """Accuracy, F1, loss and speed of a checkpoint on a task; nothing is trained.
 
@@ -30,6 +30,8 @@ def evaluate(
         A run's folder, a checkpoint's folder, or a Hub id.
     task:
         As in train. Default: what the checkpoint was trained on, or --eval-file by itself.
+    untrained_head:
+        Evaluate a checkpoint whose classifier was never trained: its time is the result, its accuracy is chance.
     json_lines:
         Print the run record as a line of JSON on stdout.
     """
@@ -39,7 +41,7 @@ def evaluate(
     from longread.inference import run as evaluation
 
     config = replace(run_config(settings), task=task or evaluation.default_task(checkpoint, settings.eval_file))
-    run = evaluation.evaluate(config, checkpoint, tokenizer=settings.tokenizer)
+    run = evaluation.evaluate(config, checkpoint, tokenizer=settings.tokenizer, untrained_head=untrained_head)
     record = run.record
     found = record["metrics"]
     if record["head_is_untrained"]:

@@ -17,6 +17,7 @@ from longread.errors import UserError
 from longread.inference.evaluate import predict_split
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
+from longread.models.loading import check_answers
 from longread.system import runtime
 
 
@@ -73,10 +74,11 @@ class Predictor:
         ]
 
 
-def load(place: str | Path, device: str = "auto", **overrides: Any) -> Predictor:
+def load(place: str | Path, device: str = "auto", *, untrained_head: bool = False, **overrides: Any) -> Predictor:
     """From a run's folder, its checkpoint folder, or any checkpoint that brings a tokenizer.
 
-    overrides: as in `from_pretrained`. UserError for a place without a model or a tokenizer.
+    overrides: as in `from_pretrained`. untrained_head: also with a classifier that was never trained, to measure time.
+    UserError for a place without a model, a trained classifier of one label or a tokenizer.
     """
     path = Path(place)
     if (path / "checkpoint").is_dir():
@@ -84,6 +86,7 @@ def load(place: str | Path, device: str = "auto", **overrides: Any) -> Predictor
     elif (path / "run.json").is_file():
         raise UserError(f"{path}: this run has no checkpoint (a baseline, or a run that failed); choose another one")
     model = from_pretrained(path if path.exists() else str(place), **overrides)
+    check_answers(model, untrained_head=untrained_head)
     file = model.tokenizer_file
     if file is None:
         raise UserError(f"{place}: the checkpoint brings no tokenizer; put its tokenizer.json beside config.json")

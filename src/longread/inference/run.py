@@ -20,6 +20,7 @@ from longread.errors import UserError
 from longread.inference.evaluate import metrics, predict_split
 from longread.inference.predictor import load
 from longread.models.checkpoint import from_pretrained
+from longread.models.loading import check_answers
 from longread.models.weights import weights_fingerprint
 from longread.records import Dataset, Environment, Run, RunRecord, SplitRecord
 from longread.system import runtime
@@ -72,12 +73,15 @@ def _same_place(one: str, other: str) -> bool:
     return one == other or (Path(one).exists() and Path(one).resolve() == Path(other).resolve())
 
 
-def evaluate(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None = None) -> Run:
+def evaluate(
+    config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None = None, untrained_head: bool = False
+) -> Run:
     """A checkpoint on a task without any training; the record is written like a training run's.
 
     `config` names the task, its rows and how to compute; the checkpoint's own shape counts, not the configuration's.
     Scored are the rows of `eval_file`, or the task's evaluation rows; of a single table the part that is held out of
-    training. Labels are read against the model's names. UserError for a label that the model does not know.
+    training. Labels are read against the model's names. UserError for a label that the model does not know, and for a
+    classifier that was never trained, unless untrained_head asks for it: its time is then the result.
     """
     load_now = foreign_load()
     device = runtime.pick_device(config.device)
@@ -85,10 +89,11 @@ def evaluate(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None
     memory = PeakMemory(device)
     own = config.mechanism()
     if tokenizer is None:
-        classifier = load(checkpoint, device.type, **own)
+        classifier = load(checkpoint, device.type, untrained_head=untrained_head, **own)
         model, chosen, names = classifier.model, classifier.tokenizer, classifier.label_names
     else:
         model = from_pretrained(checkpoint, **own).to(device).eval()
+        check_answers(model, untrained_head=untrained_head)
         chosen = load_tokenizer(tokenizer)
         names = model.config.label_names or placeholders(model.config.num_labels)
     config = as_trained(config, checkpoint)

@@ -45,6 +45,8 @@ IGNORED = (
     r"(.*\.)?pooler\..*",
     r"(.*\.)?embeddings\.(position_ids|token_type_ids)",
 )
+# Classifiers of tokens or answers, in checkpoints whose architecture is not that of a text classifier.
+OTHER_HEADS = ("classifier.", "qa_outputs.")
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
@@ -283,6 +285,12 @@ def config_for(family: Family, config: ClassifierConfig, token_ids: Mapping[str,
     flat = config.to_dict()
     hf["longread"] = {name: flat[name] for name in EXTRAS if name in flat}
     return hf
+
+
+def other_architecture(hf: Mapping[str, Any]) -> str | None:
+    """The class that transformers had of a checkpoint, where that is no text classifier."""
+    names = [str(name) for name in hf.get("architectures") or ()]
+    return None if any(name.endswith("ForSequenceClassification") for name in names) else next(iter(names), None)
 
 
 def ignored(key: str) -> bool:
