@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from checkpoints import POSTNORM, THEIRS, edit, random_model, rewrite, save_bert
+from checkpoints import POSTNORM, edit, random_model, rewrite
 from longread.data.tokenizer import byte_tokenizer
 from longread.errors import UserError
 from longread.inference.predictor import load
