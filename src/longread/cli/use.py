@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -64,11 +64,17 @@ def predict(
     /,
     *texts: str,
     file: Path | None = None,
+    out: Path | None = None,
     pair: str | None = None,
     text_columns: Annotated[list[str] | None, Several] = None,
+    id_column: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
     json_lines: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
-    """Labels and probabilities for texts, as JSON lines on stdout.
+    """Labels and probabilities for texts, one for each row of the input and in its order.
+
+    JSON lines on stdout, or --out. An empty text has the label null.
 
     Example: longread predict out/runs/0123456789abcdef "a long, warm, funny film"
 
@@ -79,33 +85,55 @@ def predict(
     texts:
         What to classify. Without texts and --file, lines are read from standard input.
     file:
-        One text a line (.txt), or a table (.csv, .tsv, .jsonl, .parquet) with a text column.
+        One text a line (.txt), or a table (.csv, .tsv, .jsonl, .parquet) with a text column. Of any size.
+    out:
+        Where to write: .jsonl, .csv or .parquet. `row` counts the rows of the input from 0.
     pair:
-        The second text, for a model that compares two.
+        The second text, for a model that compares two; of every row, where there are several.
     text_columns:
-        Column of the text in a table, or two for pairs.
+        Column of the text in a table, or two for pairs. Default: the columns of training, or the obvious ones.
+    id_column:
+        Column of a table that is kept in the output.
+    encoding:
+        Of --file, as in train.
+    delimiter:
+        Of --file, as in train.
     json_lines:
         Output is JSON lines in any case; accepted for symmetry.
     """
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
-    from longread.data.columns import texts_of_file
+    from longread.data.stream import Block, blocks_of_file, blocks_of_lines
+    from longread.inference import answers
     from longread.inference.predictor import load
 
-    given = list(texts)
-    partners = [pair] * len(given) if pair is not None else None
+    if out is not None:
+        answers.check_output(out)
+    if file is None:
+        for option, value in (("--text-columns", text_columns), ("--id-column", id_column),
+                              ("--encoding", encoding), ("--delimiter", delimiter)):  # fmt: skip
+            if value is not None:
+                raise UserError(f"{option}: only with --file")
+    elif texts:
+        raise UserError("give texts or --file, not both")
+    classifier = load(checkpoint)
     if file is not None:
-        if given:
-            raise UserError("give texts or --file, not both")
-        given, partners = texts_of_file(file, text_columns)
-    elif not given:
-        given = [line.rstrip("\n") for line in sys.stdin if line.strip()]
-    if not given:
-        raise UserError("nothing to classify: give texts, --file, or lines on standard input")
-    for prediction in load(checkpoint).predict(given, partners):
-        line: dict[str, Any] = {"label": prediction.label, "probabilities": prediction.probabilities}
-        if prediction.truncated:
-            line["truncated"] = True
-        print(json.dumps(line, ensure_ascii=False))
+        usual = classifier.origin.text_columns if classifier.origin else ()
+        blocks = blocks_of_file(file, text_columns, id_column, usual=usual, encoding=encoding, delimiter=delimiter)
+    elif texts:
+        blocks = iter([Block(list(texts))])
+    else:
+        blocks = blocks_of_lines(line.rstrip("\r\n") for line in sys.stdin)
+    found = answers.answer(classifier, blocks, pair)
+    if out is None:
+        write = answers.write_lines(sys.stdout, id_column)
+        for part in found:
+            write(part)
+            sys.stdout.flush()
+        return 0
+    with answers.output(out, classifier.label_names, id_column) as write:
+        for part in found:
+            write(part)
+    print(f"predictions: {out}", file=sys.stderr)
     return 0

@@ -38,6 +38,7 @@ class Split:
     task: str
     label_names: tuple[str, ...]
     fingerprint: str
+    pairs: bool = False  # each sequence is two texts
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,7 +48,8 @@ class Split:
         return self.encoded.lengths
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.task, "split": self.name, "rows": len(self), "fingerprint": self.fingerprint}
+        known = {"name": self.task, "split": self.name, "rows": len(self), "fingerprint": self.fingerprint}
+        return known | {"pairs": self.pairs}
 
     def gather(self, indices: Indices) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
         """Tokens [T] and token types [T] (None without pairs) of the rows, one after the other."""
@@ -126,6 +128,7 @@ def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, folder: 
         examples.task,
         examples.label_names,
         examples.fingerprint,
+        examples.pairs is not None,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from longread.data.tasks import find_task
 from longread.data.tokenizer import load_tokenizer
 from longread.errors import UserError
 from longread.inference.evaluate import metrics, predict_split
+from longread.inference.origin import origin_of
 from longread.inference.predictor import load
 from longread.models.checkpoint import from_pretrained
 from longread.models.loading import check_answers
@@ -30,23 +30,11 @@ from longread.system.measure import PeakMemory, environment, foreign_load
 ROWS_OF_THE_TASK = ("validation_fraction", "sample_seed", "text_columns", "label_column", "encoding", "delimiter")
 
 
-def training_of(checkpoint: str | Path) -> dict[str, Any] | None:
-    """`task` and `config` of the run that made a checkpoint; None where it does not lie in a run's folder."""
-    path = Path(checkpoint)
-    for folder in (path, path.parent):
-        try:
-            record = json.loads((folder / "run.json").read_text())
-            return {"task": record["task"], "config": record["config"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return None
-
-
 def default_task(checkpoint: str | Path, eval_file: str | None) -> str:
     """What the checkpoint was trained on, or else the file by itself. UserError where there is neither."""
-    made_by = training_of(checkpoint)
-    if made_by is not None and not (eval_file and find_task(made_by["task"]).generate):
-        return str(made_by["task"])
+    made_by = origin_of(checkpoint)
+    if made_by is not None and not (eval_file and find_task(made_by.task).generate):
+        return made_by.task
     if eval_file is None:
         raise UserError(f"{checkpoint}: it is not known what this was trained on; give --task or --eval-file")
     return eval_file
@@ -57,10 +45,10 @@ def as_trained(config: RunConfig, checkpoint: str | Path) -> RunConfig:
 
     Otherwise other rows would be held out, and the model be scored on rows that it has seen.
     """
-    made_by = training_of(checkpoint)
-    if made_by is None or not _same_place(made_by["task"], config.task):
+    made_by = origin_of(checkpoint)
+    if made_by is None or not _same_place(made_by.task, config.task):
         return config
-    values = {name: made_by["config"].get(name) for name in ROWS_OF_THE_TASK}
+    values = {name: made_by.config.get(name) for name in ROWS_OF_THE_TASK}
     changes: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in values.items()

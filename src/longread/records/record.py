@@ -24,13 +24,17 @@ def _now() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRecord:
-    """Which rows were read. `rows_of_split`: rows of the whole split, where these are a sample of it."""
+    """Which rows were read. `rows_of_split`: rows of the whole split, where these are a sample of it.
+
+    `pairs`: each row is two texts.
+    """
 
     name: str
     split: str
     rows: int
     fingerprint: str
     rows_of_split: int | None = None
+    pairs: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
