@@ -57,9 +57,7 @@ def from_pretrained(
     hf = weights.read_json(directory / "config.json")
     model_type = hf.get("model_type")
     if model_type != OWN and model_type not in FAMILIES:
-        raise UserError(
-            f"{directory / 'config.json'}: model_type is {model_type!r}; known are {', '.join((*FAMILIES, OWN))}"
-        )
+        raise UserError(f"{directory / 'config.json'}: {families.unknown(model_type)}")
     source = str(path_or_hub_id)
     problem_type = hf.get("problem_type")
     problem_type = problem_type if problem_type in (MULTI_LABEL, "regression") else None
@@ -152,7 +150,10 @@ def save_pretrained(
     ids = dict(model.loading.token_ids) if model.loading else {}
     if tokenizer is not None and tokenizer.pad_id is not None:
         ids["pad_token_id"] = tokenizer.pad_id
-    family = families.family_of(model.config, ids.get("pad_token_id")) if layout != "longread" else OWN
+    family: Family | str = OWN
+    if layout != "longread":
+        source = model.loading.family if model.loading else None
+        family = families.family_of(model.config, ids.get("pad_token_id"), source)
     if isinstance(family, str) and layout == "huggingface":
         raise UserError(f"the model has no place in Hugging Face's format: {family}; use layout='longread'")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
