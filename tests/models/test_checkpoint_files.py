@@ -84,7 +84,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "family": (lambda d: edit(d, model_type="gpt2"), "model_type is 'gpt2'; longread reads .* bert, roberta"),
     "deberta": (
         lambda d: edit(d, model_type="deberta-v2"),
-        "model_type is 'deberta-v2'; longread reads .* xlm-roberta",
+        "model_type is 'deberta-v2'; longread reads .* camembert",
     ),
     "no family": (lambda d: edit(d, model_type=None), "model_type is None"),
     "activation": (lambda d: edit(d, hidden_act="mish"), "hidden_act is 'mish'; known are gelu"),

@@ -122,8 +122,8 @@ THEIR_ACTIVATION = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "si
 def unknown(model_type: object) -> str:
     """Why a checkpoint of this model_type is not read, and which are."""
     return (
-        f"model_type is {model_type!r}; longread reads text encoders of the kinds {', '.join((*FAMILIES, 'longread'))}, "
-        "no other architecture"
+        f"model_type is {model_type!r}; longread reads encoders of type {', '.join((*FAMILIES, 'longread'))} "
+        "and no others"
     )
 
 
