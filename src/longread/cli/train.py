@@ -98,6 +98,7 @@ def train(
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
+    from longread.inference.evaluate import f1_name
     from longread.training.run import train as run_one
 
     config = replace(
@@ -110,7 +111,8 @@ def train(
         print(f"{record['status']}: {record['error']}", file=sys.stderr)
         return INTERRUPTED if record["status"] == "interrupted" else FAILED
     found = record["metrics"]
-    print(f"accuracy {found['accuracy']:.4f}  f1 {found['f1']:.4f}  loss {found['loss']:.4f}", file=sys.stderr)
+    f1 = f"{f1_name(record['dataset']['label_names'])} {found['f1']:.4f}"
+    print(f"accuracy {found['accuracy']:.4f}  {f1}  loss {found['loss']:.4f}", file=sys.stderr)
     print(f"train {record['train_seconds']:.1f} s  inference {record['eval_seconds']:.2f} s", file=sys.stderr)
     print(f"run: {run.directory}", file=sys.stderr)
     return 0

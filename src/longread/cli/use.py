@@ -39,21 +39,30 @@ def evaluate(
 
     tune_allocator()
     from longread.inference import run as evaluation
+    from longread.inference.evaluate import f1_name
 
     config = replace(run_config(settings), task=task or evaluation.default_task(checkpoint, settings.eval_file))
     run = evaluation.evaluate(config, checkpoint, tokenizer=settings.tokenizer, untrained_head=untrained_head)
     record = run.record
-    found = record["metrics"]
+    found, names = record["metrics"], record["dataset"]["label_names"]
     if record["head_is_untrained"]:
         print(
             "the classifier of this checkpoint is untrained: its accuracy is chance, its time is not", file=sys.stderr
         )
     print(
-        f"accuracy {found['accuracy']:.4f}  f1 {found['f1']:.4f}  loss {found['loss']:.4f}  "
+        f"accuracy {found['accuracy']:.4f}  {f1_name(names)} {found['f1']:.4f}  loss {found['loss']:.4f}  "
         f"{record['dataset']['eval']['rows']} rows in {record['eval_seconds']:.2f} s "
         f"({record['samples_per_second']:.1f} rows/s, {record['tokens_per_second']:.0f} tokens/s)",
         file=sys.stderr,
     )
+    width = max(len(name) for name in names)
+    print(f"{'':{width}}  precision  recall     F1  support", file=sys.stderr)
+    for name, of in record["per_class"].items():
+        print(
+            f"{name:{width}}  {of['precision']:9.4f}  {of['recall']:.4f}  {of['f1']:.4f}  {of['support']:7,}",
+            file=sys.stderr,
+        )
+    print(f"predictions: {run.directory / 'predictions.parquet'}", file=sys.stderr)
     if json_lines:
         print(json.dumps(record))
     return 0

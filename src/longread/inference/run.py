@@ -16,7 +16,7 @@ from longread.data.load import load_split
 from longread.data.tasks import find_task
 from longread.data.tokenizer import load_tokenizer
 from longread.errors import UserError
-from longread.inference.evaluate import metrics, predict_split
+from longread.inference.evaluate import metrics, per_class, predict_split
 from longread.inference.origin import origin_of
 from longread.inference.predictor import load
 from longread.models.checkpoint import from_pretrained
@@ -106,6 +106,7 @@ def evaluate(
     named = {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS}
     name = records.run_id("evaluate", named, 0, (split.fingerprint, chosen.fingerprint, weights_fingerprint(model)))
     seen = SplitRecord(**split.describe(), rows_of_split=find_task(config.task).split_rows.get(split.name))
+    classes, confusion = per_class(split.labels, done.probabilities, split.label_names)
     record = RunRecord(
         run_id=name,
         kind="evaluate",
@@ -117,6 +118,8 @@ def evaluate(
         encoder=model.config.to_dict(),
         seed=0,
         metrics=metrics(split.labels, done.probabilities) | {"loss": done.loss},
+        per_class=classes,
+        confusion_matrix=confusion,
         head_is_untrained=bool(model.loading and model.loading.head_is_untrained),
         train_seconds=0.0,
         eval_seconds=done.seconds,

@@ -95,6 +95,8 @@ class RunRecord:
     seed: int
     error: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    per_class: Mapping[str, Mapping[str, float]] | None = None  # class -> precision, recall, f1, support
+    confusion_matrix: tuple[tuple[int, ...], ...] | None = None  # [true][predicted], as dataset.label_names
     train_seconds: float | None = None
     eval_seconds: float | None = None
     cpu_seconds: float | None = None
