@@ -199,10 +199,11 @@ def test_no_tensor_of_tokens_times_tokens_and_linear_memory(name: str, dtype: to
 @every_setting
 @given(lengths=LENGTHS)
 @budget(max_examples=10, derandomize=True, deadline=None, database=None)
-def test_kinds_count_every_token_once(name: str, options: dict[str, Any], lengths: list[int]) -> None:
+def test_coverage_counts_every_token_once(name: str, options: dict[str, Any], lengths: list[int]) -> None:
     counted = layer(name, options).coverage(lengths)
     assert sum(counted.values()) == sum(lengths)
     assert min(counted.values()) >= 0
+    assert layer(name, options).covered(PackedBatch(lengths)) == counted
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
@@ -224,6 +225,12 @@ def test_flops_are_those_of_the_fast_path(name: str) -> None:
             attention(normal(length, 64, dtype=torch.float32), PackedBatch((length,)))
         totals.append(attention.flops(length) + 8 * length * 64 * 64)
         assert 0.97 * totals[-1] <= counter.get_total_flops() <= 1.6 * totals[-1]
+    if isinstance(attention, LongformerAttention):
+        chosen = PackedBatch((2048,), global_positions=[range(100)])
+        with FlopCounterMode(display=False, custom_mapping=count) as counter, torch.no_grad():
+            attention(normal(2048, 64, dtype=torch.float32), chosen)
+        total = attention.flops(2048, global_tokens=100) + 8 * 2048 * 64 * 64
+        assert 0.97 * total <= counter.get_total_flops() <= 1.6 * total
     assert all((1.9 < more / less < 2.1) == (name != "dense") for less, more in pairwise(totals))
     if name == "dense":
         assert attention.flops(2048) == 4 * attention.flops(1024)
@@ -329,6 +336,12 @@ def test_longformer_sees_its_window_and_the_global_tokens() -> None:
     assert torch.equal(local > 0, ((near | is_global) & ~is_global[:, None]).expand_as(local))
     assert torch.equal(over_all > 0, is_global[:, None].expand_as(over_all))
     assert torch.allclose((local + over_all).sum(-1), torch.ones((), dtype=torch.float64))
+
+
+def test_longformer_counts_the_global_tokens_that_were_chosen() -> None:
+    attention = layer("longformer", {"attention_window": 4})
+    batch = PackedBatch((3, 20, 9), global_positions=[(0,), (3, 9), ()])
+    assert attention.covered(batch) == {"full": 3, "global": 2, "window+global": 27}
 
 
 def test_longformer_has_a_window_for_each_layer() -> None:

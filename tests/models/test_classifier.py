@@ -127,14 +127,34 @@ def test_longformers_global_tokens_can_be_a_pairs_first_text() -> None:
     encoder = model("longformer", {"attention_window": 4, "global_tokens": "first_text"}, type_vocab_size=2)
     plain = model("longformer", {"attention_window": 4}, type_vocab_size=2)
     plain.load_state_dict(encoder.state_dict())
-    ids, mask = padded([tokens(n, seed=n) for n in (30, 12, 25)], 40, "right")
+    texts = [tokens(n, seed=n) for n in (30, 12, 25)]
+    ids, mask = padded(texts, 40, "right")
     types = torch.zeros_like(ids)
-    for row, first in enumerate((9, 12, 1)):
+    for row, first in enumerate((9, 7, 1)):
         types[row, first:] = 1
     expected = plain(ids, mask, types, global_mask=(types == 0) & mask)
     assert (encoder(ids, mask, types) - expected).abs().max() < 1e-6
     assert (encoder(ids, mask, types) - plain(ids, mask, types)).abs().max() > 1e-4
-    assert torch.equal(encoder(ids, mask), plain(ids, mask))  # no types: the first token
+    # Packed, the end of the first text is enough: a tokenizer may have no token types for pairs.
+    batch = PackedBatch((30, 12, 25), first_text_lengths=(9, 7, 1))
+    assert (encoder.classify(torch.cat(texts), batch, types[mask]) - expected).abs().max() < 1e-6
+    alone = PackedBatch((30, 12, 25), first_text_lengths=(0, 0, 0))  # texts without a partner: their first tokens
+    assert torch.equal(encoder.classify(torch.cat(texts), alone), plain.classify(torch.cat(texts), alone))
+
+
+def test_every_token_is_never_made_global_in_silence() -> None:
+    encoder = model("longformer", {"attention_window": 4, "global_tokens": "first_text"}, type_vocab_size=2)
+    ids, mask = padded([tokens(30), tokens(12)], 30, "right")
+    types = torch.zeros_like(ids)
+    types[0, 9:] = 1
+    for given in (None, torch.zeros_like(ids), types):  # `types`: the second of the rows has none of its own
+        with pytest.raises(ValueError, match="pass token_type_ids, 0 there and 1 behind it, or global_mask"):
+            encoder(ids, mask, given)
+    with pytest.raises(ValueError, match="where the first text of a pair ends"):
+        encoder.classify(ids[0], PackedBatch((30,)))
+    plain = model("longformer", {"attention_window": 4}, type_vocab_size=2)
+    first = torch.arange(30).expand_as(ids) == 0
+    assert (encoder(ids, mask, global_mask=first) - plain(ids, mask)).abs().max() < 1e-6
 
 
 def test_longformers_global_tokens_are_found_behind_holes() -> None:
@@ -400,7 +420,7 @@ def test_a_wrong_input_is_named_with_its_mend() -> None:
     mask = torch.ones_like(ids, dtype=torch.bool)
     mask[:, 3] = False
     assert encoder(ids, mask).shape == (2, 3)  # 16 real tokens in 17 slots
-    with pytest.raises(ValueError, match=r"input_ids has shape \(17,\); it must be \[rows, tokens\]"):
+    with pytest.raises(ValueError, match=r"input_ids has shape \(17,\); it must be \[sequences, tokens\]"):
         encoder(ids[0])
     for name in ("mask", "token_type_ids", "global_mask"):
         with pytest.raises(ValueError, match=rf"{name} has shape \(2, 16\), input_ids \(2, 17\); they must"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -19,10 +19,10 @@ from longread.ops.packed import PackedBatch
 
 
 class SelfAttention(nn.Module, ABC):
-    """Multi-head self-attention of every token with its own row. A subclass is one mechanism.
+    """Multi-head self-attention of every token with its own sequence. A subclass is one mechanism.
 
-    `forward` is the fast path over a packed batch and never forms an N x N tensor of a long row; `reference` is the
-    specification for one row. `Options` is a frozen dataclass of the mechanism's own settings.
+    `forward` is the fast path over a packed batch and never forms an N x N tensor of a long sequence; `reference` is
+    the specification for one sequence. `Options` is a frozen dataclass of the mechanism's own settings.
     """
 
     Options: ClassVar[type]
@@ -45,7 +45,7 @@ class SelfAttention(nn.Module, ABC):
         self.options = options
         self.layer = layer
         self.seed = seed
-        self.dropout = Dropout(dropout)  # of the shares
+        self.dropout = Dropout(dropout)  # of the attention probabilities
         inner = num_attention_heads * head_dim
         self.query = nn.Linear(hidden_size, inner)
         self.key = nn.Linear(hidden_size, inner)
@@ -58,31 +58,57 @@ class SelfAttention(nn.Module, ABC):
 
     @property
     def dropping(self) -> float:
-        """The part of the shares that is dropped now: in training alone."""
+        """The part of the attention probabilities that is dropped now: in training alone."""
         return self.dropout.rate if self.training else 0.0
 
-    @abstractmethod
-    def mix(self, x: Tensor, rows: PackedBatch) -> Tensor:
-        """x [T, hidden] -> [T, H * D], before the output projection."""
+    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> Any:
+        """Every index, mask and tile that a pass over `batch` needs, made on the processor from its lengths alone.
 
-    def forward(self, x: Tensor, rows: PackedBatch) -> Tensor:
+        dtype: of the queries; gradients: whether a backward pass follows. What it returns, `planned` gives to `mix`.
+        """
+        for group in batch.groups:
+            group.plan(dtype)
+
+    @property
+    def plan_key(self) -> Hashable:
+        """What a plan depends on beside the batch: layers with equal keys share theirs."""
+        return type(self)
+
+    def planned(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool | None = None) -> Any:
+        """The plan of `batch`, made now where it was not made ahead. gradients None: as torch is set now."""
+        gradients = torch.is_grad_enabled() if gradients is None else gradients
+        return batch.plan((self.plan_key, dtype, gradients), lambda: self.plan(batch, dtype, gradients))
+
+    @abstractmethod
+    def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        """x [T, hidden] -> [T, H * D], before the output projection. Asks the device for no number."""
+
+    def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
         """x [T, hidden] -> [T, hidden]."""
         kind = x.device.type
         if torch.is_autocast_enabled(kind):  # cast here once, where each projection would make a copy of its own
             x = x.to(torch.get_autocast_dtype(kind))
-        return self.output(self.mix(x, rows))
+        return self.output(self.mix(x, batch))
 
     @abstractmethod
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One row, x [N, hidden] -> out [N, hidden] and A [..., N, N], the matrices it mixes with."""
+        """One sequence, x [N, hidden] -> out [N, hidden] and A [..., N, N], the matrices it mixes with."""
+
+    def reference_in(self, x: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """`reference` of the only sequence of `batch`: the same, unless more than its length decides."""
+        return self.reference(x)
 
     @abstractmethod
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
-        """Which attention really runs: kind -> number of tokens, for rows of these lengths."""
+        """Which attention really runs: its name -> number of tokens, for sequences of these lengths."""
+
+    def covered(self, batch: PackedBatch) -> dict[str, int]:
+        """`coverage` of a batch: the same, unless more than lengths decides."""
+        return self.coverage(batch.lengths)
 
     @abstractmethod
     def flops(self, length: int) -> float:
-        """Floating-point operations of the mixing of one row, forward, projections of q, k, v and output apart."""
+        """Floating-point operations of the mixing of a sequence, forward, projections of q, k, v and output apart."""
 
     def padded(self, x: Tensor, real: Tensor) -> Tensor:
         """The same function over a padded batch, in operators that a graph knows; inference alone.
@@ -105,7 +131,7 @@ class SelfAttention(nn.Module, ABC):
         return x.unflatten(-1, (self.num_attention_heads, self.head_dim))
 
     def row_heads(self, linear: nn.Linear, x: Tensor) -> Tensor:
-        """One row projected, [N, hidden] -> [H, N, D]: what references start from."""
+        """One sequence projected, [N, hidden] -> [H, N, D]: what references start from."""
         return self.heads(linear(x)).transpose(0, 1)
 
     def row_output(self, mixed: Tensor) -> Tensor:

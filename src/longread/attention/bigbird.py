@@ -8,8 +8,9 @@ each row and call by its length alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from longread.attention.base import SelfAttention
 from longread.ops.eager import EagerAttention, longest_kept
 from longread.ops.gathered import attend_blocks
-from longread.ops.packed import Group, PackedBatch, bias_from, split
+from longread.ops.packed import Group, PackedBatch, bias_from, split, to_device
 from longread.ops.tiled import attend
 
 PLANS = ("seeded", "huggingface")
@@ -69,35 +70,41 @@ class BigBirdAttention(SelfAttention):
         drawn = np.argpartition(order, count - 1, axis=-1)[..., :count]
         return torch.from_numpy(np.sort(drawn, axis=-1))
 
-    def mix(self, x: Tensor, rows: PackedBatch) -> Tensor:
+    @property
+    def plan_key(self) -> Hashable:
+        drawn = self.options.num_random_blocks and self.options.random_block_plan == "seeded"
+        return type(self), self.options, self.num_attention_heads, (self.seed, self.layer) if drawn else None
+
+    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> list[_Part]:
+        parts: list[_Part] = []
+        for group in batch.groups:
+            whole = group.longest <= self.longest_full_row or _is_short(group, dtype, gradients)
+            for own in [group] if whole else _by_blocks(group, self.options.block_size):
+                own.plan(dtype)
+                if own.longest <= self.longest_full_row:
+                    parts.append(_Part(own))
+                elif _is_short(own, dtype, gradients):
+                    parts.append(_Part(own, pattern=to_device(self._pattern(own, dtype), batch.device)))
+                else:
+                    parts.append(_Part(own, blocks=self._blocks(own, dtype)))
+        return parts
+
+    def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
+        plan: list[_Part] = self.planned(batch, query.dtype)
+        groups = [part.group for part in plan]
         mixed = []
-        groups: list[Group] = []
-        for group in rows.groups:
-            whole = group.longest <= self.longest_full_row or self._is_short(group, query)
-            groups += [group] if whole else _by_blocks(group, self.options.block_size)
-        parts = (split(heads, groups) for heads in (query, key, value))
-        for group, *own in zip(groups, *parts, strict=True):
-            if group.longest <= self.longest_full_row:
-                q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
-                mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype), dropout=self.dropping)))
-            elif self._is_short(group, query):
-                mixed.append(self._short(own, group, rows))
+        for part, *own in zip(plan, *(split(heads, groups) for heads in (query, key, value)), strict=True):
+            if part.blocks is not None:
+                mixed.append(self._sparse(own, part.group, part.blocks))
+                continue
+            q, k, v = (part.group.pad(heads).transpose(1, 2) for heads in own)
+            if part.pattern is None:
+                made = attend(q, k, v, bias=part.group.key_bias(q.dtype), dropout=self.dropping)
             else:
-                mixed.append(self._sparse(own, group, rows))
+                made = EagerAttention.apply(q, k, v, part.pattern, self.dropping)  # type: ignore[no-untyped-call]
+            mixed.append(part.group.pack(made))
         return torch.cat(mixed).flatten(1)
-
-    def _is_short(self, group: Group, x: Tensor) -> bool:
-        """Small blocks on short rows: the pattern as a bias beats gathering it (LOG.md, "small blocks")."""
-        limit = longest_kept(x.dtype) if torch.is_grad_enabled() else min(longest_kept(x.dtype), LONGEST_INFERRED)
-        return x.device.type == "cpu" and group.longest <= limit
-
-    def _short(self, own: Sequence[Tensor], group: Group, rows: PackedBatch) -> Tensor:
-        """PackedBatch of any number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
-        dtype = own[0].dtype
-        bias = rows.plan(("bias", group.first_row, self.layer, dtype), lambda: self._pattern(group, dtype))
-        q, k, v = (group.pad(h).transpose(1, 2) for h in own)
-        return group.pack(EagerAttention.apply(q, k, v, bias, self.dropping))  # type: ignore[no-untyped-call]
 
     def _pattern(self, group: Group, dtype: torch.dtype) -> Tensor:
         """[b, H, N, N] to add to scores: ln m for a key whose block is seen m times, very negative for m = 0."""
@@ -119,7 +126,8 @@ class BigBirdAttention(SelfAttention):
             rows.append(made[num_blocks])
         whole = torch.stack(rows)
         lowest = torch.finfo(dtype).min / 4
-        return whole if group.valid is None else whole.masked_fill(~group.valid[:, None, None, :], lowest)
+        valid = group.planned_valid
+        return whole if valid is None else whole.masked_fill(~valid[:, None, None, :], lowest)
 
     def _seen(self, num_blocks: int) -> tuple[Tensor, Tensor]:
         """int64 [H, middle, seen]: the blocks that each middle one sees, and bool: which of them count."""
@@ -131,15 +139,11 @@ class BigBirdAttention(SelfAttention):
         wanted[:, -1, 3] = False
         return blocks, wanted
 
-    def _sparse(self, own: Sequence[Tensor], group: Group, rows: PackedBatch) -> Tensor:
-        """PackedBatch of one number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
+    def _sparse(self, own: Sequence[Tensor], group: Group, blocks: _Blocks) -> Tensor:
+        """Sequences of one number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
         size, length = self.options.block_size, group.longest
         num_blocks = -(-length // size)
         missing = num_blocks * size - length
-        plan: _Plan = rows.plan(
-            ("blocks", group.first_row, self.layer, own[0].dtype),
-            lambda: self._plan(group, num_blocks, own[0].dtype),
-        )
         # Head-major blocks [b, H, num_blocks, size, D], so that a block of one head is one piece of memory.
         q, k, v = (
             torch.nn.functional.pad(group.pad(h), (0, 0, 0, 0, 0, missing))
@@ -148,11 +152,12 @@ class BigBirdAttention(SelfAttention):
             .unflatten(2, (num_blocks, size))
             for h in own
         )
-        padded = attend_blocks(q, k, v, plan.index, plan.bias, plan.key_bias, self.dropping)
+        padded = attend_blocks(q, k, v, blocks.index, blocks.bias, blocks.key_bias, self.dropping)
         return group.pack(padded[:, :length])
 
-    def _plan(self, group: Group, num_blocks: int, dtype: torch.dtype) -> _Plan:
+    def _blocks(self, group: Group, dtype: torch.dtype) -> _Blocks:
         size, heads, b = self.options.block_size, self.num_attention_heads, group.count
+        num_blocks = -(-group.longest // size)
         blocks, wanted = self._seen(num_blocks)
         row_and_head = (torch.arange(b)[:, None] * heads + torch.arange(heads)) * num_blocks
         index = row_and_head[:, :, None, None] + blocks  # [b, H, middle, seen]
@@ -161,11 +166,8 @@ class BigBirdAttention(SelfAttention):
         real = (token < lengths[:, None]).unflatten(1, (num_blocks, size))  # [b, blocks, size]
         allowed = real[:, blocks] & wanted[..., None]  # [b, H, middle, seen, size]
         bias = bias_from(allowed.flatten(0, 2).flatten(1), dtype)[:, None, None, :]
-        return _Plan(
-            index.to(group.device),
-            bias.to(group.device),
-            bias_from(real.flatten(1), dtype)[:, None, None, :].to(group.device),
-        )
+        key_bias = bias_from(real.flatten(1), dtype)[:, None, None, :]
+        return _Blocks(*(to_device(tensor, group.device) for tensor in (index, bias, key_bias)))
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
         length, size = x.shape[0], self.options.block_size
@@ -262,7 +264,7 @@ class BigBirdAttention(SelfAttention):
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Blocks:
     """index [b, H, middle, seen] of blocks, bias [b * H * middle, 1, 1, seen * size], key_bias [b, 1, 1, N]."""
 
     index: Tensor
@@ -270,12 +272,26 @@ class _Plan:
     key_bias: Tensor
 
 
+class _Part(NamedTuple):
+    """Sequences that are mixed together: by blocks, by the pattern as a bias [b, H, N, N], or with full attention."""
+
+    group: Group
+    pattern: Tensor | None = None
+    blocks: _Blocks | None = None
+
+
+def _is_short(group: Group, dtype: torch.dtype, gradients: bool) -> bool:
+    """Small blocks on short sequences: the pattern as a bias beats gathering it (LOG.md, "small blocks")."""
+    limit = longest_kept(dtype) if gradients else min(longest_kept(dtype), LONGEST_INFERRED)
+    return group.device.type == "cpu" and group.longest <= limit
+
+
 def _by_blocks(group: Group, size: int) -> list[Group]:
-    """The group cut where the number of blocks changes: rows of one part share a pattern."""
+    """The group cut where the number of blocks changes: the sequences of one part share a pattern."""
     parts: list[Group] = []
     begin = 0
     for row in range(1, group.count + 1):
         if row == group.count or -(-group.lengths[row] // size) != -(-group.lengths[begin] // size):
-            parts.append(Group(group.lengths[begin:row], group.first_row + begin, group.device))
+            parts.append(Group(group.lengths[begin:row], group.first + begin, group.device))
             begin = row
     return parts

@@ -21,11 +21,11 @@ class DenseOptions:
 class DenseAttention(SelfAttention):
     Options = DenseOptions
 
-    def mix(self, x: Tensor, rows: PackedBatch) -> Tensor:
+    def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
         mixed = []
-        parts = (split(heads, rows.groups) for heads in (query, key, value))
-        for group, *own in zip(rows.groups, *parts, strict=True):
+        parts = (split(heads, batch.groups) for heads in (query, key, value))
+        for group, *own in zip(batch.groups, *parts, strict=True):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
             mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype), dropout=self.dropping)))
         return torch.cat(mixed).flatten(1)

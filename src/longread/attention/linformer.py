@@ -28,7 +28,7 @@ class _Fold(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, to_keys: Tensor, to_values: Tensor, lengths: tuple[int, ...]
+        ctx: Any, x: Tensor, to_keys: Tensor, to_values: Tensor, lengths: tuple[int, ...], ends: Tensor
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         used = _side_by_side(to_keys, to_values, max(lengths))  # [longest, 2, slots]
@@ -36,7 +36,6 @@ class _Fold(torch.autograd.Function):
         low, matrix = x.to(dtype), used.flatten(1).to(dtype)
         folded = low.new_zeros(len(lengths), 2, most, x.shape[1])
         # Sums over the first N positions, for every N at once.
-        ends = torch.tensor(lengths, device=x.device)
         sums = used.cumsum(0)[ends - 1]
         sums = sums * (torch.arange(most, device=x.device) < ends[:, None])[:, None]
         for row, own in enumerate(low.split(lengths)):
@@ -67,7 +66,7 @@ class _Fold(torch.autograd.Function):
                 d_columns += d_sum.squeeze(-1)
         d_keys, d_values = (torch.zeros_like(t) for t in (to_keys, to_values))
         d_keys[: max(lengths), :most], d_values[: max(lengths), :most] = d_used.unflatten(1, (2, most)).unbind(1)
-        return d_x.to(x.dtype), d_keys, d_values, None
+        return d_x.to(x.dtype), d_keys, d_values, None, None
 
 
 def _side_by_side(to_keys: Tensor, to_values: Tensor, longest: int) -> Tensor:
@@ -133,35 +132,37 @@ class LinformerAttention(SelfAttention):
                 with torch.no_grad():
                     projection.copy_(fold(self.max_length, slots))
 
-    def mix(self, x: Tensor, rows: PackedBatch) -> Tensor:
-        for length in rows.lengths:
-            self._check(length)
+    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> None:
+        super().plan(batch, dtype, gradients)
+        _ = batch.seqlens
+
+    def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        self._check(batch.longest)
         query = self.heads(self.query(x))
-        keys, values = (t.to(query.dtype) for t in self._project(x, rows))
+        keys, values = (t.to(query.dtype) for t in self._project(x, batch))
         mixed = []
-        counts = [group.count for group in rows.groups]
-        parts = split(query, rows.groups), keys.split(counts), values.split(counts)
-        for group, own, k, v in zip(rows.groups, *parts, strict=True):
+        counts = [group.count for group in batch.groups]
+        parts = split(query, batch.groups), keys.split(counts), values.split(counts)
+        for group, own, k, v in zip(batch.groups, *parts, strict=True):
             q = group.pad(own).transpose(1, 2)
-            slots = min(group.longest, self.options.projection_size)
-            k, v = (t[:, :slots].transpose(1, 2) for t in (k, v))
-            bias = None
-            if group.valid is not None and min(group.lengths) < slots:
-                bias = bias_from(group.valid[:, :slots], q.dtype)[:, None, None, :]
+            size = min(group.longest, self.options.projection_size)
+            k, v = (t[:, :size].transpose(1, 2) for t in (k, v))
+            bias = group.key_bias(q.dtype) if min(group.lengths) < size else None
+            bias = None if bias is None else bias[..., :size]
             mixed.append(group.pack(attend(q, k, v, bias=bias, dropout=self.dropping)))
         return torch.cat(mixed).flatten(1)
 
-    def _project(self, x: Tensor, rows: PackedBatch) -> list[Tensor]:
-        """x [T, hidden] -> keys and values of the slots, [B, slots, H, D] each.
+    def _project(self, x: Tensor, batch: PackedBatch) -> list[Tensor]:
+        """x [T, hidden] -> projected keys and values, [B, projected length, H, D] each.
 
-        Along the sequence first: Eᵀ (x W) = (Eᵀ x) W, and W then meets `slots` rows instead of N.
+        Along the sequence first: Eᵀ (x W) = (Eᵀ x) W, and W then meets `projection_size` positions instead of N.
         """
         folded, weight = _Fold.apply(  # type: ignore[no-untyped-call]
-            x, self.key_projection, self.value_projection, rows.lengths
+            x, self.key_projection, self.value_projection, batch.lengths, batch.seqlens
         )
         return [
-            self.heads(nn.functional.linear(part, linear.weight) + share.unsqueeze(-1) * linear.bias)
-            for part, share, linear in zip(folded.unbind(1), weight.unbind(1), (self.key, self.value), strict=True)
+            self.heads(nn.functional.linear(part, linear.weight) + constant.unsqueeze(-1) * linear.bias)
+            for part, constant, linear in zip(folded.unbind(1), weight.unbind(1), (self.key, self.value), strict=True)
         ]
 
     def _check(self, length: int) -> None:

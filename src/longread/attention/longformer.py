@@ -6,7 +6,7 @@ attends to all, with query, key and value projections of its own (section 3.2), 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,21 +14,25 @@ from torch import Tensor, nn
 
 from longread.attention.base import SelfAttention
 from longread.errors import UserError
-from longread.ops.packed import Group, PackedBatch, bias_from, split
+from longread.ops.packed import Group, PackedBatch, bias_from, split, to_device
 from longread.ops.tiled import Tile, attend
 
 # Queries of one tile of the band. A tile of Q queries looks at Q + attention_window keys: smaller wastes less on
 # masked corners, larger makes fewer calls.
 BAND_QUERIES = 128
 GLOBAL_TOKENS = ("first", "first_text")
+UNKNOWN_FIRST_TEXT = (
+    'global_tokens="first_text" needs to know where the first text of a pair ends: pass token_type_ids, 0 there and 1 '
+    'behind it, or global_mask (for a single text: its first token), or set global_tokens="first"'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongformerOptions:
     """attention_window counts both sides (512 = 256 to the left and 256 to the right); a tuple has one per layer.
 
-    global_tokens: "first", or "first_text": all tokens of type 0, in a pair the first text, as in the paper's question
-    answering (section 3.1). PackedBatch without token types have their first token alone.
+    global_tokens: "first", or "first_text": of a pair all of the first text, as in the paper's question answering
+    (section 3.1); of a text without a partner its first token.
     """
 
     attention_window: int | tuple[int, ...] = 512
@@ -60,36 +64,59 @@ class LongformerAttention(SelfAttention):
             window = window[self.layer]
         self.side = window // 2
 
-    def mix(self, x: Tensor, rows: PackedBatch) -> Tensor:
+    def positions(self, batch: PackedBatch) -> Sequence[Sequence[int]] | None:
+        """The global tokens of each sequence; None: the first of each. ValueError where nobody knows them."""
+        if batch.global_positions is not None or self.options.global_tokens == "first":
+            return batch.global_positions
+        if batch.first_text_lengths is None:
+            raise ValueError(UNKNOWN_FIRST_TEXT)
+        if max(batch.first_text_lengths, default=0) <= 1:
+            return None
+        return tuple(range(max(1, length)) for length in batch.first_text_lengths)
+
+    @property
+    def plan_key(self) -> Hashable:
+        return type(self), self.side, self.options.global_tokens
+
+    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> _Plan:
+        super().plan(batch, dtype, gradients)
+        positions = self.positions(batch)
+        parts, tokens = [], []
+        for group in batch.groups:
+            group.plan(torch.promote_types(dtype, torch.float32))  # the scores of global tokens
+            own = None if positions is None else positions[group.first : group.first + group.count]
+            part, places = _part(group, own, self.side, dtype)
+            starts = batch.offsets[group.first : group.first + group.count]
+            tokens += [start + place for start, some in zip(starts, places, strict=True) for place in some]
+            parts.append(part)
+        return _Plan(tuple(parts), to_device(torch.tensor(tokens, dtype=torch.long), batch.device))
+
+    def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
-        mixed = []
-        indices, outputs = [], []
-        parts = (split(tokens, rows.groups) for tokens in (x, query, key, value))
-        for group, own_x, *own in zip(rows.groups, *parts, strict=True):
-            chosen = _Globals.of(group, rows)
+        plan: _Plan = self.planned(batch, query.dtype)
+        mixed, outputs = [], []
+        tensors = (split(tokens, batch.groups) for tokens in (x, query, key, value))
+        for part, own_x, *own in zip(plan.parts, *tensors, strict=True):
+            group = part.group
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
-            mixed.append(group.pack(self._local(q, k, v, group, chosen, rows)))
-            indices.append(chosen.tokens)
-            outputs.append(self._global(group.pad(own_x), group, chosen))
-        return torch.cat(mixed).index_copy(0, torch.cat(indices), torch.cat(outputs).to(query.dtype)).flatten(1)
+            mixed.append(group.pack(self._local(q, k, v, part)))
+            outputs.append(self._global(group.pad(own_x), part))
+        return torch.cat(mixed).index_copy(0, plan.tokens, torch.cat(outputs).to(query.dtype)).flatten(1)
 
-    def _local(self, q: Tensor, k: Tensor, v: Tensor, group: Group, chosen: _Globals, rows: PackedBatch) -> Tensor:
+    def _local(self, q: Tensor, k: Tensor, v: Tensor, part: _Part) -> Tensor:
         """Every token over its window and the global tokens, by the local projections -> [b, N, H, D]."""
-        length, side = group.longest, self.side
-        if length <= side + 1:  # each token's window is the whole row
-            return attend(q, k, v, bias=group.key_bias(q.dtype), dropout=self.dropping)
-        extra_key, extra_value = (chosen.gather(heads) for heads in (k, v))
-        tiles = rows.plan(("band", group.first_row, side, q.dtype), lambda: _band(group, chosen, side, q.dtype))
-        extra = {"extra_key": extra_key, "extra_value": extra_value, "extra_bias": chosen.bias(q.dtype)}
-        return attend(q, k, v, tiles=tiles, dropout=self.dropping, **extra)
+        if part.tiles is None:  # each token's window is the whole sequence
+            return attend(q, k, v, bias=part.group.key_bias(q.dtype), dropout=self.dropping)
+        extra = {"extra_key": part.gather(k), "extra_value": part.gather(v), "extra_bias": part.bias}
+        return attend(q, k, v, tiles=part.tiles, dropout=self.dropping, **extra)
 
-    def _global(self, tokens: Tensor, group: Group, chosen: _Globals) -> Tensor:
+    def _global(self, tokens: Tensor, part: _Part) -> Tensor:
         """The rows of the global tokens, from tokens [b, N, hidden] -> [their number, H, D].
 
         Few queries look at all keys, so the key and value projections go to the query's side: q (W x) = (Wᵀ q) x,
         and the weighted sum is taken over x before W_v. N tokens are never projected a second time.
         """
-        query = self.heads(self.query_global(chosen.gather(tokens.unsqueeze(1)).squeeze(1)))  # [b, G, H, D]
+        query = self.heads(self.query_global(part.gather(tokens.unsqueeze(1)).squeeze(1)))  # [b, G, H, D]
         query = query * self.scale
         _, count, heads, _ = query.shape
         key_weight, value_weight = (
@@ -99,16 +126,17 @@ class LongformerAttention(SelfAttention):
         asked = torch.einsum("bghd,hdx->bghx", query, key_weight).flatten(1, 2)  # [b, G * H, hidden]
         # The key bias adds the same number to all of a query's scores, which softmax does not see.
         scores = (asked @ tokens.to(asked.dtype).transpose(1, 2)).to(torch.promote_types(asked.dtype, torch.float32))
-        if group.valid is not None:
-            scores = scores + bias_from(group.valid, scores.dtype)[:, None, :]
-        shares = self.dropout(torch.softmax(scores, dim=-1).to(asked.dtype))
-        seen = (shares @ tokens.to(asked.dtype)).unflatten(1, (count, heads))  # [b, G, H, hidden]
+        empty = part.group.key_bias(scores.dtype)
+        if empty is not None:
+            scores = scores + empty.squeeze(1)
+        probabilities = self.dropout(torch.softmax(scores, dim=-1).to(asked.dtype))
+        seen = (probabilities @ tokens.to(asked.dtype)).unflatten(1, (count, heads))  # [b, G, H, hidden]
         out = torch.einsum("bghx,hdx->bghd", seen, value_weight)
         bias = self.heads(self.value_global.bias).to(out.dtype)
-        if self.dropping:  # the shares no longer sum to 1
-            bias = bias * shares.sum(-1).unflatten(1, (count, heads)).unsqueeze(-1)
-        out = out + bias
-        return out.flatten(0, 1) if chosen.valid is None else out[chosen.valid]
+        if self.dropping:  # they no longer sum to 1
+            bias = bias * probabilities.sum(-1).unflatten(1, (count, heads)).unsqueeze(-1)
+        out = (out + bias).flatten(0, 1)
+        return out if part.chosen is None else out.index_select(0, part.chosen)
 
     def reference(self, x: Tensor, global_positions: Sequence[int] = (0,)) -> tuple[Tensor, Tensor]:
         """A [2, H, N, N]: what mixes the local values, and what mixes the global ones."""
@@ -154,15 +182,30 @@ class LongformerAttention(SelfAttention):
         mixed = torch.where((torch.arange(length, device=x.device) == 0)[:, None], over_all, mixed)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
-    def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
-        full = sum(n for n in lengths if n <= self.side + 1)
-        return {"full": full, "window+global": sum(lengths) - full}
+    def coverage(self, lengths: Sequence[int], global_tokens: Sequence[int] | None = None) -> dict[str, int]:
+        """global_tokens: how many each sequence has, where they were chosen; its first alone is not counted apart."""
+        found = {"full": 0, "window+global": 0, "global": 0}
+        for length, chosen in zip(lengths, global_tokens or [0] * len(lengths), strict=True):
+            if length <= self.side + 1:
+                found["full"] += length
+            else:
+                found["global"] += chosen
+                found["window+global"] += length - chosen
+        return found
 
-    def flops(self, length: int) -> float:
+    def covered(self, batch: PackedBatch) -> dict[str, int]:
+        positions = self.positions(batch)
+        return self.coverage(batch.lengths, None if positions is None else [len(own) for own in positions])
+
+    def reference_in(self, x: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        positions = self.positions(batch)
+        return self.reference(x) if positions is None else self.reference(x, positions[0])
+
+    def flops(self, length: int, global_tokens: int = 1) -> float:
         inside = sum(min(length, i + self.side + 1) - max(0, i - self.side) for i in range(length))
-        pairs = inside + length  # the global column; its row goes through hidden_size instead of head_dim
-        row = 4.0 * length * self.query.in_features * self.num_attention_heads
-        return 4.0 * pairs * self.num_attention_heads * self.head_dim + row
+        pairs = inside + global_tokens * length  # their columns; their rows go through hidden_size instead of head_dim
+        rows = 4.0 * global_tokens * length * self.query.in_features * self.num_attention_heads
+        return 4.0 * pairs * self.num_attention_heads * self.head_dim + rows
 
 
 def _neighbours(x: Tensor, dim: int, size: int, missing: int) -> Tensor:
@@ -173,57 +216,63 @@ def _neighbours(x: Tensor, dim: int, size: int, missing: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Globals:
-    """The global tokens of a group: `index` int64 [b, G] in the row, `valid` bool [b, G] or None, `tokens` packed."""
+class _Plan:
+    parts: tuple[_Part, ...]  # one for each group of the batch
+    tokens: Tensor  # int64: the global tokens among all packed ones, in the order of the parts
 
-    index: Tensor
-    valid: Tensor | None
-    tokens: Tensor
-    is_first: bool
 
-    @classmethod
-    def of(cls, group: Group, rows: PackedBatch) -> _Globals:
-        def make() -> _Globals:
-            last = group.first_row + group.count
-            starts = rows.offsets[group.first_row : last]
-            if rows.global_positions is None:
-                index = torch.zeros(group.count, 1, dtype=torch.long, device=group.device)
-                return cls(index, None, torch.tensor(starts, device=group.device), True)
-            positions = rows.global_positions[group.first_row : last]
-            most = max(1, *map(len, positions))  # a slot, even an unused one, where no row has a global token
-            index = torch.tensor([[*p, *[0] * (most - len(p))] for p in positions], device=group.device).long()
-            valid = torch.tensor([[True] * len(p) + [False] * (most - len(p)) for p in positions], device=group.device)
-            valid = valid.reshape(len(positions), most)
-            tokens = (index + torch.tensor(starts, device=group.device)[:, None])[valid]
-            return cls(index, valid, tokens, False)
+@dataclass(frozen=True)
+class _Part:
+    """What a group needs. G: the most global tokens that one of its b sequences has."""
 
-        return rows.plan(("globals", group.first_row), make)  # type: ignore[no-any-return]
+    group: Group
+    index: Tensor | None  # int64 [b, G]: their positions; None: the first token of each sequence alone
+    chosen: Tensor | None  # int64: which of the b * G are global tokens and no filling; None: all
+    bias: Tensor | None  # [b, 1, 1, G] to add to scores; None: all are global tokens
+    tiles: tuple[Tile, ...] | None  # None: every window is the whole sequence
 
     def gather(self, heads: Tensor) -> Tensor:
         """[b, H, N, D] -> [b, H, G, D]."""
-        if self.is_first:
+        if self.index is None:
             return heads[:, :, :1]
-        index = self.index[:, None, :, None].expand(-1, heads.shape[1], -1, heads.shape[3])
-        return heads.gather(2, index)
-
-    def bias(self, dtype: torch.dtype) -> Tensor | None:
-        return None if self.valid is None else bias_from(self.valid, dtype)[:, None, None, :]
+        return heads.gather(2, self.index[:, None, :, None].expand(-1, heads.shape[1], -1, heads.shape[3]))
 
 
-def _band(group: Group, chosen: _Globals, side: int, dtype: torch.dtype) -> tuple[Tile, ...]:
-    """Tiles that cover the window without the global tokens, which come as extra keys: each is counted once."""
+def _part(
+    group: Group, positions: Sequence[Sequence[int]] | None, side: int, dtype: torch.dtype
+) -> tuple[_Part, Sequence[Sequence[int]]]:
+    """The plan of a group, and the global tokens of each of its sequences. positions None: the first of each."""
+    tiles = None
+    if positions is None:
+        if group.longest > side + 1:
+            tiles = _band(group, group.planned_valid, 1, side, dtype)
+        return _Part(group, None, None, None, tiles), [(0,)] * group.count
+    most = max(1, *map(len, positions))  # a slot, even an unused one, where no sequence has a global token
+    count = torch.tensor([len(own) for own in positions])
+    there = torch.arange(most) < count[:, None]
+    index = torch.zeros(group.count, most, dtype=torch.long)
+    index[there] = torch.tensor([place for own in positions for place in own], dtype=torch.long)
+    if group.longest > side + 1:
+        valid = group.planned_valid
+        local = torch.ones(group.count, group.longest, dtype=torch.bool) if valid is None else valid.clone()
+        local[torch.arange(group.count)[:, None].expand_as(index)[there], index[there]] = False
+        tiles = _band(group, local, 0, side, dtype)
+    index, chosen, bias = (
+        to_device(tensor, group.device)
+        for tensor in (index, there.flatten().nonzero().squeeze(1), bias_from(there, dtype)[:, None, None, :])
+    )
+    return _Part(group, index, chosen, bias, tiles), positions
+
+
+def _band(group: Group, allowed: Tensor | None, first: int, side: int, dtype: torch.dtype) -> tuple[Tile, ...]:
+    """Tiles that cover the window without the global tokens, which come as extra keys: each is counted once.
+
+    allowed: bool [b, N] on the processor, the keys that count (None: all); those before `first` do not.
+    """
     length = group.longest
-    first = 1 if chosen.is_first else 0
-    allowed = group.valid
-    if not chosen.is_first:
-        assert chosen.valid is not None
-        everywhere = torch.ones(group.count, length, dtype=torch.bool, device=group.device)
-        allowed = everywhere if allowed is None else allowed.clone()
-        row = torch.arange(group.count, device=group.device)[:, None].expand_as(chosen.index)[chosen.valid]
-        allowed[row, chosen.index[chosen.valid]] = False
     shapes: dict[tuple[int, int, int], Tensor] = {}
     tiles = []
-    # A row that one inner tile's keys would cover anyway is one tile: cutting it up would save nothing.
+    # A sequence that one inner tile's keys would cover anyway is one tile: cutting it up would save nothing.
     queries = length if length <= BAND_QUERIES + 2 * side else BAND_QUERIES
     for q0 in range(0, length, queries):
         q1 = min(length, q0 + queries)
@@ -232,12 +281,12 @@ def _band(group: Group, chosen: _Globals, side: int, dtype: torch.dtype) -> tupl
         if q1 - 1 - side > k0 or q0 + side < k1 - 1:  # some pair of the tile lies outside the window
             shape = (q1 - q0, k1 - k0, q0 - k0)
             if shape not in shapes:
-                query = torch.arange(q0, q1, device=group.device)[:, None]
-                key = torch.arange(k0, k1, device=group.device)
-                shapes[shape] = bias_from((query - key).abs() <= side, dtype)[None, None]
+                query = torch.arange(q0, q1)[:, None]
+                inside = bias_from((query - torch.arange(k0, k1)).abs() <= side, dtype)[None, None]
+                shapes[shape] = inside if allowed is not None else to_device(inside, group.device)
             bias = shapes[shape]
         if allowed is not None:
             tokens = bias_from(allowed[:, k0:k1], dtype)[:, None, None, :]
-            bias = tokens if bias is None else bias + tokens
+            bias = to_device(tokens if bias is None else bias + tokens, group.device)
         tiles.append(Tile(q0, q1, k0, k1, bias))
     return tuple(tiles)

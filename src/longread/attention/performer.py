@@ -3,10 +3,11 @@
 exp(q·k / √D) is the expectation of φ(q)·φ(k) with φ(x) = exp(w·x' − |x'|²/2), x' = x / D^¼ (lemma 1), so the sums over
 keys can be taken once for all queries, in time and memory linear in N.
 
-Two settings go beyond the paper. With q̄ and k̄ the means over a row, q·k = (q − q̄)·(k − k̄) + q̄·k + a term that all keys
-of a query share, which the softmax does not see: `centred` leaves the first product to the features, whose variance
-grows with e to the power of the norms, and computes the second exactly, one weight for each key. `learned_features` are
-trained as any weight, each head its own; so are the feature maps of Hedgehog (Zhang et al. 2024).
+Two settings go beyond the paper. With q̄ and k̄ the means over a sequence, q·k = (q − q̄)·(k − k̄) + q̄·k + a term that
+all keys of a query share, which the softmax does not see: `centred` leaves the first product to the features, whose
+variance grows with e to the power of the norms, and computes the second exactly, one weight for each key.
+`learned_features` are trained as any weight, each head its own; so are the feature maps of Hedgehog (Zhang et al.
+2024).
 """
 
 from __future__ import annotations
@@ -77,11 +78,11 @@ class PerformerAttention(SelfAttention):
         self.draws += 1
         self.features.copy_(self._draw(int(self.draws)))
 
-    def mix(self, x: Tensor, rows: PackedBatch) -> Tensor:
+    def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
         mixed = []
-        parts = (split(heads, rows.groups) for heads in (query, key, value))
-        for group, *own in zip(rows.groups, *parts, strict=True):
+        parts = (split(heads, batch.groups) for heads in (query, key, value))
+        for group, *own in zip(batch.groups, *parts, strict=True):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
             q, k, weight = self._followed(q, k, group.valid)
             mixed.append(group.pack(favor(q, k, v, self.features, weight, group.valid, FEATURE_FLOOR)))

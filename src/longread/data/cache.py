@@ -43,13 +43,15 @@ def read_tokens(path: Path) -> Encoded | None:
     if data is None:
         return None
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return Encoded(file["tokens"], file["offsets"], file.get("types"), file["truncated"])
+        return Encoded(file["tokens"], file["offsets"], file.get("types"), file["truncated"], file.get("first_texts"))
 
 
 def write_tokens(path: Path, encoded: Encoded) -> None:
     arrays = {"tokens": encoded.tokens, "offsets": encoded.offsets, "truncated": encoded.truncated}
     if encoded.types is not None:
         arrays["types"] = encoded.types
+    if encoded.first_texts is not None:
+        arrays["first_texts"] = encoded.first_texts
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     write(path, buffer.getvalue())

@@ -38,7 +38,7 @@ class Split:
     task: str
     label_names: tuple[str, ...]
     fingerprint: str
-    pairs: bool = False  # each sequence is two texts
+    marks: tuple[int, ...] = ()  # ids of the tokens that the tokenizer puts around texts
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,9 +47,13 @@ class Split:
     def lengths(self) -> Indices:
         return self.encoded.lengths
 
+    def first_texts(self, indices: Indices) -> Indices:
+        """For each of these rows the tokens of a pair's first text, or 0 for a text without a partner."""
+        known = self.encoded.first_texts
+        return np.zeros(len(indices), dtype=np.int64) if known is None else known[indices]
+
     def describe(self) -> dict[str, Any]:
-        known = {"name": self.task, "split": self.name, "rows": len(self), "fingerprint": self.fingerprint}
-        return known | {"pairs": self.pairs}
+        return {"name": self.task, "split": self.name, "rows": len(self), "fingerprint": self.fingerprint}
 
     def gather(self, indices: Indices) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
         """Tokens [T] and token types [T] (None without pairs) of the rows, one after the other."""
@@ -113,7 +117,7 @@ def make_tokenizer(config: DataConfig, train: Examples) -> Tokenizer:
 
 def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, folder: Path | None) -> Split:
     """Texts as tokens, at most `max_length` each; taken from the cache in `folder` if they are there."""
-    key = fingerprint("tokens", examples.fingerprint, tokenizer.fingerprint, str(max_length))
+    key = fingerprint("tokens, first texts", examples.fingerprint, tokenizer.fingerprint, str(max_length))
     path = None if folder is None else folder / f"tokens-{key}"
     encoded = None if path is None else cache.read_tokens(path)
     if encoded is None:
@@ -128,7 +132,7 @@ def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, folder: 
         examples.task,
         examples.label_names,
         examples.fingerprint,
-        examples.pairs is not None,
+        tokenizer.marks,
     )
 
 
@@ -144,7 +148,7 @@ def filled(split: Split, length: int, pad_id: int | None) -> Split:
         types[there] = encoded.types
     offsets = np.arange(rows + 1, dtype=np.int64) * length
     flat = None if types is None else types.ravel()
-    return replace(split, encoded=Encoded(tokens.ravel(), offsets, flat, encoded.truncated))
+    return replace(split, encoded=Encoded(tokens.ravel(), offsets, flat, encoded.truncated, encoded.first_texts))
 
 
 def epoch_batches(num_rows: int, batch_size: int, seed: int, epoch: int) -> list[Indices]:
@@ -161,7 +165,7 @@ def micro_batches(indices: Indices, lengths: Indices, tokens: int) -> Iterator[I
     ordered = indices[np.argsort(lengths[indices], kind="stable")]
     begin = total = 0
     for end, length in enumerate(lengths[ordered].tolist()):
-        if end > begin and total + length > tokens:
+        if total and total + length > tokens:
             yield ordered[begin:end]
             begin, total = end, 0
         total += length

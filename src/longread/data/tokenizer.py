@@ -31,8 +31,9 @@ class Encoded:
     offsets: npt.NDArray[np.int64]
     types: npt.NDArray[np.uint8] | None
     truncated: npt.NDArray[np.bool_]  # [R]: the text was longer than allowed
+    first_texts: npt.NDArray[np.int64] | None = None  # [R]: tokens of each pair's first text; None: no pairs
 
-    @property
+    @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         return np.diff(self.offsets)
 
@@ -56,6 +57,11 @@ class Tokenizer:
         """Of the padding token, by what the configuration calls it or one of its usual names."""
         found = (self.inner.token_to_id(name) for name in self.config.names("pad_token"))
         return next((i for i in found if i is not None), None)
+
+    @cached_property
+    def marks(self) -> tuple[int, ...]:
+        """Ids of the tokens that are put around every text and between a pair's."""
+        return tuple(sorted({*self.inner.encode("").ids, *self.inner.encode("", "").ids}))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -92,6 +98,7 @@ class Tokenizer:
         nothing = next((i for i in (self.pad_id, inner.token_to_id("<unk>")) if i is not None), 0)
         tokens: list[npt.NDArray[np.int32]] = []
         types: list[npt.NDArray[np.uint8]] = []
+        first_texts = np.zeros(len(texts), dtype=np.int64)
         truncated = np.zeros(len(texts), dtype=bool)
         for begin in range(0, len(texts), 1024):  # bounds the memory of the library's own objects
             end = min(len(texts), begin + 1024)
@@ -105,10 +112,13 @@ class Tokenizer:
                 if pairs is not None:
                     given = encoding.type_ids if self.config.token_types else [0] * len(encoding.ids)
                     types.append(np.array(given or [0], dtype=np.uint8))
+                    first_texts[row] = _first_text(encoding)
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
         np.cumsum([len(ids) for ids in tokens], out=offsets[1:])
         flat = np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int32)
-        return Encoded(flat, offsets, np.concatenate(types) if types else None, truncated)
+        if pairs is None:
+            return Encoded(flat, offsets, None, truncated)
+        return Encoded(flat, offsets, np.concatenate(types) if types else None, truncated, first_texts)
 
     def _cut_at(self, max_length: int) -> tokenizers.Tokenizer:
         import tokenizers
@@ -124,6 +134,19 @@ class Tokenizer:
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """How a person would read each token."""
         return [self.inner.decode([i], skip_special_tokens=False) or str(self.inner.id_to_token(i)) for i in ids]
+
+
+def _first_text(encoding: tokenizers.Encoding) -> int:
+    """Tokens of a pair's first text and its marks.
+
+    Token types tell it; where all are 0, as RoBERTa's, the text that a token comes from: marks come from none.
+    """
+    types = encoding.type_ids
+    if 1 in types:
+        return types.index(1)
+    sources = encoding.sequence_ids
+    end = max((place for place, source in enumerate(sources) if source == 0), default=-1) + 1
+    return end + (end < len(sources) and sources[end] is None)
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int, lowercase: bool) -> Tokenizer:

@@ -38,10 +38,9 @@ def attention_map(model: Classifier, data: Prepared) -> dict[str, Any]:
     if split.encoded.types is not None:
         own = split.encoded.types[split.encoded.offsets[row] :][: lengths[row]].astype(np.int64)
         types = torch.from_numpy(own).to(device)
-    rows = model.with_own_globals(PackedBatch((len(tokens),), device), types)
+    rows = PackedBatch((len(tokens),), device, first_text_lengths=split.first_texts(np.array([row])).tolist())
     x = model.embeddings(torch.from_numpy(tokens).to(device), rows, types)
-    chosen = () if rows.global_positions is None else (rows.global_positions[0],)
-    _, matrix = block.attention.reference(block.attention_norm(x) if block.pre else x, *chosen)
+    _, matrix = block.attention.reference_in(block.attention_norm(x) if block.pre else x, rows)
     model.train(was_training)
     if matrix.dim() == 4:  # Longformer's local and global matrices
         matrix = matrix.sum(0)

@@ -1,9 +1,12 @@
-"""Micro-batches as tensors: the packed layout an encoder computes on."""
+"""Micro-batches as tensors: the packed layout an encoder computes on, planned before the device needs it."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,12 +14,16 @@ from torch import Tensor
 
 from longread.data.dataset import Indices, Split
 from longread.models.classifier import Classifier
-from longread.ops.packed import PackedBatch
+from longread.ops.packed import PackedBatch, to_device
+
+# Batches that are made before they are asked for: one is enough unless making one takes longer than computing on it.
+BATCHES_AHEAD = 2
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """tokens [T], token types [T] or None, labels [B], and the rows' layout."""
+    """tokens [T], token types [T] or None, labels [B], and the sequences' layout."""
 
     tokens: Tensor
     types: Tensor | None
@@ -31,36 +38,73 @@ def make_batch(
     drop: float = 0.0,
     generator: np.random.Generator | None = None,
 ) -> Batch:
-    """`drop`: share of tokens, the first of each row apart, that are left out (`generator` decides which)."""
+    """`drop`: fraction of tokens that are left out, `generator` decides which; the first of each sequence and the marks
+
+    that the tokenizer puts around texts stay.
+    """
     tokens, types = split.gather(indices)
     lengths = split.lengths[indices]
+    first_texts = split.first_texts(indices)
     if drop > 0 and generator is not None:
-        kept = generator.random(len(tokens)) >= drop
-        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        kept[starts] = True
-        lengths = np.add.reduceat(kept, starts)
+        starts = np.cumsum(lengths) - lengths
+        kept = (generator.random(len(tokens)) >= drop) | np.isin(tokens, split.marks)
+        kept[starts[lengths > 0]] = True
+        before = np.concatenate([[0], np.cumsum(kept)])  # tokens kept in front of each place
+        lengths, first_texts = before[starts + lengths] - before[starts], before[starts + first_texts] - before[starts]
         tokens, types = tokens[kept], None if types is None else types[kept]
     return Batch(
-        torch.from_numpy(tokens).to(device),
-        None if types is None else torch.from_numpy(types).to(device),
-        torch.from_numpy(split.labels[indices]).to(device),
-        PackedBatch(tuple(lengths.tolist()), device),
+        to_device(torch.from_numpy(tokens), device),
+        None if types is None else to_device(torch.from_numpy(types), device),
+        to_device(torch.from_numpy(split.labels[indices]), device),
+        PackedBatch(lengths.tolist(), device, first_text_lengths=first_texts.tolist()),
     )
+
+
+def planned_batches(
+    model: Classifier, batches: Iterable[Batch], *, precision: str = "float32", gradients: bool = False
+) -> Iterator[Batch]:
+    """The batches, each with all that a pass of `model` needs to know of its lengths.
+
+    Where an accelerator computes, they are made and planned in a background thread while it does; a processor would
+    only share its cores. `batches` must not draw from torch's random state: the order of draws would depend on time.
+    """
+    dtype = torch.bfloat16 if precision == "bfloat16" else None
+
+    def plan() -> Iterator[Batch]:
+        for batch in batches:
+            model.plan(batch.rows, dtype, gradients)
+            yield batch
+
+    on_processor = model.embeddings.word.weight.device.type == "cpu"
+    return plan() if on_processor else made_ahead(plan(), BATCHES_AHEAD)
+
+
+def made_ahead(items: Iterator[Item], ahead: int) -> Iterator[Item]:
+    """The same items in the same order, made by a background thread up to `ahead` before they are asked for.
+
+    An error in making one is raised where that one would come.
+    """
+    end = object()
+    with ThreadPoolExecutor(1, "batches") as pool:
+        coming = deque(pool.submit(next, items, end) for _ in range(ahead))
+        while (item := coming.popleft().result()) is not end:
+            coming.append(pool.submit(next, items, end))
+            yield item  # type: ignore[misc]
 
 
 @dataclass
 class Usage:
-    """What really ran: tokens, padded slots, and tokens per kind of attention, summed over batches."""
+    """What really ran: tokens, padded slots, and tokens per attention that mixed them, summed over batches."""
 
     tokens: int = 0
     slots: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
 
     def add(self, model: Classifier, rows: PackedBatch) -> None:
-        self.tokens += rows.offsets[-1]
+        self.tokens += rows.num_tokens
         self.slots += rows.padded_slots
         for block in model.blocks:
-            self.kinds.update(block.attention.coverage(rows.lengths))  # type: ignore[operator, union-attr]
+            self.kinds.update(block.attention.covered(rows))  # type: ignore[operator, union-attr]
 
     @property
     def padded_fraction(self) -> float:
@@ -68,6 +112,6 @@ class Usage:
 
     @property
     def effective_attention(self) -> dict[str, float]:
-        """Kind -> share of tokens, over all layers."""
+        """Name of an attention -> fraction of the tokens that it ran over, over all layers."""
         total = sum(self.kinds.values())
-        return {kind: round(count / total, 6) for kind, count in sorted(self.kinds.items()) if count}
+        return {name: round(count / total, 6) for name, count in sorted(self.kinds.items()) if count}

@@ -1,13 +1,13 @@
 """One encoder for all mechanisms: embeddings, blocks, classifier. What differs between families is a field.
 
-Shapes: B rows, N slots of a padded input, T real tokens of all rows, H heads. Inside, a batch is packed: every
+Shapes: B sequences, N slots of a padded input, T tokens of all sequences, H heads. Inside, a batch is packed: every
 token-wise layer sees [T, hidden] and no padding.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from longread.attention import ATTENTIONS
+from longread.attention.longformer import UNKNOWN_FIRST_TEXT
 from longread.ops.dropout import Dropout
-from longread.ops.packed import PackedBatch
+from longread.ops.packed import PackedBatch, to_device
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
@@ -149,7 +150,7 @@ class Embeddings(nn.Module):
         self.dropout = Dropout(rate)
         self.lookup: Callable[[Tensor], Tensor] | None = None  # a training loop's own; None: the plain one
 
-    def forward(self, tokens: Tensor, rows: PackedBatch, token_types: Tensor | None) -> Tensor:
+    def forward(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None) -> Tensor:
         """tokens [T] -> [T, hidden]."""
         x = (self.lookup or self.word)(tokens)
         if self.config.embedding_scale != 1:
@@ -157,7 +158,7 @@ class Embeddings(nn.Module):
         if self.token_type is not None:
             # Without token types all are of type 0, as in Hugging Face's models.
             x = x + (self.token_type.weight[0] if token_types is None else self.token_type(token_types))
-        x = x + self.position(rows.positions + self.config.position_offset)
+        x = x + self.position(batch.positions + self.config.position_offset)
         return self.norm(self.dropout(x)) if self.config.dropout_before_norm else self.dropout(self.norm(x))
 
 
@@ -184,11 +185,11 @@ class Block(nn.Module):
         self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rows: PackedBatch) -> Tensor:
+    def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
         if self.pre:
-            x = x + self.dropout(self.attention(self.attention_norm(x), rows))
+            x = x + self.dropout(self.attention(self.attention_norm(x), batch))
             return x + self.dropout(self.feed_forward(self.output_norm(x)))
-        x = self.attention_norm(x + self.dropout(self.attention(x, rows)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, batch)))
         return self.output_norm(x + self.dropout(self.feed_forward(x)))
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -246,89 +247,112 @@ class Classifier(nn.Module):
     ) -> Tensor:
         """input_ids int64 [B, N], mask bool [B, N] (True = token; None: all are) -> logits [B, num_labels].
 
-        Slots without a token do not exist for the model: positions count tokens, wherever they lie in the row. A row
+        Slots without a token do not exist for the model: positions count tokens, wherever they lie in the sequence. One
         without any token has logits 0 and gives no gradient. global_mask bool [B, N]: Longformer's global tokens
-        (None: the first of each row). ValueError for shapes that do not fit and rows longer than max_length.
+        (None: as its settings say). ValueError for shapes that do not fit, sequences longer than max_length, and global
+        tokens that would be all tokens of a sequence. The masks are read once, before the pass.
         """
         mask = self._checked_mask(input_ids, mask, token_type_ids, global_mask)
         if global_mask is not None and self.config.attention != "longformer":
             raise ValueError(f"{self.config.attention} has no global_mask; it is Longformer's alone")
-        lengths = mask.sum(1)
-        order = torch.argsort(lengths, stable=True)
-        order = order[lengths[order] > 0]
-        logits = torch.zeros(len(input_ids), self.config.num_labels, device=input_ids.device)
-        if len(order) == 0:
-            return logits + 0 * self.head.classifier.bias  # a loss of empty rows has a gradient too: zero
-        kept = mask[order]
-        types = None if token_type_ids is None else token_type_ids[order][kept]
+        from_types = global_mask is None and token_type_ids is not None and self._wants_first_text
+        if from_types:
+            assert token_type_ids is not None
+            global_mask = token_type_ids == 0
+        kept, *flags = torch.stack([mask] if global_mask is None else [mask, global_mask.bool()]).cpu()
+        order = torch.argsort(kept.sum(1), stable=True)
+        kept = kept[order]
+        lengths = kept.sum(1).tolist()
         chosen = None
-        if global_mask is not None:
-            flags = global_mask[order] & kept
-            places = (kept.cumsum(1) - 1).tolist()
-            chosen = tuple(
-                tuple(place[i] for i, flag in enumerate(row) if flag)
-                for place, row in zip(places, flags.tolist(), strict=True)
-            )
-        rows = PackedBatch(tuple(lengths[order].tolist()), input_ids.device, chosen)
-        packed = self.classify(input_ids[order][kept], rows, types)
-        return logits.to(packed.dtype).index_copy(0, order, packed)
+        if flags:
+            chosen = [own[there].nonzero().flatten().tolist() for own, there in zip(flags[0][order], kept, strict=True)]
+            if from_types and any(len(own) == n > 1 for own, n in zip(chosen, lengths, strict=True)):
+                raise ValueError(UNKNOWN_FIRST_TEXT)
+        device = input_ids.device
+        slots = (torch.arange(input_ids.numel()).view(input_ids.shape))[order][kept]
+        slots, order = to_device(slots, device), to_device(order, device)
+        types = None if token_type_ids is None else token_type_ids.flatten().index_select(0, slots)
+        batch = PackedBatch(lengths, device, chosen)
+        logits = self.classify(input_ids.flatten().index_select(0, slots), batch, types)
+        return torch.zeros_like(logits).index_copy(0, order, logits)
 
-    def classify(self, tokens: Tensor, rows: PackedBatch, token_types: Tensor | None = None) -> Tensor:
-        """The packed entrance: tokens int64 [T] of all rows -> logits [B, num_labels]."""
-        return self.head(self.pool(self.encode(tokens, rows, token_types), rows))
+    def classify(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None = None) -> Tensor:
+        """The packed entrance: tokens int64 [T] of all sequences -> logits [batch.count, num_labels].
 
-    def encode(self, tokens: Tensor, rows: PackedBatch, token_types: Tensor | None = None) -> Tensor:
-        """tokens [T] -> the last hidden states [T, hidden]."""
-        return self.hidden_states(tokens, rows, token_types)[-1]
+        token_types int64 [T], None: all are 0. A sequence without a token has logits 0 and gives no gradient.
+        """
+        if not batch.lengths:  # a loss of nothing has a gradient too: zero
+            none = torch.zeros(batch.count, self.config.num_labels, device=tokens.device)
+            return none + 0 * self.head.classifier.bias
+        logits = self.head(self.pool(self.encode(tokens, batch, token_types), batch))
+        if batch.filled is None:
+            return logits
+        return logits.new_zeros(batch.count, logits.shape[1]).index_copy(0, batch.filled, logits)
 
-    def hidden_states(self, tokens: Tensor, rows: PackedBatch, token_types: Tensor | None = None) -> list[Tensor]:
+    def encode(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None = None) -> Tensor:
+        """tokens [T] -> the last hidden states [T, hidden]; no other is kept."""
+        for state in self._states(tokens, batch, token_types):
+            last = state
+        return last
+
+    def hidden_states(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None = None) -> list[Tensor]:
         """The embedding's output and each block's, [T, hidden] each; the last one normalised."""
-        longest = max(rows.lengths)
-        if longest > self.config.max_length:
+        return list(self._states(tokens, batch, token_types))
+
+    def _states(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None) -> Iterator[Tensor]:
+        if batch.longest > self.config.max_length:
             raise ValueError(
-                f"a row has {longest} tokens and the model {self.config.max_length} positions; "
+                f"a row has {batch.longest} tokens and the model {self.config.max_length} positions; "
                 f"cut the text to max_length={self.config.max_length}, or convert the model to a longer one"
             )
-        rows = self.with_own_globals(rows, token_types)
-        x = self.embeddings(tokens, rows, token_types)
-        states = [x]
+        x = self.embeddings(tokens, batch, token_types)
         for block in self.blocks:
+            yield x
             if self.config.checkpointing and torch.is_grad_enabled():
-                x = torch.utils.checkpoint.checkpoint(block, x, rows, use_reentrant=False)
+                x = torch.utils.checkpoint.checkpoint(block, x, batch, use_reentrant=False)
             else:
-                x = block(x, rows)
-            states.append(x)
-        if self.final_norm is not None:
-            states[-1] = self.final_norm(x)
-        return states
+                x = block(x, batch)
+        yield x if self.final_norm is None else self.final_norm(x)
 
-    def with_own_globals(self, rows: PackedBatch, token_types: Tensor | None) -> PackedBatch:
-        """The rows with the global tokens that Longformer's settings ask for, where none were given."""
-        if getattr(self.config.options, "global_tokens", "first") == "first" or token_types is None:
-            return rows
-        return rows.with_globals(token_types == 0)
+    def plan(self, batch: PackedBatch, dtype: torch.dtype | None = None, gradients: bool = False) -> None:
+        """Makes every index and mask of a pass over `batch` ahead, on the processor.
 
-    def pool(self, x: Tensor, rows: PackedBatch) -> Tensor:
-        """[T, hidden] -> [B, hidden]: the first token of each row, or the mean of its tokens.
+        dtype: what attention computes in (None: the weights' own); gradients: whether a backward pass follows.
+        """
+        _ = batch.positions, batch.filled
+        if self.config.pooling == "first":
+            _ = batch.first_tokens
+        else:
+            _ = batch.sequence_of_token, batch.seqlens
+        dtype = self.embeddings.word.weight.dtype if dtype is None else dtype
+        for block in self.blocks:
+            block.attention.planned(batch, dtype, gradients)  # type: ignore[operator, union-attr]
 
-        With pooling "positions" [B, max_length]: one number from each token, zero where a row has none.
+    def pool(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        """[T, hidden] -> [B, hidden]: the first token of each sequence, or the mean of its tokens.
+
+        With pooling "positions" [B, max_length]: one number from each token, zero where a sequence has none.
         """
         if self.config.pooling == "first":
-            return x.index_select(0, rows.first_tokens)
+            return x.index_select(0, batch.first_tokens)
         if self.score is not None:
             scores = self.score(x).squeeze(1)
-            spread = scores.new_zeros(len(rows.lengths), self.config.max_length)
-            return spread.index_put((rows.row_of_token, rows.positions), scores)
-        lengths = torch.tensor(rows.lengths, device=x.device)
+            spread = scores.new_zeros(len(batch.lengths), self.config.max_length)
+            return spread.index_put((batch.sequence_of_token, batch.positions), scores)
         wide = torch.promote_types(x.dtype, torch.float32)
-        sums = x.new_zeros(len(rows.lengths), x.shape[1], dtype=wide).index_add(0, rows.row_of_token, x.to(wide))
-        return (sums / lengths[:, None]).to(x.dtype)
+        sums = x.new_zeros(len(batch.lengths), x.shape[1], dtype=wide)
+        sums = sums.index_add(0, batch.sequence_of_token, x.to(wide))
+        return (sums / batch.seqlens[:, None]).to(x.dtype)
+
+    @property
+    def _wants_first_text(self) -> bool:
+        return getattr(self.config.options, "global_tokens", "first") == "first_text"
 
     def _checked_mask(
         self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None, global_mask: Tensor | None
     ) -> Tensor:
         if input_ids.dim() != 2:
-            raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}; it must be [rows, tokens]")
+            raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}; it must be [sequences, tokens]")
         if mask is None:
             mask = torch.ones_like(input_ids, dtype=torch.bool)
         for name, tensor in (("mask", mask), ("token_type_ids", token_type_ids), ("global_mask", global_mask)):

@@ -34,7 +34,7 @@ class Dropout(nn.Module):
 
 def factors_like(x: Tensor, rate: float) -> Tensor:
     """Of a CPU tensor's shape: 0 with probability `rate`, else 1 / (1 - rate). The seed is torch's generator's next."""
-    seed = int(torch.randint(2**62, (), dtype=torch.int64))
+    seed = int(torch.randint(2**62, (), dtype=torch.int64).numpy())
     words = np.random.SFC64(seed).random_raw(-(-x.numel() // 4)).view(np.uint16)
     dropped = round(rate * LEVELS)
     return _factors(words[: x.numel()] >= dropped, LEVELS / (LEVELS - dropped), x.dtype).view(x.shape)
@@ -43,8 +43,8 @@ def factors_like(x: Tensor, rate: float) -> Tensor:
 def _factors(kept: np.ndarray, scale: float, dtype: torch.dtype) -> Tensor:
     """`scale` where kept, else 0. The bits of a bfloat16 are set by integers: torch's cast from bool is slow."""
     if dtype == torch.bfloat16:
-        bits = torch.tensor(scale, dtype=dtype).view(torch.int16).item()
-        return torch.from_numpy(kept * np.int16(bits)).view(dtype)
+        bits = torch.full((), scale, dtype=dtype).view(torch.int16).numpy()
+        return torch.from_numpy(kept * bits).view(dtype)
     if dtype == torch.float32:
         return torch.from_numpy(kept * np.float32(scale))
     return torch.from_numpy(kept).to(dtype) * scale

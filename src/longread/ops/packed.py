@@ -1,6 +1,10 @@
 """The layout of a packed batch: the tokens of all its sequences one after the other, without padding.
 
-Shapes: T tokens of all sequences, B sequences, N tokens of one, b sequences of one group.
+A batch is planned before it is computed. Lengths are plain integers, by which the processor plans; every index and
+mask made from them is a tensor, made on the processor, moved to the device once and kept. A pass over a planned batch
+asks the device for nothing.
+
+Shapes: T tokens of all sequences, B sequences that hold tokens, N tokens of one, b sequences of one group.
 """
 
 from __future__ import annotations
@@ -13,29 +17,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# PackedBatch of unequal length are padded together only while that is cheaper than handling them apart. One more group
+# Sequences of unequal length are padded together only while that is cheaper than handling them apart. One more group
 # costs about as much time as this many query-key pairs (a handful of operator calls).
 PAIRS_PER_GROUP = 16_384
-# A longer row is never padded: alone, its queries and keys are views, and no copy is made.
-LONGEST_PADDED_ROW = 256
+# A longer sequence is never padded: alone, its queries and keys are views, and no copy is made.
+LONGEST_PADDED = 256
+CPU = torch.device("cpu")
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the processor's, on the device. Pinned memory lets a GPU fetch it without anybody waiting."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring rows of a batch that are mixed together, padded to the longest of them.
+    """Neighbouring sequences of a batch that are mixed together, padded to the longest of them.
 
-    PackedBatch of one length need no padding: they are views of the packed batch and `valid` is None.
+    Sequences of one length need no padding: they are views of the packed batch and `valid` is None.
     """
 
     lengths: tuple[int, ...]
-    first_row: int
+    first: int  # which of the batch's sequences its first one is
     device: torch.device
+    _biases: dict[torch.dtype, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def count(self) -> int:
         return len(self.lengths)
 
-    @property
+    @cached_property
     def num_tokens(self) -> int:
         return sum(self.lengths)
 
@@ -44,22 +57,30 @@ class Group:
         return max(self.lengths)
 
     @cached_property
+    def is_padded(self) -> bool:
+        return min(self.lengths) < self.longest
+
+    @cached_property
+    def planned_valid(self) -> Tensor | None:
+        """`valid` on the processor: what further plans are made from."""
+        if not self.is_padded:
+            return None
+        return torch.arange(self.longest) < torch.tensor(self.lengths)[:, None]
+
+    @cached_property
     def valid(self) -> Tensor | None:
         """bool [b, N], True where a slot holds a token; None if all do."""
-        if min(self.lengths) == self.longest:
-            return None
-        lengths = torch.tensor(self.lengths, device=self.device)
-        return torch.arange(self.longest, device=self.device) < lengths[:, None]
+        return None if self.planned_valid is None else to_device(self.planned_valid, self.device)
 
     @cached_property
     def _slots(self) -> Tensor:
         """int64 [tokens]: where each packed token of the group lies among its b * N slots."""
-        assert self.valid is not None
-        return self.valid.flatten().nonzero().squeeze(1)
+        assert self.planned_valid is not None
+        return to_device(self.planned_valid.flatten().nonzero().squeeze(1), self.device)
 
     def pad(self, own: Tensor) -> Tensor:
         """[tokens of the group, ...] -> [b, N, ...]; slots without a token are zero."""
-        if self.valid is None:
+        if not self.is_padded:
             return own.unflatten(0, (self.count, self.longest))
         padded = own.new_zeros(self.count * self.longest, *own.shape[1:]).index_copy(0, self._slots, own)
         return padded.unflatten(0, (self.count, self.longest))
@@ -67,11 +88,22 @@ class Group:
     def pack(self, padded: Tensor) -> Tensor:
         """[b, N, ...] -> [tokens of the group, ...]."""
         flat = padded.flatten(0, 1)
-        return flat if self.valid is None else flat.index_select(0, self._slots)
+        return flat.index_select(0, self._slots) if self.is_padded else flat
 
     def key_bias(self, dtype: torch.dtype) -> Tensor | None:
         """[b, 1, 1, N] to add to scores: 0 for tokens, very negative for empty slots; None if all are tokens."""
-        return None if self.valid is None else bias_from(self.valid, dtype)[:, None, None, :]
+        if self.planned_valid is None:
+            return None
+        if dtype not in self._biases:
+            bias = bias_from(self.planned_valid, dtype)[:, None, None, :]
+            self._biases[dtype] = to_device(bias, self.device)
+        return self._biases[dtype]
+
+    def plan(self, dtype: torch.dtype) -> None:
+        """Makes what `pad`, `pack`, `valid` and `key_bias` need."""
+        if self.is_padded:
+            self.key_bias(dtype)
+            _ = self.valid, self._slots
 
 
 def split(packed: Tensor, groups: Sequence[Group]) -> tuple[Tensor, ...]:
@@ -85,55 +117,82 @@ def bias_from(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, lowest)
 
 
-@dataclass
 class PackedBatch:
-    """The layout of a packed batch: rows of `lengths` tokens (each at least 1) follow each other without a gap.
+    """The layout of a packed batch: sequences of `lengths` tokens follow each other without a gap.
 
     Neighbours of similar length are mixed together, so a batch sorted by length is the cheapest; any order is right.
-    `global_positions` holds, per row, the positions that see and are seen by all (Longformer); None: the first token.
+    A length of 0 is a sequence without a token: it is counted in `count` and nowhere else.
+
+    global_positions: for each sequence the positions that see and are seen by all (Longformer; None: its settings
+    decide). first_text_lengths: for each sequence the tokens of a pair's first text, 0 for a text that has no partner
+    (None: nobody knows).
     """
 
-    lengths: tuple[int, ...]
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    global_positions: tuple[tuple[int, ...], ...] | None = None
-    # What layers of one model share: index plans that depend on the lengths alone.
-    _plans: dict[Any, Any] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        assert self.lengths and min(self.lengths) > 0, "a packed batch has rows, and no empty ones"
-
-    def with_globals(self, chosen: Tensor) -> PackedBatch:
-        """The same rows with the tokens of chosen [T] (bool) as global ones, where none were given."""
-        if self.global_positions is not None:
-            return self
-        parts = chosen.cpu().split(self.lengths)
-        return PackedBatch(self.lengths, self.device, tuple(tuple(part.nonzero().flatten().tolist()) for part in parts))
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        device: torch.device = CPU,
+        global_positions: Sequence[Sequence[int]] | None = None,
+        first_text_lengths: Sequence[int] | None = None,
+    ) -> None:
+        self.count = len(lengths)  # sequences, those without a token included
+        filled = [i for i, length in enumerate(lengths) if length]
+        self._filled = None if len(filled) == len(lengths) else filled
+        self.lengths = tuple(lengths[i] for i in filled)
+        self.device = device
+        self.global_positions = None if global_positions is None else tuple(tuple(global_positions[i]) for i in filled)
+        self.first_text_lengths = None if first_text_lengths is None else tuple(first_text_lengths[i] for i in filled)
+        self._plans: dict[Any, Any] = {}
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """First token of each row, and T at the end."""
+        """First token of each sequence, and T at the end, as plain integers."""
         offsets = [0]
         for length in self.lengths:
             offsets.append(offsets[-1] + length)
         return tuple(offsets)
 
+    @property
+    def num_tokens(self) -> int:
+        return self.offsets[-1]
+
+    @cached_property
+    def longest(self) -> int:
+        return max(self.lengths, default=0)
+
+    @cached_property
+    def cu_seqlens(self) -> Tensor:
+        """int32 [B + 1]: `offsets` on the device, in the type that variable-length kernels take."""
+        return to_device(torch.tensor(self.offsets, dtype=torch.int32), self.device)
+
+    @cached_property
+    def seqlens(self) -> Tensor:
+        """int64 [B]: `lengths` on the device."""
+        return to_device(torch.tensor(self.lengths, dtype=torch.long), self.device)
+
     @cached_property
     def positions(self) -> Tensor:
-        """int64 [T]: the place of each token in its row."""
-        lengths = torch.tensor(self.lengths)
-        starts = torch.tensor(self.offsets[:-1])
-        positions = torch.arange(self.offsets[-1]) - torch.repeat_interleave(starts, lengths)
-        return positions.to(self.device)
+        """int64 [T]: the place of each token in its sequence."""
+        starts = torch.tensor(self.offsets[:-1], dtype=torch.long)
+        lengths = torch.tensor(self.lengths, dtype=torch.long)
+        positions = torch.arange(self.num_tokens) - torch.repeat_interleave(starts, lengths)
+        return to_device(positions, self.device)
 
     @cached_property
-    def row_of_token(self) -> Tensor:
+    def sequence_of_token(self) -> Tensor:
         """int64 [T]."""
-        return torch.repeat_interleave(torch.arange(len(self.lengths)), torch.tensor(self.lengths)).to(self.device)
+        lengths = torch.tensor(self.lengths, dtype=torch.long)
+        return to_device(torch.repeat_interleave(torch.arange(len(self.lengths)), lengths), self.device)
+
+    @property
+    def first_tokens(self) -> Tensor:
+        """int32 [B]: where each sequence begins."""
+        return self.cu_seqlens[:-1]
 
     @cached_property
-    def first_tokens(self) -> Tensor:
-        """int64 [B]."""
-        return torch.tensor(self.offsets[:-1], device=self.device)
+    def filled(self) -> Tensor | None:
+        """int64 [B]: which of the `count` sequences hold tokens; None: all."""
+        return None if self._filled is None else to_device(torch.tensor(self._filled), self.device)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -143,17 +202,15 @@ class PackedBatch:
         for row, length in enumerate(self.lengths):
             widest = max(longest, length)
             extra = (row + 1 - begin) * widest**2 - (pairs + length**2)
-            equal = all(n == length for n in self.lengths[begin:row]) if widest > LONGEST_PADDED_ROW else True
+            equal = all(n == length for n in self.lengths[begin:row]) if widest > LONGEST_PADDED else True
             if row > begin and (not equal or extra > max(PAIRS_PER_GROUP, 0.15 * pairs)):
-                groups.append(self._group(begin, row))
+                groups.append(Group(self.lengths[begin:row], begin, self.device))
                 begin, pairs, longest = row, 0, 0
             pairs += length**2
             longest = max(longest, length)
-        groups.append(self._group(begin, len(self.lengths)))
+        if self.lengths:
+            groups.append(Group(self.lengths[begin:], begin, self.device))
         return tuple(groups)
-
-    def _group(self, begin: int, end: int) -> Group:
-        return Group(self.lengths[begin:end], begin, self.device)
 
     @property
     def padded_slots(self) -> int:
@@ -161,7 +218,7 @@ class PackedBatch:
         return sum(group.count * group.longest for group in self.groups)
 
     def plan(self, key: Any, make: Callable[[], Any]) -> Any:
-        """`make()`, made once per batch and key."""
+        """`make()`, made once per batch and key: what the layers of a model share."""
         if key not in self._plans:
             self._plans[key] = make()
         return self._plans[key]

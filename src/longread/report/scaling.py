@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from longread.report import numbers as say
-from longread.report.crossings import crossing, crossing_text
 from longread.report.figures import (
     MUTED,
     PAPER,
@@ -19,7 +18,7 @@ from longread.report.figures import (
     marker_of,
     new_figure,
 )
-from longread.report.lengths import Bench, Series
+from longread.report.lengths import Bench, Series, crossing, crossing_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from longread.attention.performer import PerformerAttention
 from longread.config import RunConfig
 from longread.data.dataset import Prepared, Split, epoch_batches, micro_batches
-from longread.inference.collate import Usage, make_batch
+from longread.inference.collate import Usage, make_batch, planned_batches
 from longread.inference.evaluate import Predictions, metrics, predict_split
 from longread.models.classifier import Classifier
 from longread.ops.row_gradients import RowGradients, clip
@@ -152,8 +152,9 @@ class Trainer:
         total, correct = 0.0, 0
         # One autocast context for all micro-batches: the weights are cast once a step.
         with torch.autocast(self.device.type, torch.bfloat16, config.precision == "bfloat16"):
-            for part in micro_batches(indices, split.lengths, self.tokens):
-                batch = make_batch(split, part, self.device, config.token_dropout, dropped)
+            parts = micro_batches(indices, split.lengths, self.tokens)
+            made = (make_batch(split, part, self.device, config.token_dropout, dropped) for part in parts)
+            for batch in planned_batches(self.model, made, precision=config.precision, gradients=True):
                 logits = self.model.classify(batch.tokens, batch.rows, batch.types)
                 with torch.autocast(self.device.type, enabled=False):
                     loss = (
