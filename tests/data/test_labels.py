@@ -50,3 +50,11 @@ def test_a_label_finds_its_class(values: list[Any], own: Any, known: Any, expect
 def test_a_label_without_a_class_is_told_with_its_row(values: list[Any], own: Any, known: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_labels(Table("t.csv", {"label": values}), "label", own, known)
+
+
+@pytest.mark.parametrize(("values", "told"), [(["a;b", "a", "b", "a; c", "c"], True), (["a;b", "c"], False)])
+def test_several_labels_in_a_cell_are_hinted_at(
+    values: list[str], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_labels(Table("t.csv", {"label": values}), "label")
+    assert ("holds labels such as 'a; c'; each of the 5 combinations of 3 labels" in caplog.text) is told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from longread.data.columns import other_columns
 from longread.data.sources import Table, short
 from longread.errors import UserError
+
+log = logging.getLogger("longread")
 
 MAX_CLASSES = 1000  # more different labels than this: the column holds something else
 
@@ -38,6 +41,7 @@ def read_labels(
         ]
     if known is None:
         names = own or _name_classes(table, column, keys)
+        _hint_at_several(table, column, names)
         numbers = _indices(names)
     elif known == placeholders(len(known)):
         if own and len(own) != len(known):
@@ -75,6 +79,19 @@ def _by_number(names: tuple[str, ...], key: str) -> str:
 
 def _indices(names: tuple[str, ...]) -> dict[str, int]:
     return {name: index for index, name in enumerate(names)}
+
+
+def _hint_at_several(table: Table, column: str, names: tuple[str, ...]) -> None:
+    """Says so where cells like "a;b" look like several labels: each combination is a class of its own."""
+    for mark in (";", "|"):
+        joined = [name for name in names if mark in name]
+        parts = {part.strip() for name in names for part in name.split(mark)}
+        if joined and len(parts) < len(names):
+            log.warning(
+                "%s: column %r holds labels such as %r; each of the %d combinations of %d labels is taken as one class",
+                table.source, column, joined[0], len(names), len(parts),
+            )  # fmt: skip
+            return
 
 
 def _same_but_for_case(own: tuple[str, ...], known: tuple[str, ...]) -> dict[str, int]:
