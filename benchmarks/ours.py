@@ -16,7 +16,7 @@ from longread.data.tokenizer import Encoded
 from longread.inference.evaluate import predict_split
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier, build
-from longread.study.benchmark import model_flops
+from longread.study.timing import model_flops
 from longread.training.resolve import resolve_machine
 from longread.training.trainer import Trainer
 

@@ -58,11 +58,11 @@ def main() -> int:
                 finished = [own(config, partial(view.on_event, index)) for index, config in enumerate(configs)]
             else:
                 finished = run_all(configs, view.on_event)
+        compact(out)
     except UserError as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 2
     print(summary_table(finished), file=sys.stderr)
-    compact(out)
     build_report(out, figures=False)
     page = build_report(out, given.out or ROOT / "out" / "results" / out.name)
     print(f"report: {page}", file=sys.stderr)

@@ -49,10 +49,8 @@ def random_peer(model_type: str, *, seed: int = 0, base: bool = False, **setting
 
 
 def ours_from(peer: Any, directory: Path, **overrides: Any) -> Classifier:
-    """The same model read by this project; BigBird with the plan that transformers evaluates with."""
+    """The same model read by this project."""
     peer.save_pretrained(directory)
-    if peer.config.model_type == "big_bird" and peer.config.attention_type == "block_sparse":
-        overrides = {"random_block_plan": "huggingface"} | overrides
     return from_pretrained(directory, **overrides)
 
 

@@ -19,8 +19,9 @@ try:
 except ImportError as error:
     raise ImportError("longread.hf needs transformers; pip install 'longread[hf]'") from error
 
-from longread.models.checkpoint import OWN, TOKEN_IDS
+from longread.models.checkpoint import TOKEN_IDS
 from longread.models.classifier import Classifier, ClassifierConfig
+from longread.models.loading import OWN
 from longread.ops.packed import PackedBatch
 
 # Fields that transformers keeps itself, under another name or in another form.

@@ -106,7 +106,7 @@ def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
     assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     Path("texts.txt").write_text("please add this\n\nworks so well\n")
     assert cli.main(["predict", str(run.directory), "--file", "texts.txt"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 3
     assert cli.main(["evaluate", str(run.directory), "--task", "mail.csv", "--json"]) == 0
     evaluated = json.loads(capsys.readouterr().out)
     assert evaluated["dataset"]["eval"]["fingerprint"] == run.record["dataset"]["eval"]["fingerprint"]

@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import longread
 from longread import records
 from longread.config import RunConfig
 from longread.errors import UserError
+from longread.inference.evaluate import f1_name, per_class
 from longread.inference.run import default_task, evaluate
 
 WORDS = {"bug": "it crashes at once", "praise": "works so well", "wish": "please add this"}
@@ -72,6 +74,8 @@ def test_the_file_given_is_scored_whole_and_may_lack_a_class(trained: records.Ru
     (tmp_path / "new.csv").write_text("body,team\nworks so well,praise\nplease add this,wish\nworks so well,wish\n")
     record = scored(trained, eval_file=str(tmp_path / "new.csv"))
     assert (record["dataset"]["eval"]["rows"], record["metrics"]["accuracy"]) == (3, pytest.approx(2 / 3))
+    assert record["per_class"]["wish"] == {"precision": 1, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}
+    assert record["confusion_matrix"] == [[0, 0, 0], [0, 1, 0], [0, 1, 1]]
 
 
 @pytest.mark.parametrize("label", ["Wish", "0", "complaint"])
@@ -83,6 +87,17 @@ def test_a_label_that_the_model_does_not_know(trained: records.Run, tmp_path: Pa
     settings = {"text_columns": ("body",), "label_column": "team", "out": tmp_path, "hidden_size": 16}
     with pytest.raises(UserError, match=f"line 3: label '{label}' is not one of: bug, praise, wish"):
         longread.train(RunConfig(task=trained.record["task"], eval_file=str(path), **settings))  # type: ignore[arg-type]
+
+
+def test_measures_of_each_class() -> None:
+    labels, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 2, 0, 1])
+    table, confusion = per_class(labels, np.eye(4)[predicted], ["a", "b", "c", "d"])
+    assert table["a"] == {"precision": 2 / 3, "recall": 2 / 3, "f1": pytest.approx(2 / 3), "support": 3}
+    assert table["b"] == {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}
+    assert table["c"] == table["d"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    assert confusion == ((2, 0, 1, 0), (1, 1, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0))
+    assert f1_name(["no", "yes"]) == "F1 of 'yes'"
+    assert f1_name("abc") == "macro F1"
 
 
 def test_the_task_is_the_checkpoints_own(trained: records.Run, tmp_path: Path) -> None:

@@ -81,7 +81,11 @@ BROKEN: dict[str, tuple[Any, str]] = {
         lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:999]),
         "cannot be read as weights",
     ),
-    "family": (lambda d: edit(d, model_type="gpt2"), "model_type is 'gpt2'; known are bert, roberta"),
+    "family": (lambda d: edit(d, model_type="gpt2"), "model_type is 'gpt2'; longread reads .* bert, roberta"),
+    "deberta": (
+        lambda d: edit(d, model_type="deberta-v2"),
+        "model_type is 'deberta-v2'; longread reads .* camembert",
+    ),
     "no family": (lambda d: edit(d, model_type=None), "model_type is None"),
     "activation": (lambda d: edit(d, hidden_act="mish"), "hidden_act is 'mish'; known are gelu"),
     "positions": (lambda d: edit(d, position_embedding_type="relative_key"), "only absolute is read"),

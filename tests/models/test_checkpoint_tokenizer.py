@@ -25,6 +25,7 @@ SIZE = {"vocab_size": 340, "max_length": 92, "label_names": ("bad", "so so", "go
 SMALL_PEER: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 1},
     "longformer": {"attention_window": 8, "type_vocab_size": 1},
     "big_bird": {"block_size": 4, "num_random_blocks": 1},
 }
@@ -75,6 +76,7 @@ def test_what_transformers_wrote_answers_alike(family: str, lower: bool, tmp_pat
     assert_same_answers(theirs)
     save_pretrained(from_pretrained(theirs), tmp_path / "again")
     assert_same_answers(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["model_type"] == family
     told = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
     assert told["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert ("token_type_ids" in told["model_input_names"]) == (family == "bert")

@@ -21,6 +21,8 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("bert", {"hidden_size": 20, "num_attention_heads": 1, "hidden_act": "gelu_new", "num_labels": 1}),
     ("roberta", {}),
     ("roberta", {"pad_token_id": 0, "hidden_act": "silu", "type_vocab_size": 1}),
+    ("xlm-roberta", {"num_hidden_layers": 1}),
+    ("camembert", {"num_hidden_layers": 1, "hidden_act": "relu"}),
     ("longformer", {"attention_window": 8}),
     ("longformer", {"attention_window": [8, 32], "type_vocab_size": 1, "layer_norm_eps": 1e-5}),
     ("longformer", {"attention_window": [48, 4, 16], "num_hidden_layers": 3, "hidden_act": "gelu_new"}),

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks import parts, run
-from benchmarks.table import markdown, ratios
+from benchmarks.table import keep, markdown, ratios
 
 TINY = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -34,6 +34,9 @@ def test_a_row_is_measured_on_both_sides(attention: str, phase: str, tmp_path: P
     (tmp_path / "runs" / name).mkdir(parents=True)
     (tmp_path / "runs" / name / "run.json").write_text(json.dumps(record))
     assert "| tiny" in markdown(tmp_path)
+    keep(tmp_path, tmp_path / "kept")
+    keep(tmp_path / "kept", tmp_path / "kept")  # what is kept stays
+    assert markdown(tmp_path / "kept") == markdown(tmp_path)
 
 
 def test_a_side_that_dies_is_a_row_that_says_so() -> None:

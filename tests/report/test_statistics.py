@@ -221,3 +221,12 @@ def test_holm_counts_every_comparison_of_the_report(tmp_path: Path) -> None:
     groups = group_runs(load_runs(tmp_path))
     corrected = {group.task: pairs.tested[0].corrected for group, pairs in zip(groups, test_all(groups), strict=True)}
     assert corrected["reviews"] == pytest.approx(2 * alone)
+
+
+def test_one_run_stands_beside_all_of_the_others_and_makes_them_one_draw(tmp_path: Path) -> None:
+    write_run(tmp_path, record("reviews", "dense", 0, 400), 0.9)
+    three_seeds(tmp_path, "linformer", 0.7)
+    (pair,) = test_pairs(group_of(tmp_path)).tested
+    assert (len(pair.result.per_seed), pair.result.draws) == (3, 1)
+    means = [line.accuracy[0] for line in group_of(tmp_path).done]
+    assert pair.result.difference == pytest.approx(means[0] - means[1])

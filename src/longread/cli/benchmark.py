@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from longread.cli.options import ALL, Several
-from longread.config import RunConfig
 
 
 def benchmark(
@@ -34,6 +33,9 @@ def benchmark(
     out: Path = Path("out"),
 ) -> int:
     """Time and memory of each mechanism by length, and the length from which it beats dense attention.
+
+    Mechanisms have the sizes of their papers: a window of 512, blocks of 64 with three random ones, 256 projected
+    positions, D ln D features for heads of D. What is given here replaces them; the table names the sizes.
 
     Example: longread benchmark --lengths 512 2048 8192 --precision bfloat16
 
@@ -60,7 +62,7 @@ def benchmark(
     num_features:
         Performer: random features of each head.
     projection_size:
-        Linformer: slots that keys and values are projected to.
+        Linformer: positions that keys and values are projected to.
     precision:
         Of the products.
     seconds:
@@ -74,18 +76,21 @@ def benchmark(
     out:
         Where the records and the report are kept.
     """
-    from longread.cli.live import LengthsView
+    from longread.cli.lengths import LengthsView
     from longread.report import build_report
-    from longread.study.compare import benchmark_all, benchmarks_of
+    from longread.study.benchmark import BenchmarkConfig, benchmarks
+    from longread.study.compare import benchmark_all
 
-    shape = RunConfig(
-        hidden_size=hidden_size, num_attention_heads=num_attention_heads, head_dim=head_dim, threads=threads,
-        attention_window=attention_window, block_size=block_size, num_random_blocks=num_random_blocks,
-        num_features=num_features, projection_size=projection_size, device=device, out=out,
+    given = {
+        "attention_window": attention_window, "block_size": block_size, "num_random_blocks": num_random_blocks,
+        "num_features": num_features, "projection_size": projection_size,
+    }  # fmt: skip
+    base = BenchmarkConfig(
+        attention="dense", lengths=tuple(sorted(set(lengths))), num_hidden_layers=num_hidden_layers,
+        hidden_size=hidden_size, num_attention_heads=num_attention_heads, head_dim=head_dim, precision=precision,
+        seconds=seconds, threads=threads, device=device, out=out,
     )  # fmt: skip
-    configs = benchmarks_of(
-        shape, attention, lengths, num_hidden_layers=num_hidden_layers, precision=precision, seconds=seconds
-    )
+    configs = benchmarks(base, attention, {name: value for name, value in given.items() if value is not None})
     with LengthsView(configs) as view:
         finished = benchmark_all(configs, on_event=view.on_event)
         view.table(finished)

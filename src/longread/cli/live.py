@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -13,10 +12,6 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from longread.config import RunConfig
-from longread.records import Run
-
-if TYPE_CHECKING:
-    from longread.study.benchmark import BenchmarkConfig
 
 Event = dict[str, Any]
 
@@ -193,47 +188,3 @@ class RepairView:
         if not self.console.is_terminal and int(10 * event["done"]) > self.said:
             self.said = int(10 * event["done"])
             self.console.print(f"repair: step {event['step']}, loss {loss}, {left} left", highlight=False)
-
-
-class LengthsView:
-    """A line for each mechanism that was measured by length; `table` shows medians and crossover lengths."""
-
-    def __init__(self, configs: Sequence[BenchmarkConfig]) -> None:
-        self.configs = configs
-        self.console = Console(stderr=True)
-        self.status = self.console.status("measuring by length") if self.console.is_terminal else None
-
-    def __enter__(self) -> LengthsView:
-        if self.status is not None:
-            self.status.start()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self.status is not None:
-            self.status.stop()
-
-    def on_event(self, index: int, event: Event) -> None:
-        place = f"[{index + 1}/{len(self.configs)}] "
-        if event["event"] == "progress" and self.status is not None:
-            self.status.update(f"{place}{event['attention']}, {event['length']:,} tokens, {event['phase']}")
-        if event["event"] == "end":
-            self.console.print(
-                f"{place}{self.configs[index].attention}: measured by length", markup=False, highlight=False
-            )
-
-    def table(self, finished: Sequence[Run]) -> None:
-        """Milliseconds by length and phase, one column a mechanism."""
-        if self.status is not None:
-            self.status.stop()
-        names = [run.record["attention"] for run in finished]
-        table = Table(box=None, pad_edge=False, title="median milliseconds", title_justify="left")
-        for name in ("tokens", "phase", *names):
-            table.add_column(name, justify="right" if name != "phase" else "left")
-        values: dict[tuple[int, str], dict[str, float]] = {}
-        for run in finished:
-            for sample in run.record["samples"]:
-                cell = values.setdefault((sample["length"], sample["phase"]), {})
-                cell[run.record["attention"]] = 1000 * median(sample["seconds"])
-        for (length, phase), cell in sorted(values.items(), key=lambda item: (item[0][1], item[0][0])):
-            table.add_row(f"{length:,}", phase, *(f"{cell[name]:,.1f}" if name in cell else "" for name in names))
-        self.console.print(table)

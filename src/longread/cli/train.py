@@ -37,13 +37,16 @@ def compare(
     baselines:
         Also TF-IDF + logistic regression and NB-SVM.
     lengths:
-        Lengths at which time and memory of one layer of each mechanism are measured afterwards.
+        Lengths at which time and memory of one layer of each mechanism are measured afterwards, with these runs' own
+        settings. Times at published sizes: longread benchmark.
     benchmark:
         Measure by length at all.
     """
-    from longread.cli.live import GridView, LengthsView
+    from longread.cli.lengths import LengthsView
+    from longread.cli.live import GridView
     from longread.report import build_report, summary_table
-    from longread.study.compare import benchmark_all, benchmarks_of, check, grid, run_all
+    from longread.study.benchmark import benchmarks_of
+    from longread.study.compare import benchmark_all, check, grid, run_all
 
     base = run_config(settings)
     configs = grid(
@@ -95,6 +98,7 @@ def train(
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
+    from longread.inference.evaluate import f1_name
     from longread.training.run import train as run_one
 
     config = replace(
@@ -107,7 +111,8 @@ def train(
         print(f"{record['status']}: {record['error']}", file=sys.stderr)
         return INTERRUPTED if record["status"] == "interrupted" else FAILED
     found = record["metrics"]
-    print(f"accuracy {found['accuracy']:.4f}  f1 {found['f1']:.4f}  loss {found['loss']:.4f}", file=sys.stderr)
+    f1 = f"{f1_name(record['dataset']['label_names'])} {found['f1']:.4f}"
+    print(f"accuracy {found['accuracy']:.4f}  {f1}  loss {found['loss']:.4f}", file=sys.stderr)
     print(f"train {record['train_seconds']:.1f} s  inference {record['eval_seconds']:.2f} s", file=sys.stderr)
     print(f"run: {run.directory}", file=sys.stderr)
     return 0

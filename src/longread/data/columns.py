@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from longread.data.sources import Table, read_table, short
+from longread.data.sources import Table, short
 from longread.errors import UserError
 
 TEXT_NAMES = ("text", "sentence", "review", "document", "content", "body", "message", "comment")
@@ -39,15 +38,14 @@ def find_columns(
             raise UserError(f"{table.source}: no column 'label'; name it with --label-column; {there}")
     if text_columns:
         return tuple(text_columns), label_column
-    texts = _obvious_texts(table, label_column)
+    texts = obvious_texts(names, label_column)
     if texts is None:
         raise UserError(f"{table.source}: no column 'text'; name it with --text-columns; {there}")
     return texts, label_column
 
 
-def _obvious_texts(table: Table, label_column: str | None) -> tuple[str, ...] | None:
+def obvious_texts(names: Sequence[str], label_column: str | None = None) -> tuple[str, ...] | None:
     """The two columns of a pair or the one of a text, by their usual names; None where none stands out."""
-    names = list(table.columns)
     lower = {name.strip().lower(): name for name in reversed(names)}
     for first, second in PAIR_NAMES:
         if first in lower and second in lower:
@@ -90,32 +88,6 @@ def check_unicode(text: str, place: str, column: str) -> None:
             raise UserError(
                 f"{place}: column {column!r} holds half a character at position {error.start + 1}; write it as UTF-8"
             ) from None
-
-
-def texts_of_file(path: Path, text_columns: Sequence[str] | None) -> tuple[list[str], list[str] | None]:
-    """Texts to classify, and their partners where two columns are named. A .txt file has one text a line."""
-    if path.suffix.lower() == ".txt":
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such file")
-        try:
-            lines = path.read_text("utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-        return [line for line in lines if line.strip()], None
-    table = read_table(path)
-    names = tuple(text_columns) if text_columns else _obvious_texts(table, None)
-    if names is None or len(names) > 2:
-        there = ", ".join(table.columns)
-        raise UserError(
-            f"{table.source}: name one text column, or two, with --text-columns; the columns there are: {there}"
-        )
-    for name in names:
-        if name not in table.columns:
-            raise UserError(
-                f"{table.source}: there is no column {name!r}; the columns there are: {', '.join(table.columns)}"
-            )
-    texts = [read_texts(table, name, may_be_empty=False) for name in names]
-    return texts[0], texts[1] if len(texts) == 2 else None
 
 
 def _is_number(value: str) -> bool:

@@ -39,6 +39,7 @@ class Split:
     label_names: tuple[str, ...]
     fingerprint: str
     marks: tuple[int, ...] = ()  # ids of the tokens that the tokenizer puts around texts
+    pairs: bool = False  # each sequence is two texts
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,7 +54,8 @@ class Split:
         return np.zeros(len(indices), dtype=np.int64) if known is None else known[indices]
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.task, "split": self.name, "rows": len(self), "fingerprint": self.fingerprint}
+        known = {"name": self.task, "split": self.name, "rows": len(self), "fingerprint": self.fingerprint}
+        return known | {"pairs": self.pairs}
 
     def gather(self, indices: Indices) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
         """Tokens [T] and token types [T] (None without pairs) of the rows, one after the other."""
@@ -133,6 +135,7 @@ def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, folder: 
         examples.label_names,
         examples.fingerprint,
         tokenizer.marks,
+        examples.pairs is not None,
     )
 
 

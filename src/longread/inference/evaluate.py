@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,7 @@ def predict_split(
 
 
 def metrics(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[Any]) -> dict[str, float]:
-    """Accuracy and F1: of class 1 for two classes, the mean over classes for more."""
+    """Accuracy and F1: of class 1 for two classes, else macro, the mean over the classes that occur."""
     from sklearn.metrics import f1_score
 
     predicted = probabilities.argmax(axis=1)
@@ -63,3 +64,28 @@ def metrics(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[Any]) -> d
         "accuracy": float((predicted == labels).mean()),
         "f1": float(f1_score(labels, predicted, average=average, zero_division=0.0)),
     }
+
+
+def f1_name(label_names: Sequence[str]) -> str:
+    """Which F1 `metrics` gives, in words."""
+    return f"F1 of {label_names[1]!r}" if len(label_names) == 2 else "macro F1"
+
+
+def per_class(
+    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[Any], label_names: Sequence[str]
+) -> tuple[dict[str, dict[str, float]], tuple[tuple[int, ...], ...]]:
+    """Precision, recall, F1 and support of each class by name, and the confusion matrix.
+
+    confusion matrix: row of the true class, column of the predicted one, in the order of `label_names`. A class that
+    was never predicted has precision 0, one that does not occur has recall 0 and support 0.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    predicted, classes = probabilities.argmax(axis=1), range(len(label_names))
+    found = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0.0)
+    table = {
+        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+        for name, p, r, f, n in zip(label_names, *found, strict=True)
+    }
+    matrix = confusion_matrix(labels, predicted, labels=classes)
+    return table, tuple(tuple(int(count) for count in row) for row in matrix)

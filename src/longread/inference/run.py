@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,11 @@ from longread.data.load import load_split
 from longread.data.tasks import find_task
 from longread.data.tokenizer import load_tokenizer
 from longread.errors import UserError
-from longread.inference.evaluate import metrics, predict_split
+from longread.inference.evaluate import metrics, per_class, predict_split
+from longread.inference.origin import origin_of
 from longread.inference.predictor import load
 from longread.models.checkpoint import from_pretrained
+from longread.models.loading import check_answers
 from longread.models.weights import weights_fingerprint
 from longread.records import Dataset, Environment, Run, RunRecord, SplitRecord
 from longread.system import runtime
@@ -29,23 +30,11 @@ from longread.system.measure import PeakMemory, environment, foreign_load
 ROWS_OF_THE_TASK = ("validation_fraction", "sample_seed", "text_columns", "label_column", "encoding", "delimiter")
 
 
-def training_of(checkpoint: str | Path) -> dict[str, Any] | None:
-    """`task` and `config` of the run that made a checkpoint; None where it does not lie in a run's folder."""
-    path = Path(checkpoint)
-    for folder in (path, path.parent):
-        try:
-            record = json.loads((folder / "run.json").read_text())
-            return {"task": record["task"], "config": record["config"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return None
-
-
 def default_task(checkpoint: str | Path, eval_file: str | None) -> str:
     """What the checkpoint was trained on, or else the file by itself. UserError where there is neither."""
-    made_by = training_of(checkpoint)
-    if made_by is not None and not (eval_file and find_task(made_by["task"]).generate):
-        return str(made_by["task"])
+    made_by = origin_of(checkpoint)
+    if made_by is not None and not (eval_file and find_task(made_by.task).generate):
+        return made_by.task
     if eval_file is None:
         raise UserError(f"{checkpoint}: it is not known what this was trained on; give --task or --eval-file")
     return eval_file
@@ -56,10 +45,10 @@ def as_trained(config: RunConfig, checkpoint: str | Path) -> RunConfig:
 
     Otherwise other rows would be held out, and the model be scored on rows that it has seen.
     """
-    made_by = training_of(checkpoint)
-    if made_by is None or not _same_place(made_by["task"], config.task):
+    made_by = origin_of(checkpoint)
+    if made_by is None or not _same_place(made_by.task, config.task):
         return config
-    values = {name: made_by["config"].get(name) for name in ROWS_OF_THE_TASK}
+    values = {name: made_by.config.get(name) for name in ROWS_OF_THE_TASK}
     changes: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in values.items()
@@ -72,12 +61,15 @@ def _same_place(one: str, other: str) -> bool:
     return one == other or (Path(one).exists() and Path(one).resolve() == Path(other).resolve())
 
 
-def evaluate(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None = None) -> Run:
+def evaluate(
+    config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None = None, untrained_head: bool = False
+) -> Run:
     """A checkpoint on a task without any training; the record is written like a training run's.
 
     `config` names the task, its rows and how to compute; the checkpoint's own shape counts, not the configuration's.
     Scored are the rows of `eval_file`, or the task's evaluation rows; of a single table the part that is held out of
-    training. Labels are read against the model's names. UserError for a label that the model does not know.
+    training. Labels are read against the model's names. UserError for a label that the model does not know, and for a
+    classifier that was never trained, unless untrained_head asks for it: its time is then the result.
     """
     load_now = foreign_load()
     device = runtime.pick_device(config.device)
@@ -85,10 +77,11 @@ def evaluate(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None
     memory = PeakMemory(device)
     own = config.mechanism()
     if tokenizer is None:
-        classifier = load(checkpoint, device.type, **own)
+        classifier = load(checkpoint, device.type, untrained_head=untrained_head, **own)
         model, chosen, names = classifier.model, classifier.tokenizer, classifier.label_names
     else:
         model = from_pretrained(checkpoint, **own).to(device).eval()
+        check_answers(model, untrained_head=untrained_head)
         chosen = load_tokenizer(tokenizer)
         names = model.config.label_names or placeholders(model.config.num_labels)
     config = as_trained(config, checkpoint)
@@ -113,6 +106,7 @@ def evaluate(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None
     named = {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS}
     name = records.run_id("evaluate", named, 0, (split.fingerprint, chosen.fingerprint, weights_fingerprint(model)))
     seen = SplitRecord(**split.describe(), rows_of_split=find_task(config.task).split_rows.get(split.name))
+    classes, confusion = per_class(split.labels, done.probabilities, split.label_names)
     record = RunRecord(
         run_id=name,
         kind="evaluate",
@@ -124,6 +118,8 @@ def evaluate(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None
         encoder=model.config.to_dict(),
         seed=0,
         metrics=metrics(split.labels, done.probabilities) | {"loss": done.loss},
+        per_class=classes,
+        confusion_matrix=confusion,
         head_is_untrained=bool(model.loading and model.loading.head_is_untrained),
         train_seconds=0.0,
         eval_seconds=done.seconds,

@@ -11,9 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
-import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,56 +24,32 @@ from longread.errors import UserError
 from longread.models import families, weights
 from longread.models.classifier import Classifier, ClassifierConfig
 from longread.models.families import FAMILIES, Family
+from longread.models.loading import MULTI_LABEL, OWN, Labels, Loading, assign, match_labels, still_untrained
 from longread.records import write_atomically
 
 log = logging.getLogger("longread")
 
-OWN = "longread"
+ARCHITECTURE = "LongreadForSequenceClassification"
 LAYOUTS = ("auto", "huggingface", "longread")
-LISTED_KEYS = 12  # of an error; the rest is counted
 CONVERSION = "longread_conversion"  # key of config.json: what `convert` did
 # What transformers adds to a config.json that it writes, and no model reads.
 THEIR_NOTES = ("transformers_version", "dtype", "torch_dtype", "problem_type")
 TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id")
 
 
-@dataclass(frozen=True)
-class Loading:
-    """How an Classifier's weights came about. `initialised` has our names, `ignored` and `renamed` the file's."""
-
-    source: str
-    family: str
-    ignored: tuple[str, ...] = ()  # not used by a classifier
-    renamed: tuple[str, ...] = ()  # written without the family's prefix, or as gamma and beta
-    initialised: tuple[str, ...] = ()  # not in the file: drawn anew, or zero for a bias
-    token_ids: Mapping[str, int] = field(default_factory=dict)
-    converted: Mapping[str, Any] | None = None  # what `convert` did since
-
-    @property
-    def head_is_untrained(self) -> bool:
-        return any(name.startswith("head.classifier") for name in self.initialised)
-
-    def __str__(self) -> str:
-        parts = [f"loaded {self.source} ({self.family})"]
-        for what, names in (("initialised", self.initialised), ("ignored", self.ignored)):
-            if names:
-                parts.append(f"{what} {_listed(names)}")
-        if self.renamed:
-            parts.append(f"{len(self.renamed)} old names")
-        return "; ".join(parts)
-
-
 def from_pretrained(
     path_or_hub_id: str | Path,
     num_labels: int | None = None,
     *,
+    label_names: Sequence[str] | None = None,
     revision: str | None = None,
     **overrides: Any,
 ) -> Classifier:
     """A pretrained encoder, in evaluation mode.
 
-    num_labels: None for as many as the checkpoint has. Where that differs from the checkpoint's classifier, or it
-    has none, the classifier is initialised from `seed`, and `model.loading` says so. revision: of a Hub id.
+    num_labels: None for as many as the checkpoint has. label_names: of the classes to come; the checkpoint's classifier
+    is reordered to them where it has the same. Where it has others, another number or none, a new classifier is
+    initialised from `seed`; the log and `model.loading` say what was done. revision: of a Hub id.
     overrides: fields of ClassifierConfig and of the mechanism's options. UserError for files that cannot be read, for
     weights that are missing, left over or of another shape, and for settings that there are not.
     """
@@ -83,45 +57,47 @@ def from_pretrained(
     hf = weights.read_json(directory / "config.json")
     model_type = hf.get("model_type")
     if model_type != OWN and model_type not in FAMILIES:
-        raise UserError(
-            f"{directory / 'config.json'}: model_type is {model_type!r}; known are {', '.join((*FAMILIES, OWN))}"
-        )
-    config = _config(hf, str(path_or_hub_id), num_labels, overrides)
+        raise UserError(f"{directory / 'config.json'}: {families.unknown(model_type)}")
+    source = str(path_or_hub_id)
+    problem_type = hf.get("problem_type")
+    problem_type = problem_type if problem_type in (MULTI_LABEL, "regression") else None
+    known, count = _labels(hf, source)
+    names = None if label_names is None else tuple(label_names)
+    labels = match_labels(known, count, num_labels, names, problem_type or ("regression" if count == 1 else None))
+    config = _config(hf, source, labels, overrides)
     tensors = weights.read_weights(directory)
     # A mechanism may draw numbers when it is made, which "meta" cannot; the families' do not.
     with torch.random.fork_rng(devices=[]), torch.device("cpu" if model_type == OWN else "meta"):
         model = Classifier(config)
-    family = FAMILIES.get(model_type)
-    state, loading = _assign(tensors, model, family, str(path_or_hub_id))
-    ids = {name: hf[name] for name in TOKEN_IDS if isinstance(hf.get(name), int)}
+    loading = Loading(
+        source,
+        model_type,
+        head=labels.head,
+        architecture=None if model_type == OWN else families.other_architecture(hf),
+        problem_type=None if labels.rows is None else problem_type,
+        token_ids={name: hf[name] for name in TOKEN_IDS if isinstance(hf.get(name), int)},
+        converted=hf.get(CONVERSION) if isinstance(hf.get(CONVERSION), dict) else None,
+    )
+    state, model.loading = assign(tensors, model, FAMILIES.get(model_type), labels, loading)
     model.load_state_dict(state, assign=True)
     for own, parameter in model.named_parameters():
-        if own in loading.initialised and not own.startswith("head."):
+        if own in model.loading.initialised and not own.startswith("head."):
             parameter.requires_grad_(False)  # use_bias=False: zero, and it stays zero
-    converted = hf.get(CONVERSION) if isinstance(hf.get(CONVERSION), dict) else None
-    model.loading = Loading(**(vars(loading) | {"token_ids": ids, "converted": converted}))
     model.tokenizer_file = tokenizer_file(directory)
-    log.log(logging.WARNING if loading.initialised else logging.INFO, "%s", model.loading)
+    log.log(logging.WARNING if model.loading.initialised else logging.INFO, "%s", model.loading)
     return model.eval()
 
 
-def _config(
-    hf: Mapping[str, Any], where: str, num_labels: int | None, overrides: Mapping[str, Any]
-) -> ClassifierConfig:
-    names = _label_names(hf, where)
+def _config(hf: Mapping[str, Any], where: str, labels: Labels, overrides: Mapping[str, Any]) -> ClassifierConfig:
     if hf["model_type"] == OWN:
-        settings = {name: value for name, value in hf.items() if name not in ("model_type", "architectures")}
-        foreign = ("id2label", "label2id", CONVERSION, *TOKEN_IDS, *THEIR_NOTES)
-        settings = {name: value for name, value in settings.items() if name not in foreign}
-        count = settings.get("num_labels", 2)
+        foreign = ("model_type", "architectures", "id2label", "label2id", CONVERSION, *TOKEN_IDS, *THEIR_NOTES)
+        settings = {name: value for name, value in hf.items() if name not in foreign}
     else:
         try:
             settings = families.settings_from(hf, where)
         except (TypeError, ValueError) as error:
             raise (error if isinstance(error, UserError) else UserError(f"{where}: config.json: {error}")) from error
-        count = len(hf["id2label"]) if hf.get("id2label") else hf.get("num_labels", 2)
-    wanted = count if num_labels is None else num_labels
-    settings |= {"num_labels": wanted, "label_names": names if names and len(names) == wanted else None}
+    settings |= {"num_labels": labels.count, "label_names": labels.names}
     attention = overrides.get("attention", settings["attention"])
     if attention != settings["attention"]:
         raise UserError(f"{where}: has {settings['attention']} attention; longread.convert makes {attention!r} of it")
@@ -129,6 +105,16 @@ def _config(
         return ClassifierConfig.from_dict(settings | dict(overrides))
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def _labels(hf: Mapping[str, Any], where: str) -> tuple[tuple[str, ...] | None, int]:
+    """Names of the checkpoint's classes, if they have any, and their number."""
+    names = _label_names(hf, where)
+    count = hf.get("num_labels") if hf["model_type"] == OWN or not hf.get("id2label") else len(hf["id2label"])
+    count = 2 if count is None else count
+    if not isinstance(count, int) or count < 1:
+        raise UserError(f"{where}: config.json: num_labels is {count!r}; it must be 1 or more")
+    return (names if names and len(names) == count else None), count
 
 
 def _label_names(hf: Mapping[str, Any], where: str) -> tuple[str, ...] | None:
@@ -142,68 +128,6 @@ def _label_names(hf: Mapping[str, Any], where: str) -> tuple[str, ...] | None:
         return None
     names = tuple(numbered[number] for number in range(len(numbered)))
     return None if names == tuple(f"LABEL_{i}" for i in range(len(names))) else names
-
-
-def _assign(
-    tensors: dict[str, Tensor], model: Classifier, family: Family | None, where: str
-) -> tuple[dict[str, Tensor], Loading]:
-    """The state of `model` out of a file's tensors."""
-    config = model.config
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    theirs = family.names(expected, config.num_hidden_layers) if family else {name: name for name in expected}
-    ours = {name: own for own, name in theirs.items()}
-    state: dict[str, Tensor] = {}
-    ignored: list[str] = []
-    renamed: list[str] = []
-    left_over: list[str] = []
-    misfits: list[str] = []
-    for key, tensor in tensors.items():
-        name = family.current_name(key) if family else key
-        own = ours.get(name)
-        if own is None:
-            (ignored if family and families.ignored(key) else left_over).append(key)
-        elif own.startswith("head.classifier.") and tensor.shape[0] != config.num_labels:
-            ignored.append(key)  # of other labels
-        elif tuple(tensor.shape) != expected[own]:
-            misfits.append(f"{key} is {list(tensor.shape)}, not {list(expected[own])}")
-        else:
-            state[own] = tensor.float() if tensor.is_floating_point() else tensor
-            if name != key:
-                renamed.append(key)
-    missing = [own for own in expected if own not in state]
-    free = [own for own in missing if _may_be_missing(own, config, family)]
-    problems = [
-        f"{what} {_listed(keys)}"
-        for what, keys in (
-            ("missing", [theirs.get(own, own) for own in missing if own not in free] if not misfits else []),
-            ("left over", left_over),
-            ("of another shape:", misfits),
-        )
-        if keys
-    ]
-    if problems:
-        raise UserError(f"{where}: the weights do not fit its config.json: {'; '.join(problems)}")
-    for own in free:
-        state[own] = _initial(own, expected[own], config)
-    return state, Loading(where, family.model_type if family else OWN, tuple(ignored), tuple(renamed), tuple(free))
-
-
-def _may_be_missing(own: str, config: ClassifierConfig, family: Family | None) -> bool:
-    if family is None:
-        return own.startswith("head.classifier.")
-    without_bias = family.model_type == "big_bird" and own.endswith(
-        ("attention.query.bias", "attention.key.bias", "attention.value.bias")
-    )  # use_bias=False
-    return own.startswith("head.") or without_bias
-
-
-def _initial(name: str, shape: tuple[int, ...], config: ClassifierConfig) -> Tensor:
-    """As an Classifier initialises itself, but from the seed and the name alone."""
-    if name.endswith(".bias"):
-        return torch.zeros(shape)
-    # torch's generator uses 32 bits of its seed: the name goes into the same ones.
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{config.seed} {name}".encode()))
-    return torch.randn(shape, generator=generator) * config.initializer_range
 
 
 def save_pretrained(
@@ -226,10 +150,15 @@ def save_pretrained(
     ids = dict(model.loading.token_ids) if model.loading else {}
     if tokenizer is not None and tokenizer.pad_id is not None:
         ids["pad_token_id"] = tokenizer.pad_id
-    family = families.family_of(model.config, ids.get("pad_token_id")) if layout != "longread" else OWN
+    family: Family | str = OWN
+    if layout != "longread":
+        source = model.loading.family if model.loading else None
+        family = families.family_of(model.config, ids.get("pad_token_id"), source)
     if isinstance(family, str) and layout == "huggingface":
         raise UserError(f"the model has no place in Hugging Face's format: {family}; use layout='longread'")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    for name in still_untrained(model, state):
+        del state[name]  # who reads the checkpoint draws the same, and knows that it is untrained
     if isinstance(family, Family):
         if getattr(model.config.options, "random_block_plan", "huggingface") != "huggingface":
             log.info(
@@ -240,12 +169,14 @@ def save_pretrained(
         hf = families.config_for(family, model.config, ids)
         state = _their_state(state, family, model.config, ids.get("pad_token_id"))
     else:
-        hf = {"model_type": OWN, "architectures": ["Classifier"]} | model.config.to_dict() | ids
+        hf = {"model_type": OWN, "architectures": [ARCHITECTURE]} | model.config.to_dict() | ids
     count = model.config.num_labels
     named = model.config.label_names
     names = named if named and len(named) == count else [f"LABEL_{i}" for i in range(count)]
     hf["id2label"] = {str(number): name for number, name in enumerate(names)}
     hf["label2id"] = {name: number for number, name in enumerate(names)}
+    if model.loading and model.loading.problem_type:
+        hf["problem_type"] = model.loading.problem_type
     if model.loading and model.loading.converted:
         hf[CONVERSION] = dict(model.loading.converted)
     files: list[tuple[str, bytes]] = []
@@ -296,9 +227,3 @@ def _write(directory: Path, state: dict[str, Tensor], files: Iterable[tuple[str,
         if new:
             shutil.rmtree(target, ignore_errors=True)
         raise
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - LISTED_KEYS} more" if len(names) > LISTED_KEYS else ""
-    return ", ".join(names[:LISTED_KEYS]) + more

@@ -19,8 +19,8 @@ from torch import Tensor
 from longread.attention import ATTENTIONS
 from longread.attention.linformer import fold
 from longread.errors import UserError
-from longread.models.checkpoint import Loading
 from longread.models.classifier import Classifier, ClassifierConfig
+from longread.models.loading import Loading
 
 log = logging.getLogger("longread")
 

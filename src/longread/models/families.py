@@ -45,6 +45,8 @@ IGNORED = (
     r"(.*\.)?pooler\..*",
     r"(.*\.)?embeddings\.(position_ids|token_type_ids)",
 )
+# Classifiers of tokens or answers, in checkpoints whose architecture is not that of a text classifier.
+OTHER_HEADS = ("classifier.", "qa_outputs.")
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
@@ -92,6 +94,9 @@ FAMILIES = {
             POOLED_HEAD,
         ),
         Family("roberta", "roberta", "RobertaForSequenceClassification", BODY, DENSE_HEAD, True),
+        # RoBERTa in all but their tokenizers.
+        Family("xlm-roberta", "roberta", "XLMRobertaForSequenceClassification", BODY, DENSE_HEAD, True),
+        Family("camembert", "roberta", "CamembertForSequenceClassification", BODY, DENSE_HEAD, True),
         Family("longformer", "longformer", "LongformerForSequenceClassification", BODY | GLOBAL, DENSE_HEAD, True),
         Family("big_bird", "bert", "BigBirdForSequenceClassification", BODY, DENSE_HEAD),
     )
@@ -113,10 +118,21 @@ ACTIVATION_NAMES = {
 }
 THEIR_ACTIVATION = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu", "tanh": "tanh"}
 
+
+def unknown(model_type: object) -> str:
+    """Why a checkpoint of this model_type is not read, and which are."""
+    return (
+        f"model_type is {model_type!r}; longread reads encoders of type {', '.join((*FAMILIES, 'longread'))} "
+        "and no others"
+    )
+
+
 # What transformers takes for a key that a config.json leaves out.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "bert": {"vocab_size": 30522, "hidden_act": "gelu", "max_position_embeddings": 512, "pad_token_id": 0},
     "roberta": {"vocab_size": 50265, "hidden_act": "gelu", "max_position_embeddings": 512, "pad_token_id": 1},
+    "xlm-roberta": {"vocab_size": 30522, "hidden_act": "gelu", "max_position_embeddings": 512, "pad_token_id": 1},
+    "camembert": {"vocab_size": 30522, "hidden_act": "gelu", "max_position_embeddings": 512, "pad_token_id": 1},
     "longformer": {
         "vocab_size": 30522,
         "hidden_act": "gelu",
@@ -202,10 +218,11 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
     return settings | {name: extras[name] for name in EXTRAS if name in extras}
 
 
-def family_of(config: ClassifierConfig, pad_token_id: int | None) -> Family | str:
+def family_of(config: ClassifierConfig, pad_token_id: int | None, source: str | None = None) -> Family | str:
     """The family whose classifier computes what this configuration does, or why there is none.
 
-    pad_token_id: needed where their positions count from it and ours from 0; None: not known.
+    pad_token_id: needed where their positions count from it and ours from 0; None: not known. source: the family that
+    the weights came from, which is kept where several compute the same.
     """
     if config.attention not in ("dense", "longformer", "bigbird"):
         return f"transformers has no {config.attention} attention"
@@ -239,7 +256,9 @@ def family_of(config: ClassifierConfig, pad_token_id: int | None) -> Family | st
         if config.position_offset == 0 and pad_token_id is None:
             return "their Longformer counts positions from the padding token's id, which is not known"
         return FAMILIES["longformer"]
-    return FAMILIES["roberta" if config.position_offset else "bert"]
+    if config.position_offset:
+        return FAMILIES[source if source in ("xlm-roberta", "camembert") else "roberta"]
+    return FAMILIES["bert"]
 
 
 def first_position(family: Family, config: ClassifierConfig, pad_token_id: int | None) -> int:
@@ -283,6 +302,12 @@ def config_for(family: Family, config: ClassifierConfig, token_ids: Mapping[str,
     flat = config.to_dict()
     hf["longread"] = {name: flat[name] for name in EXTRAS if name in flat}
     return hf
+
+
+def other_architecture(hf: Mapping[str, Any]) -> str | None:
+    """The class that transformers had of a checkpoint, where that is no text classifier."""
+    names = [str(name) for name in hf.get("architectures") or ()]
+    return None if any(name.endswith("ForSequenceClassification") for name in names) else next(iter(names), None)
 
 
 def ignored(key: str) -> bool:

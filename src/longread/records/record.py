@@ -24,13 +24,17 @@ def _now() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRecord:
-    """Which rows were read. `rows_of_split`: rows of the whole split, where these are a sample of it."""
+    """Which rows were read. `rows_of_split`: rows of the whole split, where these are a sample of it.
+
+    `pairs`: each row is two texts.
+    """
 
     name: str
     split: str
     rows: int
     fingerprint: str
     rows_of_split: int | None = None
+    pairs: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,8 @@ class RunRecord:
     seed: int
     error: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    per_class: Mapping[str, Mapping[str, float]] | None = None  # class -> precision, recall, f1, support
+    confusion_matrix: tuple[tuple[int, ...], ...] | None = None  # [true][predicted], as dataset.label_names
     train_seconds: float | None = None
     eval_seconds: float | None = None
     cpu_seconds: float | None = None

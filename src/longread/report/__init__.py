@@ -12,6 +12,7 @@ from longread.records import read_runs, write_atomically
 
 if TYPE_CHECKING:
     from longread.records import Run
+    from longread.report.groups import Group
 
 log = logging.getLogger("longread")
 
@@ -22,10 +23,13 @@ def build_report(directory: Path, out: Path | None = None, *, figures: bool = Tr
     """Reads the run records of DIRECTORY, writes report.md, index.html and figures/ into `out` (default: DIRECTORY).
 
     Returns the path of index.html; without `figures`, report.md alone is written and its path is returned. The same
-    records give the same bytes. A damaged run is named in the report and left out. UserError where there is no record.
+    records give the same bytes. A damaged run is named in the report and left out. A goals.toml beside DIRECTORY may
+    hold goals of the study (report/goals.py). UserError where there is no record.
     """
     from longread.report.document import make_report
     from longread.report.figures import write_picture
+    from longread.report.goals import read_goals
+    from longread.report.groups import group_runs
     from longread.report.markdown import markdown
     from longread.report.page import page
     from longread.report.soundness import sound_runs
@@ -41,7 +45,13 @@ def build_report(directory: Path, out: Path | None = None, *, figures: bool = Tr
         if damaged:
             raise UserError(f"{directory}: every run record is damaged; the first: {damaged[0]}")
         raise UserError(f"{directory}: no run records under {directory / 'runs'}; `longread compare` writes some")
-    report = make_report(runs, damaged, figures=figures)
+    study = directory.resolve()
+    goals = read_goals(study.parent / "goals.toml", study.name)
+
+    def elsewhere(name: str) -> list[Group]:
+        return group_runs(sound_runs(read_runs(study.parent / name)[0])[0])
+
+    report = make_report(runs, damaged, goals, elsewhere, figures=figures)
     write_atomically(out / "report.md", markdown(report))
     if not figures:
         return out / "report.md"

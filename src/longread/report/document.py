@@ -7,19 +7,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from longread.report import numbers as say
+from longread.report.caveats import caveats
 from longread.report.cells import Table
+from longread.report.crossings import crossing_table
 from longread.report.curves import curve_pictures
 from longread.report.figures import STYLE, Picture
-from longread.report.groups import Group, eval_part, group_runs, is_loaded, setting_text, settings_of
+from longread.report.goals import Goal
+from longread.report.groups import Group, eval_part, group_runs, setting_text, settings_of
 from longread.report.heatmaps import map_pictures
-from longread.report.lengths import Bench, benches, cost_table, crossing_table
+from longread.report.lengths import Bench, benches, cost_table
 from longread.report.naming import heading
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_all
 from longread.report.runcards import RunCard, run_cards
 from longread.report.scaling import scaling_pictures
-from longread.report.tables import STATUS, all_columns, comparison
+from longread.report.tables import all_columns, comparison
 from longread.report.tradeoff import tradeoff_pictures
+from longread.report.verdicts import Elsewhere, goal_table, judge, summary
 
 if TYPE_CHECKING:
     from longread.records import Run
@@ -61,10 +65,18 @@ class Report:
         return [p for section in self.sections for block in section.blocks for p in block.pictures]
 
 
-def make_report(runs: Sequence[Run], damaged: Sequence[str] = (), *, figures: bool = True) -> Report:
+def make_report(
+    runs: Sequence[Run],
+    damaged: Sequence[str] = (),
+    goals: Sequence[Goal] = (),
+    elsewhere: Elsewhere = lambda study: (),
+    *,
+    figures: bool = True,
+) -> Report:
     """Everything the report says, figures included; the same records give the same report.
 
-    damaged: where and why, of every run that could not be read and is left out.
+    damaged: where and why, of every run that could not be read and is left out. goals: what this study should reach;
+    `elsewhere` gives the groups of another study, which a goal may compare with.
     """
     import matplotlib
 
@@ -75,6 +87,9 @@ def make_report(runs: Sequence[Run], damaged: Sequence[str] = (), *, figures: bo
         if table is not None:
             lead = "The mean accuracy on each task; the sections below have everything else."
             sections.insert(0, Section("tasks", "All tasks", lead, blocks=[Block(BY_TASK, table)]))
+        if goals:
+            verdicts = judge(goals, groups, elsewhere)
+            sections.insert(0, Section("goals", "Goals", summary(verdicts), blocks=[Block("", goal_table(verdicts))]))
         sections += [bench_section(bench, figures) for bench in benches(runs)]
     tasks = list(dict.fromkeys(group.task for group in groups))
     title = f"longread: {say.listing(tasks)}" if tasks else "longread: time and memory by length"
@@ -101,7 +116,7 @@ def names_of(runs: Iterable[Run]) -> list[str]:
 
 
 def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:
-    section = Section(group.key, heading(group), lead(group, pairs), warnings(group, pairs))
+    section = Section(group.key, heading(group), lead(group, pairs), caveats(group, pairs))
     section.blocks.append(Block("Comparison", comparison(group, pairs)))
     section.blocks.append(Block("All columns", all_columns(group, pairs), fold=True))
     if pairs.tested:
@@ -172,89 +187,6 @@ def places(runs: Sequence[Run]) -> list[str]:
             more += [say.plural(e["threads"], "thread")] if e.get("threads") else []
             found.add(f"{e['device']}" + (f" ({', '.join(more)})" if more else ""))
     return sorted(found)
-
-
-def warnings(group: Group, pairs: Pairs) -> list[str]:
-    """What a reader must know before quoting a number."""
-    found = []
-    for line in group.lines:
-        for run in line.failures:
-            status = STATUS.get(str(run.record.get("status")), str(run.record.get("status")))
-            found.append(f"{line.name()}, seed {run.record.get('seed')}: {status}. It is a row of the table.")
-    learned = [line for line in group.done if not line.is_baseline]
-    for count, words in ((1, "One draw"), (2, "Two draws")):
-        few = [line for line in learned if len(set(line.draws)) == count]
-        if few:
-            names = "" if len(few) == len(learned) else f" of {say.listing(line.name() for line in few)}"
-            end = " to it" if len(few) == 1 and names else " to them" if names else ""
-            found.append(f"{words} only{names}: no difference{end} is called significant.")
-    loaded = [run for run in group.runs if is_loaded(run)]
-    if loaded:
-        text = f"{say.plural(len(loaded), 'run')} shared the machine with other work"
-        marked = listed([line.name() for line in group.done if line.timed_under_load], group)
-        text += f"; the times of {marked} are marked † and are not to be quoted" if marked else ""
-        idle = any(not line.timed_under_load and any(o.loaded for o in line.outcomes) for line in group.done)
-        found.append(text + ("; where a row has idle runs too, its times come from those alone." if idle else "."))
-    untrained = [
-        line.name() for line in group.done if any(o.run.record.get("head_is_untrained") for o in line.outcomes)
-    ]
-    if untrained:
-        found.append(f"Untrained head ({say.listing(untrained)}): the time is the result, the accuracy means nothing.")
-    found += truncation(group)
-    found += losses(group, pairs)
-    found += disagreements(group)
-    return found
-
-
-def truncation(group: Group) -> list[str]:
-    by_share: dict[str, list[str]] = {}
-    for line in group.done:
-        shares = [say.finite(o.run.record.get("truncated_fraction")) or 0.0 for o in line.outcomes]
-        if max(shares) > 0:
-            limit = (line.outcomes[0].run.record.get("config") or {}).get("max_length")
-            share = f"{100 * max(shares):.1f}" if max(shares) >= 0.0005 else "< 0.1"
-            text = f"{share} % of the texts were cut" + (f" at {limit:,} tokens" if isinstance(limit, int) else "")
-            by_share.setdefault(text, []).append(line.name())
-    return [f"{text} ({listed(names, group)})." for text, names in by_share.items()]
-
-
-def listed(names: Sequence[str], group: Group) -> str:
-    """The names, or that it is all of many."""
-    return "all rows" if len(names) == len(group.done) > 3 else say.listing(names)
-
-
-def losses(group: Group, pairs: Pairs) -> list[str]:
-    """Transformers from scratch under a linear model: the fact that such tables like to leave out."""
-    linear = [line for line in group.done if line.is_baseline]
-    if not linear:
-        return []
-    best = max(linear, key=mean_accuracy)
-    below = []
-    for line in group.done:
-        scratch = all(o.run.record.get("init") == "scratch" for o in line.outcomes)
-        if scratch and not line.is_baseline and mean_accuracy(line) < mean_accuracy(best):
-            tested = pairs.of(line, best)
-            word = "significant" if tested and tested.significant else "not shown to be significant"
-            below.append(f"{line.name()} ({say.percent(mean_accuracy(line))} %, {word})")
-    if not below:
-        return []
-    who = "This transformer from scratch loses" if len(below) == 1 else "These transformers from scratch lose"
-    reached = say.percent(mean_accuracy(best))
-    return [f"{who} to a linear model ({best.name()}, {reached} %): {'; '.join(below)}."]
-
-
-def disagreements(group: Group) -> list[str]:
-    """A record whose stated accuracy is not what its predictions give is damaged or was edited."""
-    found = []
-    for line in group.done:
-        for o in line.outcomes:
-            stated = say.finite((o.run.record.get("metrics") or {}).get("accuracy"))
-            if o.correct is not None and stated is not None and abs(stated - o.accuracy) > 1e-6:
-                found.append(
-                    f"{line.name()}, seed {o.run.record.get('seed')}: the record states an accuracy of "
-                    f"{100 * stated:.3f} %, its predictions give {100 * o.accuracy:.3f} %; the table uses the latter."
-                )
-    return found
 
 
 def bench_section(bench: Bench, figures: bool) -> Section:

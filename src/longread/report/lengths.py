@@ -6,18 +6,23 @@ import json
 import statistics as plain
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
 from longread.report.groups import NAMES, is_loaded, rank, setting_text, slug
-from longread.report.statistics import Crossing, crossover
 from longread.report.tables import LOADED
 
 if TYPE_CHECKING:
     from longread.records import Run
 
 PHASES = ("forward", "training", "mixing")
+# where the mechanisms' settings come from, by the record's `sizes`; older records do not say
+SIZES = {
+    "published": "at published sizes",
+    "given": "at sizes given by hand",
+    "own": "at these runs' own sizes, not the published ones",
+}
 # what may differ between benchmarks that still stand on one chart: sizes and batches must agree
 COMPARED = (
     "num_hidden_layers",
@@ -28,6 +33,7 @@ COMPARED = (
     "batch_size",
     "vocab_size",
     "precision",
+    "sizes",
 )
 
 
@@ -65,8 +71,14 @@ class Series:
 
     attention: str
     name: str
+    sizes: str = ""  # the mechanism's settings in words
     costs: dict[str, dict[int, Cost]] = field(default_factory=dict)
     loaded: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name and sizes: a speed says nothing without them."""
+        return f"{self.name} ({self.sizes})" if self.sizes and self.sizes not in self.name else self.name
 
     def curve(self, phase: str, what: str) -> list[tuple[int, float]]:
         """(length, median seconds) or (length, peak MiB), where measured."""
@@ -103,7 +115,7 @@ def benches(runs: Sequence[Run]) -> list[Bench]:
             split.setdefault(json.dumps(comparable(run)), []).append(run)
     found = []
     for index, (key, members) in enumerate(sorted(split.items()), start=1):
-        settings = ", ".join(setting_text(name, value) for name, value in json.loads(key) if value is not None)
+        settings = ", ".join(condition(name, value) for name, value in json.loads(key) if value is not None)
         title = "Time and memory by length" + (f" ({index} of {len(split)})" if len(split) > 1 else "")
         failures = [run for run in members if run.record.get("status") != "ok"]
         name = slug("lengths" if len(split) == 1 else f"lengths {index}")
@@ -111,10 +123,18 @@ def benches(runs: Sequence[Run]) -> list[Bench]:
     return found
 
 
+def condition(name: str, value: Any) -> str:
+    if name == "commit":
+        return f"commit {str(value)[:9]}"
+    return SIZES.get(value, str(value)) if name == "sizes" else setting_text(name, value)
+
+
 def comparable(run: Run) -> list[tuple[str, object]]:
     config, environment = run.record.get("config") or {}, run.record.get("environment") or {}
     parts = [(name, config.get(name)) for name in COMPARED]
-    parts += [(name, environment.get(name)) for name in ("device", "processor", "threads")]
+    parts += [(name, environment.get(name)) for name in ("device", "processor", "threads", "allocator")]
+    if config.get("sizes"):  # records that say so are of one state of the code; samples of two do not go together
+        parts += [(name, environment.get(name)) for name in ("torch", "commit")]
     return parts if config.get("precision") else [*parts, ("precision", environment.get("precision"))]
 
 
@@ -133,10 +153,11 @@ def merge(runs: Sequence[Run]) -> list[Series]:
     for run in runs:
         attention = str(run.record.get("attention"))
         name = NAMES.get(attention, attention)
+        sizes = ", ".join(setting_text(k, v) for k, v in options(run).items())
         if len(variants[attention]) > 1:
-            name += f" ({', '.join(setting_text(k, v) for k, v in options(run).items()) or 'default'})"
+            name += f" ({sizes or 'default'})"
         for sample in run.record.get("samples") or []:
-            one = series.setdefault(name, Series(attention, name))
+            one = series.setdefault(name, Series(attention, name, sizes))
             cost = one.costs.setdefault(str(sample.get("phase")), {}).setdefault(int(sample["length"]), Cost())
             cost.seconds += [v for v in map(say.finite, sample.get("seconds") or []) if v is not None and v > 0]
             for values, key in ((cost.memory, "peak_memory_bytes"), (cost.floors, "floor_seconds")):
@@ -146,60 +167,6 @@ def merge(runs: Sequence[Run]) -> list[Series]:
         if name in series and is_loaded(run):
             series[name].loaded = True
     return sorted(series.values(), key=lambda s: (rank(s.attention), s.name))
-
-
-def crossing(bench: Bench, series: Series, phase: str, what: str = "seconds") -> Crossing | None:
-    """Where the mechanism falls below dense for good, over the lengths at which both were measured."""
-    if bench.dense is None or series is bench.dense:
-        return None
-    own, dense = dict(series.curve(phase, what)), dict(bench.dense.curve(phase, what))
-    shared = sorted(own.keys() & dense.keys())
-    return crossover(shared, [own[n] for n in shared], [dense[n] for n in shared])
-
-
-def crossing_text(crossing: Crossing | None) -> str:
-    if crossing is None:
-        return say.NOTHING
-    if crossing.length is None:
-        return f"not up to {crossing.longest:,}"
-    if crossing.below is None:
-        return f"from {crossing.above:,} or below"
-    return f"≈ {round_length(crossing.length):,}"
-
-
-def round_length(length: float) -> int:
-    """Two significant digits: an interpolated length deserves no more."""
-    step = 10 ** max(0, len(str(int(length))) - 2)
-    return int(round(length / step) * step)
-
-
-def crossing_table(bench: Bench) -> Table | None:
-    """From which length on each mechanism beats dense, in time and in memory, forward and training."""
-    kinds = [(phase, what) for phase in bench.phases() for what in ("seconds", "memory")]
-    if bench.dense is None or len(bench.series) < 2:
-        return None
-    nouns = {"seconds": "faster", "memory": "less memory"}
-    columns = [Column("Attention", numeric=False)]
-    columns += [Column(f"{phase.capitalize()}: {nouns[what]}", "from tokens") for phase, what in kinds]
-    rows = []
-    for series in bench.series:
-        if series is bench.dense:
-            continue
-        cells = [Cell(series.name + (LOADED if series.loaded else ""), series.attention)]
-        for phase, what in kinds:
-            found = crossing(bench, series, phase, what)
-            title = ""
-            if found and found.length and found.below:
-                title = f"dense cheaper or equal at {found.below:,}, cheaper than dense from {found.above:,} on"
-            cells.append(Cell(crossing_text(found), found.length if found else None, title))
-        rows.append(Row(tuple(cells), "", series.attention))
-    notes = [
-        "The length from which on the mechanism stays at least 5 % below dense, interpolated on log-log axes between "
-        "two measured lengths (medians; peak memory).",
-    ]
-    if any(s.loaded for s in bench.series):
-        notes.append(f"{LOADED} The machine had other work when this was measured: not times to quote.")
-    return Table(tuple(columns), tuple(rows), tuple(notes))
 
 
 def cost_table(bench: Bench, phase: str) -> Table:
@@ -212,7 +179,7 @@ def cost_table(bench: Bench, phase: str) -> Table:
         costs = series.costs.get(phase, {})
         if not costs:
             continue
-        cells = [Cell(series.name + (LOADED if series.loaded else ""), series.attention)]
+        cells = [Cell(series.title + (LOADED if series.loaded else ""), series.attention)]
         cells += [cost_cell(costs.get(n)) for n in lengths]
         last = costs[max(costs)]
         ratio = last.median / last.floor if last.median and last.floor else None

@@ -40,7 +40,7 @@ def section_parts(section: Section) -> list[str]:
 
 
 def block_parts(block: Block) -> list[str]:
-    parts = [f"### {block.title}", plain(block.text)]
+    parts = [f"### {block.title}" if block.title else "", plain(block.text)]
     if block.table is not None:
         parts.append(markdown_table(block.table))
         parts.append("\n".join(f"- {plain(note)}" for note in block.table.notes))

@@ -36,6 +36,11 @@ def heading(group: Group) -> str:
     return f"{group.title}, {high if low == high else f'{low} to {high}'} of train"
 
 
+def full_name(line: Line) -> str:
+    """`BigBird (2 layers), dense here`."""
+    return line.name() + (", dense here" if dense_here(line) else "")
+
+
 def dense_here(line: Line) -> bool:
     """Did a mechanism run full attention on all tokens, as it does on texts shorter than its pattern?"""
     if line.attention == "dense" or not line.outcomes:

@@ -107,9 +107,9 @@ def right_by_row(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
 def match(first: Line, second: Line) -> tuple[np.ndarray, np.ndarray, list[int] | None] | None:
     """Correctness [S, R] of both on the rows they share, run beside run, and the draw of each pair of runs.
 
-    Equal seeds stand beside each other, the remaining ones in order. A linear model has no chance in its
-    training: its one run stands beside every seed of the other side, and adds no chance; the draws are None where
-    both are linear. None where no rows are shared.
+    Equal seeds stand beside each other, the remaining ones in order; where one side has a single run, it stands
+    beside all of the other's, which makes them one draw. A linear model has no chance in its training and adds none:
+    its one run stands beside every seed, and the draws are None where both are linear. None where no rows are shared.
     """
     import numpy as np
 
@@ -120,6 +120,8 @@ def match(first: Line, second: Line) -> tuple[np.ndarray, np.ndarray, list[int] 
         b = [b[0]] * len(a)
     elif first.is_baseline and second.is_baseline:
         a, b = a[:1], b[:1]
+    elif 1 in (len(a), len(b)):
+        a, b = a * (len(b) if len(a) == 1 else 1), b * (len(a) if len(b) == 1 else 1)
     else:
         shared = {seed_of(o) for o in a} & {seed_of(o) for o in b}
         by_seed = [{seed_of(o): o for o in side if seed_of(o) in shared} for side in (a, b)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from longread.report import numbers as say
+from longread.report.crossings import crossing, crossing_text
 from longread.report.figures import (
     MUTED,
     PAPER,
@@ -18,7 +19,7 @@ from longread.report.figures import (
     marker_of,
     new_figure,
 )
-from longread.report.lengths import Bench, Series, crossing, crossing_text
+from longread.report.lengths import Bench, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -112,6 +112,10 @@ def create_app(load: Callable[[], Service], settings: ServeSettings) -> FastAPI:
         """Counters and histograms for Prometheus."""
         return Response(state.metrics.text(), media_type="text/plain; version=0.0.4")
 
+    @app.get("/favicon.ico", include_in_schema=False, status_code=204)
+    async def favicon() -> None:
+        """Browsers ask for it; there is none."""
+
     for path, (name, kind) in PAGES.items():
         app.add_api_route(path, _file(HERE / name, kind), include_in_schema=False)
     return app

@@ -80,7 +80,7 @@ class Service:
 
     def _encode(self, item: Item) -> tuple[Ids, Types | None, int]:
         """Ids as the model reads them, and how many tokens the whole text has."""
-        tokenizer, limit = self.predictor.tokenizer, self.predictor.model.config.max_length
+        tokenizer, limit = self.predictor.tokenizer, self.predictor.max_length
         pairs = None if item.pair is None else [item.pair]
         encoded = tokenizer.encode([item.text], pairs, limit)
         whole = len(encoded.tokens)

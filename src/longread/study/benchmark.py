@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import copy
-import functools
-import time
-from collections.abc import Callable
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from longread import records
 from longread.attention import ATTENTIONS
+from longread.config import RunConfig
 from longread.errors import UserError
-from longread.models.classifier import Classifier, ClassifierConfig, build
-from longread.ops.packed import PackedBatch
+from longread.models.classifier import build
 from longread.records import Environment, Run, RunRecord
+from longread.study.timing import floor_flops, measure
 from longread.system import runtime
-from longread.system.allocator import give_back_memory
-from longread.system.measure import PeakMemory, environment, foreign_load, matmul_rate, synchronise
+from longread.system.measure import PeakMemory, environment, foreign_load, matmul_rate
+from longread.training.resolve import resolve
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384)
 PHASES = ("forward", "training", "mixing")
-FEWEST_REPEATS, MOST_REPEATS = 3, 25
 VOCABULARY = 1000
+# What a measurement depends on beside its configuration: with another of these it is another record.
+MACHINE = ("processor", "torch", "commit", "dirty", "allocator")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,10 @@ class BenchmarkConfig:
     hidden_size: int = 768
     num_attention_heads: int = 12
     head_dim: int | None = None
+    sizes: Literal["published", "given", "own"] = "given"  # where the mechanism's settings come from
     options: tuple[tuple[str, Any], ...] = ()  # settings of the mechanism
     precision: str = "float32"
-    seconds: float = 1.0  # of measuring for each length and phase, at least FEWEST_REPEATS repeats
+    seconds: float = 1.0  # of measuring for each length and phase, at least three repeats
     longest_training: int | None = None  # a training step is not measured above this length
     threads: int | None = None
     device: str = "auto"
@@ -61,11 +63,81 @@ class BenchmarkConfig:
         return flat | dict(self.options) | {"lengths": list(self.lengths)}
 
 
-def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], None] = lambda event: None) -> Run:
-    """Measures; the record is written, its samples added to those of earlier runs of the same configuration.
+def published_sizes(attention: str, head_dim: int) -> dict[str, Any]:
+    """The settings a mechanism was published with: what its speed is quoted at."""
+    return {
+        "longformer": {"attention_window": 512},
+        "bigbird": {"block_size": 64, "num_random_blocks": 3},
+        "performer": {"num_features": max(1, round(head_dim * math.log(head_dim)))},
+        "linformer": {"projection_size": 256},
+    }.get(attention, {})
 
-    Every raw value is kept. Forward is inference; a training step is forward and backward, without the optimizer;
-    mixing is what one layer does between its projections, in inference.
+
+def benchmarks(base: BenchmarkConfig, attentions: Sequence[str], given: dict[str, Any]) -> list[BenchmarkConfig]:
+    """`base` for each mechanism at its published sizes, dense always among them; `given` settings replace them.
+
+    UserError for a mechanism that is not there, and for a setting that none of these has.
+    """
+    found = []
+    for name in with_dense(attentions):
+        known = {f.name for f in dataclasses.fields(ATTENTIONS[name].Options)}
+        own = {k: v for k, v in given.items() if k in known}
+        sizes: Literal["published", "given"] = "given" if given else "published"
+        options = published_sizes(name, _head_dim(base)) | own
+        try:
+            ATTENTIONS[name].Options(**options)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        found.append(replace(base, attention=name, sizes=sizes, options=tuple(sorted(options.items()))))
+    for setting in given:
+        if not any(setting in dict(config.options) for config in found):
+            asked = ", ".join(config.attention for config in found)
+            raise UserError(f"--{setting.replace('_', '-')}: no setting of {asked}; leave it out, or add its mechanism")
+    return found
+
+
+def benchmarks_of(config: RunConfig, attentions: Sequence[str], lengths: Sequence[int]) -> list[BenchmarkConfig]:
+    """One layer of a run's shape for each mechanism, at the run's own settings; dense always among them.
+
+    UserError for what cannot be.
+    """
+    base = BenchmarkConfig(
+        attention="dense", lengths=tuple(sorted(set(lengths))), hidden_size=config.hidden_size,
+        num_attention_heads=config.num_attention_heads, head_dim=config.head_dim, sizes="own", seconds=0.3,
+        threads=config.threads, device=config.device, out=config.out,
+    )  # fmt: skip
+    found = []
+    for name in with_dense(attentions):
+        settings = vars(ATTENTIONS[name].Options(**resolve(replace(config, attention=name)).mechanism()))
+        sizes = published_sizes(name, _head_dim(base))
+        options = {k: sizes.get(k) if v is None else v for k, v in settings.items()}
+        options = {k: v for k, v in options.items() if k in sizes or v != _default(name, k)}
+        found.append(replace(base, attention=name, options=tuple(sorted(options.items()))))
+    return found
+
+
+def with_dense(attentions: Sequence[str]) -> list[str]:
+    """Each mechanism once, dense first: the others are compared with it. UserError for one that is not there."""
+    for name in attentions:
+        if name not in ATTENTIONS:
+            raise UserError(f"--attention {name!r}: there is no such mechanism; there are {', '.join(ATTENTIONS)}")
+    return list(dict.fromkeys(("dense", *attentions)))
+
+
+def _head_dim(config: BenchmarkConfig) -> int:
+    return config.head_dim or config.hidden_size // config.num_attention_heads
+
+
+def _default(attention: str, setting: str) -> Any:
+    return getattr(ATTENTIONS[attention].Options(), setting)
+
+
+def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], None] = lambda event: None) -> Run:
+    """Measures; the record is written, its samples added to those of earlier runs of the same identity.
+
+    That is the same configuration on the same processor, with the same torch, commit and allocator. Every raw value is
+    kept. Forward is inference; a training step is forward and backward, without the optimizer; mixing is what one layer
+    does between its projections, in inference.
     """
     device = runtime.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
@@ -82,18 +154,18 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
         dropout=0.0,
         **dict(config.options),
     ).to(device)
-    name = records.run_id("benchmark", config.named(), 0, ())
+    machine = environment(device, config.precision)
+    name = records.run_id("benchmark", config.named(), 0, [f"{key}={machine[key]}" for key in MACHINE])
     rate = matmul_rate(device, config.precision)
     samples: list[dict[str, Any]] = []
     for length in sorted(config.lengths):
         for phase in PHASES:
             if phase == "training" and config.longest_training and length > config.longest_training:
                 continue
-            floor = _flops(model, length, phase) / rate
+            floor = floor_flops(model, length, phase) / rate
             on_event({"event": "progress", "attention": config.attention, "length": length, "phase": phase})
-            samples.append(
-                {"length": length, "phase": phase, **_measure(model, length, phase, config), "floor_seconds": floor}
-            )
+            found = measure(model, length, phase, config.precision, config.seconds)
+            samples.append({"length": length, "phase": phase, **found, "floor_seconds": floor})
     earlier = records.find_run(config.out, name)
     record = RunRecord(
         run_id=name,
@@ -109,82 +181,8 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
         num_parameters=model.num_parameters,
         memory_kind=PeakMemory(device).kind,
         matmul_flops_per_second=rate,
-        environment=Environment(
-            **environment(device, config.precision), load_at_start=load, load_at_end=foreign_load()
-        ),
+        environment=Environment(**machine, load_at_start=load, load_at_end=foreign_load()),
     )
     run = records.write_record(config.out, record)
     on_event({"event": "end", "run_id": name, "status": "ok", "error": None})
     return run
-
-
-def _measure(model: Classifier, length: int, phase: str, config: BenchmarkConfig) -> dict[str, Any]:
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(length)
-    tokens = torch.randint(VOCABULARY, (length,), generator=generator).to(device)
-    cast = torch.autocast(device.type, torch.bfloat16, config.precision == "bfloat16")
-
-    def forward() -> None:
-        with torch.inference_mode(), cast:
-            model.classify(tokens, PackedBatch((length,), device))
-
-    def training() -> None:
-        with cast:
-            loss = model.classify(tokens, PackedBatch((length,), device)).float().logsumexp(1).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        model.zero_grad(set_to_none=True)
-
-    def mixing() -> None:
-        with torch.inference_mode(), cast:
-            attention.mix(x, PackedBatch((length,), device))
-
-    model.train(phase == "training")
-    work = {"forward": forward, "training": training, "mixing": mixing}[phase]
-    if phase == "mixing":
-        with torch.inference_mode(), cast:
-            x = torch.randn(length, model.config.hidden_size, generator=generator).to(device)
-            x = x.bfloat16() if config.precision == "bfloat16" else x
-            attention = _projected(model.blocks[0].attention, x)  # type: ignore[arg-type]
-    work()  # warm up: what it loads once is no part of the work
-    give_back_memory()
-    memory = PeakMemory(device)
-    seconds: list[float] = []
-    while len(seconds) < FEWEST_REPEATS or (sum(seconds) < config.seconds and len(seconds) < MOST_REPEATS):
-        synchronise(device)
-        start = time.perf_counter()
-        work()
-        synchronise(device)
-        seconds.append(time.perf_counter() - start)
-    return {"seconds": seconds, "peak_memory_bytes": memory.bytes()}
-
-
-def _projected(attention: torch.nn.Module, x: torch.Tensor) -> Any:
-    """A copy whose projections of all tokens answer at once: what is left is the mixing.
-
-    Linformer projects the folded keys and values, not the tokens: there, that stays part of it.
-    """
-    attention = copy.deepcopy(attention).eval()
-    for name in ("query", "key", "value"):
-        linear = getattr(attention, name)
-        linear.forward = functools.partial(_answer, linear(x))
-    return attention
-
-
-def _answer(given: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return given
-
-
-def _flops(model: Classifier, length: int, phase: str) -> float:
-    if phase == "mixing":
-        return float(model.blocks[0].attention.flops(length))  # type: ignore[operator, union-attr]
-    return model_flops(model, length) * (3 if phase == "training" else 1)
-
-
-def model_flops(model: Classifier, length: int) -> float:
-    """Of one row, forward: products only, which is where the time goes. Embedding and head are not counted."""
-    config: ClassifierConfig = model.config
-    inner = config.num_attention_heads * config.width_of_head
-    projections = 2.0 * length * 4 * config.hidden_size * inner
-    feed_forward = 2.0 * length * 2 * config.hidden_size * config.width_of_intermediate
-    mixing = sum(block.attention.flops(length) for block in model.blocks)  # type: ignore[operator, union-attr]
-    return len(model.blocks) * (projections + feed_forward) + mixing

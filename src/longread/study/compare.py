@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from longread.attention import ATTENTIONS
 from longread.config import BASELINES, RunConfig
 from longread.data.load import check_classes, load_task
 from longread.errors import UserError
@@ -44,43 +43,6 @@ def grid(
         for seed, depth, attention in combinations:
             configs.append(replace(base, task=task, attention=attention, num_hidden_layers=depth, seed=seed))
     return configs
-
-
-def benchmarks_of(
-    config: RunConfig,
-    attentions: Sequence[str],
-    lengths: Sequence[int],
-    *,
-    num_hidden_layers: int = 1,
-    precision: str = "float32",
-    seconds: float = 0.3,
-) -> list[BenchmarkConfig]:
-    """One layer of the run's shape for each mechanism, dense always among them. UserError for what cannot be."""
-    if min(lengths, default=0) < 1:
-        raise UserError("--lengths: give one or more, each at least 1 token")
-    config = resolve(config)
-    measured = []
-    for name in dict.fromkeys(("dense", *attentions)):
-        if name not in ATTENTIONS:
-            raise UserError(f"--attention {name!r}: there is no such mechanism; there are {', '.join(ATTENTIONS)}")
-        own = resolve(replace(config, attention=name)).mechanism()
-        measured.append(
-            BenchmarkConfig(
-                attention=name,
-                lengths=tuple(sorted(set(lengths))),
-                num_hidden_layers=num_hidden_layers,
-                hidden_size=config.hidden_size,
-                num_attention_heads=config.num_attention_heads,
-                head_dim=config.head_dim,
-                options=tuple(sorted(own.items())),
-                precision=precision,
-                seconds=seconds,
-                threads=config.threads,
-                device=config.device,
-                out=config.out,
-            )
-        )
-    return measured
 
 
 def check(configs: Sequence[RunConfig]) -> None:

@@ -217,6 +217,7 @@ def split_record(rows: Split | Examples, config: RunConfig) -> SplitRecord:
         rows=len(rows),
         fingerprint=rows.fingerprint,
         rows_of_split=find_task(config.task).split_rows.get(name),
+        pairs=bool(rows.pairs),
     )
 
 

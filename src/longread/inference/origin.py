@@ -1,0 +1,40 @@
+"""What is known of how a checkpoint was made, where it lies in the folder of its run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longread.data.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Origin:
+    """`task` and `config` of the run that made a checkpoint; whether it was trained on pairs (None: not known)."""
+
+    task: str
+    config: dict[str, Any]
+    pairs: bool | None
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns that it was trained on, as far as they were named."""
+        known = TASKS[self.task].text_columns if self.task in TASKS else ()
+        return tuple(self.config.get("text_columns") or known)
+
+
+def origin_of(checkpoint: str | Path) -> Origin | None:
+    """None where the checkpoint, or the folder that holds it, has no run record."""
+    path = Path(checkpoint)
+    for folder in (path, path.parent):
+        try:
+            record = json.loads((folder / "run.json").read_text())
+            found = Origin(record["task"], dict(record["config"]), record["dataset"]["train"].get("pairs"))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if found.pairs is None and found.text_columns:
+            return Origin(found.task, found.config, len(found.text_columns) == 2)
+        return found
+    return None

@@ -1,0 +1,197 @@
+"""From the tensors of a checkpoint's file to the state of a model, and what became of each."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longread.data.labels import placeholders
+from longread.errors import UserError
+from longread.models import families
+from longread.models.classifier import Classifier, ClassifierConfig
+from longread.models.families import Family
+
+OWN = "longread"
+LISTED_KEYS = 12  # of an error; the rest is counted
+MULTI_LABEL = "multi_label_classification"
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a classifier's weights came about. `initialised` has our names, `ignored` and `renamed` the file's."""
+
+    source: str
+    family: str
+    ignored: tuple[str, ...] = ()  # not used by a classifier
+    renamed: tuple[str, ...] = ()  # written without the family's prefix, or as gamma and beta
+    initialised: tuple[str, ...] = ()  # not in the file: drawn anew, or zero for a bias
+    head: str = ""  # what was done with the classifier's labels; "" where they are as they were
+    architecture: str | None = None  # the class that transformers had of it, where that was no text classifier
+    problem_type: str | None = None  # as transformers has it; None: one label of several
+    token_ids: Mapping[str, int] = field(default_factory=dict)
+    converted: Mapping[str, Any] | None = None  # what `convert` did since
+
+    @property
+    def head_is_untrained(self) -> bool:
+        return any(name.startswith("head.") for name in self.initialised)
+
+    def __str__(self) -> str:
+        parts = [f"loaded {self.source} ({self.family})", *([self.head] if self.head else [])]
+        for what, names in (("initialised", self.initialised), ("ignored", self.ignored)):
+            if names:
+                parts.append(f"{what} {listed(names)}")
+        if self.renamed:
+            parts.append(f"{len(self.renamed)} old names")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of a model that is read, and where they come from."""
+
+    count: int
+    names: tuple[str, ...] | None  # None: nameless
+    rows: tuple[int, ...] | None  # of the file's classifier, in the model's order; None: the classifier is a new one
+    head: str = ""  # what `Loading` says of it
+
+
+def match_labels(
+    known: tuple[str, ...] | None,
+    count: int,
+    wanted: int | None,
+    names: tuple[str, ...] | None,
+    problem_type: str | None,
+) -> Labels:
+    """The checkpoint's `count` labels (`known`: None for nameless ones) against those that are asked for, by name.
+
+    Names are the same in other letters, too: negative and NEGATIVE. Nameless ones are taken in their order.
+    """
+    if names is None:
+        same = wanted in (None, count)
+        return Labels(wanted or count, known if same else None, tuple(range(count)) if same else None)
+    if wanted not in (None, len(names)):
+        raise UserError(f"num_labels is {wanted} and there are {len(names)} label_names; leave one of them out")
+    listing = ", ".join(names)
+    new = Labels(len(names), names, None, f"a new classifier for {listing}, in place of {', '.join(known or ())}")
+    if known is None:
+        new = Labels(len(names), names, None, f"a new classifier for {listing}")
+    if problem_type is not None or len(names) != count:
+        return new
+    if known is None:
+        named = names != placeholders(count)
+        head = f"its labels, which had no names, called {listing}" if named else ""
+        return Labels(count, names, tuple(range(count)), head)
+    places = {name.casefold(): row for row, name in enumerate(known)} | {name: row for row, name in enumerate(known)}
+    rows = tuple(places.get(name, places.get(name.casefold(), -1)) for name in names)
+    if sorted(rows) != list(range(count)):
+        return new
+    return Labels(count, names, rows, "" if rows == tuple(range(count)) else f"its labels reordered to {listing}")
+
+
+def check_answers(model: Classifier, *, untrained_head: bool = False) -> None:
+    """UserError where the model's answers would mean nothing: its classifier is untrained, or no softmax applies.
+
+    untrained_head: the first is asked for, to measure what the model costs.
+    """
+    loading = model.loading
+    source = loading.source if loading else "the model"
+    if loading and loading.head_is_untrained and not untrained_head:
+        kind = f" (it is a {loading.architecture})" if loading.architecture else ""
+        raise UserError(
+            f"{source}: the checkpoint has no trained text classifier{kind}; "
+            f"train one: longread train --init {source} --task TASK"
+        )
+    if loading and loading.problem_type == MULTI_LABEL:
+        raise UserError(f"{source}: the checkpoint has several labels for a text ({MULTI_LABEL}); only one can be told")
+    if (loading and loading.problem_type == "regression") or model.config.num_labels == 1:
+        raise UserError(f"{source}: the checkpoint gives a number (regression, one output); only labels can be told")
+
+
+def assign(
+    tensors: Mapping[str, Tensor], model: Classifier, family: Family | None, labels: Labels, loading: Loading
+) -> tuple[dict[str, Tensor], Loading]:
+    """The state of `model` out of a file's tensors. UserError for what is missing, left over or of another shape.
+
+    `loading` comes back with what happened to each of them.
+    """
+    config = model.config
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    theirs = family.names(expected, config.num_hidden_layers) if family else {name: name for name in expected}
+    ours = {name: own for own, name in theirs.items()}
+    state: dict[str, Tensor] = {}
+    ignored: list[str] = []
+    renamed: list[str] = []
+    left_over: list[str] = []
+    misfits: list[str] = []
+    for key, tensor in tensors.items():
+        name = family.current_name(key) if family else key
+        of_another_task = loading.architecture is not None and key.startswith(families.OTHER_HEADS)
+        own = None if of_another_task else ours.get(name)
+        if own is None:
+            (ignored if of_another_task or (family and families.ignored(key)) else left_over).append(key)
+        elif own.startswith("head.classifier.") and labels.rows is None:
+            ignored.append(key)  # of other labels
+        elif tuple(tensor.shape) != expected[own]:
+            misfits.append(f"{key} is {list(tensor.shape)}, not {list(expected[own])}")
+        else:
+            state[own] = tensor.float() if tensor.is_floating_point() else tensor
+            if own.startswith("head.classifier.") and labels.rows != tuple(range(labels.count)):
+                state[own] = state[own][list(labels.rows or ())]
+            if name != key:
+                renamed.append(key)
+    missing = [own for own in expected if own not in state]
+    free = [own for own in missing if _may_be_missing(own, family)]
+    problems = [
+        f"{what} {listed(keys)}"
+        for what, keys in (
+            ("missing", [theirs.get(own, own) for own in missing if own not in free] if not misfits else []),
+            ("left over", left_over),
+            ("of another shape:", misfits),
+        )
+        if keys
+    ]
+    if problems:
+        raise UserError(f"{loading.source}: the weights do not fit its config.json: {'; '.join(problems)}")
+    for own in free:
+        state[own] = initial(own, expected[own], config)
+    found = {"ignored": tuple(ignored), "renamed": tuple(renamed), "initialised": tuple(free)}
+    return state, Loading(**(vars(loading) | found))
+
+
+def _may_be_missing(own: str, family: Family | None) -> bool:
+    without_bias = (
+        family is not None
+        and family.model_type == "big_bird"
+        and own.endswith(("attention.query.bias", "attention.key.bias", "attention.value.bias"))
+    )  # use_bias=False
+    return own.startswith("head.") or without_bias
+
+
+def initial(name: str, shape: tuple[int, ...], config: ClassifierConfig) -> Tensor:
+    """As a classifier initialises itself, but from the seed and the name alone."""
+    if name.endswith(".bias"):
+        return torch.zeros(shape)
+    # torch's generator uses 32 bits of its seed: the name goes into the same ones.
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{config.seed} {name}".encode()))
+    return torch.randn(shape, generator=generator) * config.initializer_range
+
+
+def still_untrained(model: Classifier, state: Mapping[str, Tensor]) -> list[str]:
+    """Names of a head's tensors that are as they were drawn when the checkpoint was read."""
+    names = [name for name in (model.loading.initialised if model.loading else ()) if name.startswith("head.")]
+    drawn = all(
+        torch.equal(state[name], initial(name, tuple(state[name].shape), model.config).to(state[name].dtype))
+        for name in names
+    )
+    return names if drawn else []
+
+
+def listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - LISTED_KEYS} more" if len(names) > LISTED_KEYS else ""
+    return ", ".join(names[:LISTED_KEYS]) + more

@@ -1,0 +1,93 @@
+"""What a reader must know before quoting a number of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from longread.report import numbers as say
+from longread.report.groups import Group, is_loaded
+from longread.report.pairs import Pairs, mean_accuracy
+from longread.report.tables import STATUS
+
+
+def caveats(group: Group, pairs: Pairs) -> list[str]:
+    """All of them, the gravest first."""
+    found = []
+    for line in group.lines:
+        for run in line.failures:
+            status = STATUS.get(str(run.record.get("status")), str(run.record.get("status")))
+            found.append(f"{line.name()}, seed {run.record.get('seed')}: {status}. It is a row of the table.")
+    learned = [line for line in group.done if not line.is_baseline]
+    for count, words in ((1, "One draw"), (2, "Two draws")):
+        few = [line for line in learned if len(set(line.draws)) == count]
+        if few:
+            names = "" if len(few) == len(learned) else f" of {say.listing(line.name() for line in few)}"
+            end = " to it" if len(few) == 1 and names else " to them" if names else ""
+            found.append(f"{words} only{names}: no difference{end} is called significant.")
+    loaded = [run for run in group.runs if is_loaded(run)]
+    if loaded:
+        text = f"{say.plural(len(loaded), 'run')} shared the machine with other work"
+        marked = listed([line.name() for line in group.done if line.timed_under_load], group)
+        text += f"; the times of {marked} are marked † and are not to be quoted" if marked else ""
+        idle = any(not line.timed_under_load and any(o.loaded for o in line.outcomes) for line in group.done)
+        found.append(text + ("; where a row has idle runs too, its times come from those alone." if idle else "."))
+    untrained = [
+        line.name() for line in group.done if any(o.run.record.get("head_is_untrained") for o in line.outcomes)
+    ]
+    if untrained:
+        found.append(f"Untrained head ({say.listing(untrained)}): the time is the result, the accuracy means nothing.")
+    found += truncation(group)
+    found += losses(group, pairs)
+    found += disagreements(group)
+    return found
+
+
+def truncation(group: Group) -> list[str]:
+    by_share: dict[str, list[str]] = {}
+    for line in group.done:
+        shares = [say.finite(o.run.record.get("truncated_fraction")) or 0.0 for o in line.outcomes]
+        if max(shares) > 0:
+            limit = (line.outcomes[0].run.record.get("config") or {}).get("max_length")
+            share = f"{100 * max(shares):.1f}" if max(shares) >= 0.0005 else "< 0.1"
+            text = f"{share} % of the texts were cut" + (f" at {limit:,} tokens" if isinstance(limit, int) else "")
+            by_share.setdefault(text, []).append(line.name())
+    return [f"{text} ({listed(names, group)})." for text, names in by_share.items()]
+
+
+def listed(names: Sequence[str], group: Group) -> str:
+    """The names, or that it is all of many."""
+    return "all rows" if len(names) == len(group.done) > 3 else say.listing(names)
+
+
+def losses(group: Group, pairs: Pairs) -> list[str]:
+    """Transformers from scratch under a linear model: the fact that such tables like to leave out."""
+    linear = [line for line in group.done if line.is_baseline]
+    if not linear:
+        return []
+    best = max(linear, key=mean_accuracy)
+    below = []
+    for line in group.done:
+        scratch = all(o.run.record.get("init") == "scratch" for o in line.outcomes)
+        if scratch and not line.is_baseline and mean_accuracy(line) < mean_accuracy(best):
+            tested = pairs.of(line, best)
+            word = "significant" if tested and tested.significant else "not shown to be significant"
+            below.append(f"{line.name()} ({say.percent(mean_accuracy(line))} %, {word})")
+    if not below:
+        return []
+    who = "This transformer from scratch loses" if len(below) == 1 else "These transformers from scratch lose"
+    reached = say.percent(mean_accuracy(best))
+    return [f"{who} to a linear model ({best.name()}, {reached} %): {'; '.join(below)}."]
+
+
+def disagreements(group: Group) -> list[str]:
+    """A record whose stated accuracy is not what its predictions give is damaged or was edited."""
+    found = []
+    for line in group.done:
+        for o in line.outcomes:
+            stated = say.finite((o.run.record.get("metrics") or {}).get("accuracy"))
+            if o.correct is not None and stated is not None and abs(stated - o.accuracy) > 1e-6:
+                found.append(
+                    f"{line.name()}, seed {o.run.record.get('seed')}: the record states an accuracy of "
+                    f"{100 * stated:.3f} %, its predictions give {100 * o.accuracy:.3f} %; the table uses the latter."
+                )
+    return found

@@ -1,0 +1,178 @@
+"""A text classifier with scikit-learn's interface: fit, predict, predict_proba, clone, pickle, grid search, pipelines.
+
+from longread.sklearn import LongreadClassifier
+LongreadClassifier(attention="longformer", epochs=3).fit(texts, labels).predict_proba(texts)
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from longread.config import RunConfig
+from longread.errors import UserError
+from longread.inference.predictor import Predictor, load
+from longread.training.run import train
+
+
+class LongreadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Trains as `longread train` does; every option of that command is a parameter or a key of `settings`.
+
+    Parameters
+    ----------
+    attention:
+        dense, longformer, bigbird, performer or linformer.
+    init:
+        "scratch", or a pretrained checkpoint to fine-tune.
+    epochs, learning_rate, batch_size, max_length:
+        As in `longread train`; None for its defaults.
+    num_hidden_layers, hidden_size, num_attention_heads:
+        Of a model from scratch.
+    threads:
+        Processor threads; None for all cores.
+    settings:
+        Any other field of `longread.RunConfig`, the mechanism's own among them, such as {"attention_window": 64}.
+    random_state:
+        Seed of the first weights and of the order of the texts.
+
+    Attributes
+    ----------
+    classes_: the labels seen in `fit`, sorted; columns of `predict_proba` are in their order.
+    predictor_: the trained `longread.Predictor`.
+    """
+
+    def __init__(
+        self,
+        attention: str = "longformer",
+        *,
+        init: str = "scratch",
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+        batch_size: int = 32,
+        max_length: int | None = None,
+        num_hidden_layers: int = 1,
+        hidden_size: int = 64,
+        num_attention_heads: int = 4,
+        threads: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.attention = attention
+        self.init = init
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_length = max_length
+        self.num_hidden_layers = num_hidden_layers
+        self.hidden_size = hidden_size
+        self.num_attention_heads = num_attention_heads
+        self.threads = threads
+        self.settings = settings
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> LongreadClassifier:
+        """X: n texts (a list, an array or a column of a table). y: n labels of two classes or more.
+
+        ValueError for anything else, and for what `longread train` refuses.
+        """
+        texts = _texts(X)
+        labels = np.asarray(y)
+        if labels.ndim != 1 or len(labels) != len(texts):
+            raise ValueError(f"y has shape {labels.shape}; it must hold one label for each of the {len(texts)} texts")
+        check_classification_targets(labels)
+        classes, numbers = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"y has one class, {classes[0]!r}; a classifier needs two or more")
+        with tempfile.TemporaryDirectory(prefix="longread-") as directory:
+            place = Path(directory)
+            _write(place / "task" / "train.parquet", texts, numbers)
+            # Nothing is chosen by these rows: the trainer wants some to evaluate, and these are few.
+            few = np.unique(numbers, return_index=True)[1]
+            _write(place / "task" / "validation.parquet", [texts[i] for i in few], numbers[few])
+            run = train(self._config(place))
+            if run.record["status"] != "ok":
+                raise RuntimeError(f"the training ended badly: {run.record['status']}: {run.record['error']}")
+            checkpoint = run.directory / "checkpoint"
+            self._files = {path.name: path.read_bytes() for path in checkpoint.iterdir() if path.is_file()}
+            self.predictor_ = load(checkpoint)
+        self.classes_ = classes
+        # Labels are names to the trainer; a class may have had no name before.
+        self._order = np.argsort([int(name) for name in self.predictor_.label_names])
+        return self
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
+        """[n, number of classes], columns in the order of `classes_`."""
+        check_is_fitted(self, "classes_")
+        texts = _texts(X)
+        found = [list(answer.probabilities.values()) for answer in self._predictor().predict(texts)]
+        return np.array(found, dtype=np.float64).reshape(len(texts), len(self.classes_))[:, self._order]
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """[n] labels."""
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
+
+    def _config(self, place: Path) -> RunConfig:
+        own = {"task", "out", "data_dir", "text_columns", "label_column", "eval_file", "seed", *self.get_params()}
+        wrong = sorted(set(self.settings or {}) & own)
+        if wrong:
+            raise UserError(
+                f"settings: {', '.join(wrong)} cannot be set there; it is a parameter, or the estimator's own"
+            )
+        given = {f.name: getattr(self, f.name) for f in fields(RunConfig) if f.name in self.get_params()}
+        return RunConfig(
+            **given, **(self.settings or {}), task=str(place / "task"), seed=self.random_state, out=place / "out"
+        )
+
+    def _predictor(self) -> Predictor:
+        if getattr(self, "predictor_", None) is None:
+            with tempfile.TemporaryDirectory(prefix="longread-") as directory:
+                for name, content in self._files.items():
+                    (Path(directory) / name).write_bytes(content)
+                self.predictor_ = load(directory)
+        return self.predictor_
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The checkpoint's files stand for the model, so that a pickle holds no code of torch."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "predictor_"}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        tags.input_tags.string = True
+        tags.non_deterministic = False
+        tags.no_validation = True
+        return tags
+
+
+def _texts(X: Any) -> list[str]:
+    if isinstance(X, str):
+        raise ValueError("X is one text; give a list of texts")
+    values = np.asarray(X, dtype=object)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(f"X has shape {values.shape}; it must hold one text each: a list, or a column of a table")
+    for place, text in enumerate(values):
+        if not isinstance(text, str):
+            raise ValueError(f"X[{place}] is {text!r} ({type(text).__name__}); it must be a text")
+    return [str(text) for text in values]
+
+
+def _write(path: Path, texts: Sequence[str], numbers: npt.NDArray[np.int64]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"text": list(texts), "label": [f"{n:06d}" for n in numbers]}), path)

@@ -1,0 +1,94 @@
+"""The work of one length, timed: an inference, a training step, or the mixing of one layer alone."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import time
+from typing import Any
+
+import torch
+
+from longread.models.classifier import Classifier, ClassifierConfig
+from longread.ops.packed import PackedBatch
+from longread.system.allocator import give_back_memory
+from longread.system.measure import PeakMemory, synchronise
+
+FEWEST_REPEATS, MOST_REPEATS = 3, 25
+
+
+def measure(model: Classifier, length: int, phase: str, precision: str, enough: float) -> dict[str, Any]:
+    """Seconds of each repeat, until `enough` seconds and FEWEST_REPEATS, and the peak memory above the program's.
+
+    One text of `length` random tokens. phase: "forward" (inference), "training" (forward and backward) or "mixing".
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(length)
+    tokens = torch.randint(model.config.vocab_size, (length,), generator=generator).to(device)
+    cast = torch.autocast(device.type, torch.bfloat16, precision == "bfloat16")
+
+    def forward() -> None:
+        with torch.inference_mode(), cast:
+            model.classify(tokens, PackedBatch((length,), device))
+
+    def training() -> None:
+        with cast:
+            loss = model.classify(tokens, PackedBatch((length,), device)).float().logsumexp(1).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        model.zero_grad(set_to_none=True)
+
+    def mixing() -> None:
+        with torch.inference_mode(), cast:
+            attention.mix(x, PackedBatch((length,), device))
+
+    model.train(phase == "training")
+    work = {"forward": forward, "training": training, "mixing": mixing}[phase]
+    if phase == "mixing":
+        with torch.inference_mode(), cast:
+            x = torch.randn(length, model.config.hidden_size, generator=generator).to(device)
+            x = x.bfloat16() if precision == "bfloat16" else x
+            attention = _projected(model.blocks[0].attention, x)  # type: ignore[arg-type]
+    work()  # warm up: what it loads once is no part of the work
+    give_back_memory()
+    memory = PeakMemory(device)
+    seconds: list[float] = []
+    while len(seconds) < FEWEST_REPEATS or (sum(seconds) < enough and len(seconds) < MOST_REPEATS):
+        synchronise(device)
+        start = time.perf_counter()
+        work()
+        synchronise(device)
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": seconds, "peak_memory_bytes": memory.bytes()}
+
+
+def _projected(attention: torch.nn.Module, x: torch.Tensor) -> Any:
+    """A copy whose projections of all tokens answer at once: what is left is the mixing.
+
+    Linformer projects the folded keys and values, not the tokens: there, that stays part of it.
+    """
+    attention = copy.deepcopy(attention).eval()
+    for name in ("query", "key", "value"):
+        linear = getattr(attention, name)
+        linear.forward = functools.partial(_answer, linear(x))
+    return attention
+
+
+def _answer(given: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return given
+
+
+def floor_flops(model: Classifier, length: int, phase: str) -> float:
+    """Floating-point operations of the products of one phase."""
+    if phase == "mixing":
+        return float(model.blocks[0].attention.flops(length))  # type: ignore[operator, union-attr]
+    return model_flops(model, length) * (3 if phase == "training" else 1)
+
+
+def model_flops(model: Classifier, length: int) -> float:
+    """Of one text, forward: products only, which is where the time goes. Embedding and head are not counted."""
+    config: ClassifierConfig = model.config
+    inner = config.num_attention_heads * config.width_of_head
+    projections = 2.0 * length * 4 * config.hidden_size * inner
+    feed_forward = 2.0 * length * 2 * config.hidden_size * config.width_of_intermediate
+    mixing = sum(block.attention.flops(length) for block in model.blocks)  # type: ignore[operator, union-attr]
+    return len(model.blocks) * (projections + feed_forward) + mixing

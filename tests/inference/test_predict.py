@@ -1,0 +1,215 @@
+"""Predictions for a file: one answer for each row, in order, in every format, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from longread.cli import main as cli
+from longread.data import stream
+from longread.data.stream import Block, blocks_of_file
+from longread.data.tokenizer import byte_tokenizer
+from longread.errors import UserError
+from longread.inference import answers
+from longread.inference import predictor as room
+from longread.inference.origin import Origin
+from longread.inference.predictor import Predictor
+from longread.models.classifier import build
+
+TEXTS = ["one film", "", "two\u2028\x0cfilms", "  ", "three", "four"]
+
+
+def predictor(pairs: bool | None = None) -> Predictor:
+    torch.manual_seed(0)
+    model = build("dense", vocab_size=260, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_labels=2,
+                  max_length=32, type_vocab_size=2)  # fmt: skip
+    model.head.classifier.weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    origin = Origin("t.csv", {"text_columns": ["body"]}, pairs)
+    return Predictor(model.eval(), byte_tokenizer(), ("no", "yes"), "the model", origin=origin)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """`longread predict` on a small model, in blocks of two rows; (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stream, "BLOCK", 2)
+    trained_on = {"pairs": True, "single": False, "any": None}
+    monkeypatch.setattr(room, "load", lambda checkpoint: predictor(trained_on[checkpoint]))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        status = cli.main(["predict", *arguments])
+        found = capsys.readouterr()
+        return status, found.out, found.err
+
+    return call
+
+
+def write_table(path: Path) -> None:
+    rows = [{"text": text, "key": f"k{n}"} for n, text in enumerate(TEXTS)]
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ".jsonl" in path.name:
+        rows[1]["text"] = None  # type: ignore[assignment]
+        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["text", "key"], delimiter="\t" if path.suffix == ".tsv" else ";")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.parquet"])
+def test_output_rows_are_input_rows(run: Any, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    table = name != "a.txt"
+    if table:
+        write_table(Path(name))
+    else:
+        Path(name).write_text("\r\n".join(TEXTS) + "\n", newline="")
+    status, out, _ = run("any", "--file", name, *(["--id-column", "key"] if table else []))
+    assert status == 0
+    lines = [json.loads(line) for line in out.split("\n")[:-1]]
+    assert [line["row"] for line in lines] == list(range(6))
+    assert [line["label"] is None for line in lines] == [False, True, False, True, False, False]
+    assert lines[1]["why"] == "the text is empty"
+    assert lines[1]["probabilities"] == {}
+    if table:
+        assert [line["key"] for line in lines] == [f"k{n}" for n in range(6)]
+    expected = predictor().predict(TEXTS)
+    for line, prediction in zip(lines, expected, strict=True):
+        assert line["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-6)
+    assert "2 of 6 texts are empty" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["new/out.jsonl", "out.csv", "out.parquet"])
+def test_outputs_hold_the_same_and_appear_whole(run: Any, name: str) -> None:
+    write_table(Path("a.csv"))
+    status, out, err = run("any", "--file", "a.csv", "--id-column", "key", "--out", name)
+    assert (status, out) == (0, "")
+    assert name in err
+    if name.endswith(".parquet"):
+        rows = pq.read_table(name).to_pylist()
+    elif name.endswith(".csv"):
+        rows = list(csv.DictReader(Path(name).read_text().splitlines()))
+    else:
+        rows = [json.loads(line) for line in Path(name).read_text().splitlines()]
+    expected = predictor().predict(TEXTS)
+    assert [row["key"] for row in rows] == [f"k{n}" for n in range(6)]
+    assert [row["label"] or None for row in rows] == [prediction.label for prediction in expected]
+    yes = [row["probabilities"].get("yes") if "probabilities" in row else row["probability_yes"] for row in rows]
+    assert [float(value or 0) for value in yes] == pytest.approx([p.probabilities.get("yes", 0) for p in expected])
+    before = Path(name).read_bytes()
+    Path("b.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n{"text": 3}\n')
+    status, _, err = run("any", "--file", "b.jsonl", "--out", name)
+    assert (status, Path(name).read_bytes()) == (2, before)
+    assert "b.jsonl, line 3: column 'text' holds 3 where text is expected" in err
+    assert not [path for path in Path(name).parent.iterdir() if path.name.endswith(".part")]
+
+
+def test_texts_of_the_command_line_and_of_standard_input(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, out, _ = run("any", "fine", "")
+    assert (status, [json.loads(line)["label"] is None for line in out.splitlines()]) == (0, [False, True])
+    monkeypatch.setattr("sys.stdin", iter(["one\n", "\n", "two"]))
+    status, out, _ = run("any")
+    assert (status, [json.loads(line)["label"] is None for line in out.splitlines()]) == (0, [False, True, False])
+
+
+def test_pairs(run: Any) -> None:
+    Path("a.csv").write_text("left,right,question\na,b,c\nd,e,f\n")
+    Path("a.txt").write_text("a\nd\n")
+    answers_of = lambda out: [json.loads(line)["probabilities"]["yes"] for line in out.splitlines()]  # noqa: E731
+    _, both, _ = run("pairs", "--file", "a.csv", "--text-columns", "left", "right")
+    expected = [p.probabilities["yes"] for p in predictor().predict(["a", "d"], ["b", "e"])]
+    assert answers_of(both) == pytest.approx(expected)
+    _, given, _ = run("pairs", "--file", "a.txt", "--pair", "b")
+    assert answers_of(given)[0] == pytest.approx(expected[0])
+    _, alone, _ = run("pairs", "a", "--pair", "b")
+    assert answers_of(alone) == pytest.approx(expected[:1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("pairs one", "trained on pairs of texts; give the second one"),
+        ("single one --pair two", "trained on single texts; leave the second one out"),
+        ("any --file a.csv --pair x --text-columns left right", "--pair: the file has two text columns already"),
+        ("any --file a.csv --text-columns nothing", "no column 'nothing'; the columns there are: left, right"),
+        ("any --file a.csv", "name one text column, or two, with --text-columns"),
+        ("any --file a.csv --text-columns left --id-column id", "there is no column 'id'"),
+        ("any --file a.txt --id-column id", "a.txt has no columns"),
+        ("any --file b.txt", "nothing to classify"),
+        ("any --file a.doc", "this kind of file cannot be read"),
+        ("any text --file a.csv", "not both"),
+        ("any text --id-column x", "--id-column: only with --file"),
+        ("any text --out a.xml", "ends in .jsonl, .csv, .parquet"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(run: Any, arguments: str, message: str) -> None:
+    Path("a.csv").write_text("left,right\na,b\n")
+    Path("a.txt").write_text("a\n")
+    Path("b.txt").write_text("")
+    status, out, err = run(*arguments.split())
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_file_is_read_no_further_than_it_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": f"text {n}"}) + "\n" for n in range(50_000)))
+    monkeypatch.setattr(stream, "BLOCK", 100)
+    lines = 0
+    own = json.loads
+
+    def counted(text: str) -> Any:
+        nonlocal lines
+        lines += 1
+        return own(text)
+
+    monkeypatch.setattr(json, "loads", counted)
+    blocks = blocks_of_file(path)
+    assert next(blocks).texts[0] == "text 0"
+    assert next(blocks).texts[-1] == "text 199"
+    assert lines <= 200
+    blocks.close()
+
+
+def test_progress_is_said_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    clock = iter(range(0, 1000, 6))
+    monkeypatch.setattr(answers.time, "monotonic", lambda: float(next(clock)))
+    caplog.set_level("INFO")
+
+    def blocks() -> Iterator[Block]:
+        for _ in range(4):
+            yield Block(["a"])
+
+    assert len(list(answers.answer(predictor(), blocks()))) == 4
+    assert re.findall(r"(\d) texts", caplog.text) == ["2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "pairs", "message"),
+    [("one", None, "a list of texts"), ([None], None, "text 0 .* is None"), (["a"], ["b", "c"], "1 texts and 2")],
+)
+def test_wrong_texts_in_python(texts: Any, pairs: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        predictor().predict(texts, pairs)
+
+
+def test_arrays_are_texts_and_broken_weights_are_said() -> None:
+    clf = predictor()
+    assert [p.label for p in clf.predict(np.array(["a", "b"]))] == [p.label for p in clf.predict(["a", "b"])]
+    clf.model.head.classifier.weight.data[0, 0] = float("nan")
+    with pytest.raises(UserError, match="not numbers"):
+        clf.predict(["a"])

@@ -1,0 +1,106 @@
+"""The estimator in scikit-learn's own hands."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from longread.sklearn import LongreadClassifier
+
+GOOD, BAD = "a warm and lovely film", "it crashes at once"
+TEXTS = np.array([f"{GOOD if n % 3 else BAD} {n}" for n in range(36)])
+LABELS = np.array(["good" if n % 3 else "bad" for n in range(36)])
+SMALL = {"epochs": 6, "batch_size": 6, "hidden_size": 16, "num_attention_heads": 2, "max_length": 64, "threads": 1,
+         "learning_rate": 1e-2, "settings": {"vocab_size": 300, "lowercase": True}}  # fmt: skip
+
+# Checks that no text classifier can pass, and why.
+OUT_OF_REACH = {
+    "check_classifiers_train": "asks for 83 % on points of a plane, which an epoch does not learn from their digits",
+}
+
+
+def small(**given: object) -> LongreadClassifier:
+    return LongreadClassifier("performer", **(SMALL | given))
+
+
+def test_it_learns_and_its_columns_are_in_the_order_of_classes() -> None:
+    model = small().fit(TEXTS.tolist(), LABELS)
+    assert model.classes_.tolist() == ["bad", "good"]
+    assert model.score(TEXTS, LABELS) == 1.0
+    probabilities = model.predict_proba(TEXTS[:, None])
+    assert probabilities.shape == (36, 2) and np.allclose(probabilities.sum(1), 1)
+    again = small().fit(TEXTS, LABELS)
+    assert np.array_equal(again.predict_proba(TEXTS), probabilities)
+    numbered = small().fit(TEXTS, np.where(LABELS == "good", 7, 3))
+    assert numbered.classes_.tolist() == [3, 7] and set(numbered.predict(TEXTS)) == {3, 7}
+    restored = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(restored.predict_proba(TEXTS), probabilities)
+
+
+def test_clone_search_and_pipelines() -> None:
+    search = GridSearchCV(small(epochs=1), {"learning_rate": [1e-2, 1e-3]}, cv=2).fit(TEXTS, LABELS)
+    assert set(search.best_params_) == {"learning_rate"}
+    assert len(cross_val_score(clone(small(epochs=1)), TEXTS, LABELS, cv=2)) == 2
+    pipe = make_pipeline(FunctionTransformer(np.char.lower), small(epochs=1)).fit(TEXTS, LABELS)
+    assert pipe.predict(TEXTS).shape == (36,)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "told"),
+    [
+        ("one text", ["a"], "list of texts"),
+        ([None, "a"], [0, 1], r"X\[0\] is None"),
+        (["a", "b"], [0], "one label for each"),
+        (["a", "b"], [0, 0], "one class"),
+        ([["a", "b"]], [0], "shape"),
+    ],
+)
+def test_wrong_input_is_told(texts: object, labels: object, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        small().fit(texts, labels)
+
+
+def test_settings_cannot_hide_a_parameter() -> None:
+    with pytest.raises(ValueError, match="epochs"):
+        small(settings={"epochs": 3}).fit(TEXTS, LABELS)
+
+
+class Worded(LongreadClassifier):
+    """The estimator behind numbers: scikit-learn's checks bring arrays, which become texts of their digits."""
+
+    def fit(self, X: Any, y: Any) -> Worded:
+        X, y = validate_data(self, X, y)
+        super().fit(_words(X), y)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        check_is_fitted(self, "classes_")
+        return super().predict_proba(_words(validate_data(self, X, reset=False)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.one_d_array, tags.no_validation = True, False, False
+        tags.input_tags.string = False
+        return tags
+
+
+def _words(X: np.ndarray) -> list[str]:
+    return [" ".join("-+"[int(value > 0)] * min(9, 1 + int(abs(value))) for value in row) for row in X]
+
+
+@pytest.mark.slow
+def test_scikit_learns_own_checks() -> None:
+    estimator = Worded("performer", **(SMALL | {"epochs": 1}))
+    found = check_estimator(estimator, on_skip=None, on_fail=None, expected_failed_checks=OUT_OF_REACH)
+    wrong = {check["check_name"]: check["exception"] for check in found if check["status"] == "failed"}
+    assert not wrong
+    assert sum(check["status"] == "passed" for check in found) > 40
