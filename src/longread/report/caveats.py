@@ -65,18 +65,21 @@ def losses(group: Group, pairs: Pairs) -> list[str]:
     if not linear:
         return []
     best = max(linear, key=mean_accuracy)
-    below = []
+    below: list[str] = []
+    sure: list[str] = []
     for line in group.done:
         scratch = all(o.run.record.get("init") == "scratch" for o in line.outcomes)
         if scratch and not line.is_baseline and mean_accuracy(line) < mean_accuracy(best):
             tested = pairs.of(line, best)
-            word = "significant" if tested and tested.significant else "not shown to be significant"
-            below.append(f"{line.name()} ({say.percent(mean_accuracy(line))} %, {word})")
+            below.append(f"{line.name()} ({say.percent(mean_accuracy(line))} %)")
+            if tested and tested.significant:
+                sure.append(line.name())
     if not below:
         return []
     who = "This transformer from scratch loses" if len(below) == 1 else "These transformers from scratch lose"
     reached = say.percent(mean_accuracy(best))
-    return [f"{who} to a linear model ({best.name()}, {reached} %): {'; '.join(below)}."]
+    end = "Each is significant." if len(sure) == len(below) else f"Significant: {say.listing(sure) or 'none'}."
+    return [f"{who} to a linear model ({best.name()}, {reached} %): {'; '.join(below)}. {end}"]
 
 
 def disagreements(group: Group) -> list[str]:

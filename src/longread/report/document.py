@@ -19,6 +19,7 @@ from longread.report.lengths import Bench, benches, cost_table
 from longread.report.naming import heading
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_all
+from longread.report.recommend import recommendation
 from longread.report.runcards import RunCard, run_cards
 from longread.report.scaling import scaling_pictures
 from longread.report.tables import all_columns, comparison
@@ -49,6 +50,13 @@ class Section:
     title: str
     lead: str
     warnings: list[str] = field(default_factory=list)
+    recommendation: str = ""
+
+    @property
+    def first(self) -> list[Block]:
+        """What the page shows before any explanation: the comparison and, folded, all of its columns."""
+        return self.blocks[:2] if self.recommendation else []
+
     blocks: list[Block] = field(default_factory=list)
 
 
@@ -116,7 +124,7 @@ def names_of(runs: Iterable[Run]) -> list[str]:
 
 
 def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:
-    section = Section(group.key, heading(group), lead(group, pairs), caveats(group, pairs))
+    section = Section(group.key, heading(group), lead(group, pairs), caveats(group, pairs), recommendation(group))
     section.blocks.append(Block("Comparison", comparison(group, pairs)))
     section.blocks.append(Block("All columns", all_columns(group, pairs), fold=True))
     if pairs.tested:

@@ -65,6 +65,7 @@ class Line:
     outcomes: list[Outcome] = field(default_factory=list)
     failures: list[Run] = field(default_factory=list)
     only_mechanism: bool = False  # of its group: figures need not repeat the name
+    apart: dict[str, Any] = field(default_factory=dict)  # of the settings, what tells it from lines of its attention
 
     @property
     def is_baseline(self) -> bool:
@@ -97,8 +98,9 @@ class Line:
         return (SHORT_NAMES if short else NAMES).get(self.attention, self.attention)
 
     def name(self) -> str:
-        """`Longformer (2 layers)`: for sentences."""
-        return f"{self.title()} ({self.variant()})" if self.settings else self.title()
+        """`Longformer (2 layers)`: what tells it from other rows of its attention, and no more."""
+        apart = ", ".join(setting_text(k, v) for k, v in self.apart.items())
+        return f"{self.title()} ({apart})" if apart else self.title()
 
     def label(self) -> str:
         """`Longformer, 2 layers`: for the corner of a figure."""
@@ -281,6 +283,9 @@ def make_group(task: str, key: str, title: str, runs: Sequence[Run], known: Mapp
             line.outcomes.append(result)
     for line in lines.values():
         line.only_mechanism = len({other.attention for other in lines.values()}) == 1
+        alike = [other.settings for other in lines.values() if other.attention == line.attention]
+        differ = [name for name in fields if len({json.dumps(other.get(name)) for other in alike}) > 1]
+        line.apart = {name: line.settings[name] for name in differ if name in line.settings}
         line.outcomes.sort(key=lambda o: (o.run.record.get("seed") or 0, str(o.run.record.get("run_id"))))
         line.failures.sort(key=lambda r: (r.record.get("seed") or 0, str(r.record.get("run_id"))))
     return Group(task, key, title, sorted(lines.values(), key=line_order), fields)

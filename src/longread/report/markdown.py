@@ -31,7 +31,10 @@ READING = (
 
 
 def section_parts(section: Section) -> list[str]:
-    parts = [f"## {plain(section.title)}", plain(section.lead)]
+    parts = [f"## {plain(section.title)}"]
+    if section.recommendation:
+        parts.append(f"**Recommendation.** {plain(section.recommendation)}")
+    parts.append(plain(section.lead))
     if section.warnings:
         parts.append("> **Before you quote**\n>\n" + "\n".join(f"> - {plain(text)}" for text in section.warnings))
     for block in section.blocks:

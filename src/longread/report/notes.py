@@ -16,6 +16,9 @@ MEMORY_KINDS = {
 
 def comparison_notes(group: Group, best: Line | None) -> tuple[str, ...]:
     notes = [*interval_notes(group), *missing_beside(group)]
+    if group.fields:
+        varied = say.listing(name.replace("_", " ") for name in group.fields)
+        notes.append(f"Beside the mechanism these vary: {varied}. Each has its own column among all columns.")
     notes.append("Every number but the interval is the mean over the runs (on the page: hover for each).")
     if any(0 < len(line.quiet) < len(line.outcomes) for line in group.done):
         notes.append("Times are means over the seeds that had the machine to themselves, where there are any.")

@@ -41,6 +41,28 @@ document.querySelectorAll("table.data").forEach((table) => {
     if (cell) showTip(cell.dataset.tip, event.clientX, event.clientY); else hideTip();
   });
   table.addEventListener("pointerleave", hideTip);
+  // By keyboard: one cell is a stop of the Tab key, the arrows lead to the others, and the cell in focus tells its values.
+  const grid = () => [...body.rows].map((row) => [...row.cells]);
+  const start = body.querySelector("[data-tip]");
+  if (start) start.tabIndex = 0;
+  body.addEventListener("keydown", (event) => {
+    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (event.key === "Escape") hideTip();
+    const cell = event.target.closest("td, th");
+    if (!step || !cell) return;
+    const rows = grid(), row = rows.findIndex((cells) => cells.includes(cell));
+    const next = rows[row + step[0]]?.[rows[row].indexOf(cell) + step[1]];
+    if (!next) return;
+    event.preventDefault();
+    cell.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+  body.addEventListener("focusin", (event) => {
+    const cell = event.target.closest("td, th"), box = cell.getBoundingClientRect();
+    if (cell.dataset.tip) showTip(cell.dataset.tip, box.left, box.top); else hideTip();
+  });
+  body.addEventListener("focusout", hideTip);
 });
 
 // Figures: the nearest mark within reach tells its value; keyboard users tab through the marks.
