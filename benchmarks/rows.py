@@ -33,7 +33,7 @@ def _real(kind: str, count: int, data_dir: Path | None) -> list[np.ndarray] | No
     from longread.data.config import DataConfig
     from longread.data.load import load_task
     from longread.data.tokenizer import load_tokenizer
-    from longread.models.weights import locate
+    from longread.models.locate import locate
 
     task, split = TASKS[kind]
     try:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from longread.models.checkpoint import save_pretrained
 from longread.models.classifier import Classifier, build
+from longread.models.weights import CHECKSUMS
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "max_length": 90,
@@ -69,18 +70,21 @@ def batch(length: int = 61) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def save_bert(directory: Path) -> Path:
-    """A directory with a BERT classifier."""
+    """A directory with a BERT classifier, without checksums as if another program had written it."""
     save_pretrained(random_model(POSTNORM | {"type_vocab_size": 2}), directory, layout="huggingface")
+    (directory / CHECKSUMS).unlink()
     return directory
 
 
 def rewrite(directory: Path, change: Any) -> None:
     """The weights again, each entry changed: (name, tensor) -> (name, tensor) or None."""
+    (directory / CHECKSUMS).unlink(missing_ok=True)
     entries = [change(name, tensor.clone()) for name, tensor in load_file(directory / "model.safetensors").items()]
     save_file(dict(entry for entry in entries if entry), directory / "model.safetensors")
 
 
 def edit(directory: Path, **keys: Any) -> None:
+    (directory / CHECKSUMS).unlink(missing_ok=True)
     path = directory / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | keys))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from checkpoints import POSTNORM, edit, random_model, rewrite, save_bert
 from longread.data.tokenizer import byte_tokenizer
 from longread.errors import UserError
 from longread.models.checkpoint import from_pretrained, save_pretrained
-from longread.models.weights import weights_fingerprint
+from longread.models.weights import CHECKSUMS, weights_fingerprint
 
 
 @pytest.fixture
@@ -92,6 +94,31 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "decoder": (lambda d: edit(d, is_decoder=True), "only encoders"),
     "heads": (lambda d: edit(d, num_attention_heads=5), "no multiple of num_attention_heads 5"),
     "text for a number": (lambda d: edit(d, hidden_size="large"), "hidden_size is 'large'; it must be a number"),
+    "labels without end": (lambda d: edit(d, id2label=None, num_labels=10**12), "num_labels is 10000000"),
+    "layers without end": (lambda d: edit(d, num_hidden_layers=10**12), "asks for 1000000000000 layers of 41 tensors"),
+    "a width beyond memory": (lambda d: edit(d, intermediate_size=10**13), "of another shape"),
+    "a width beyond numbers": (lambda d: edit(d, intermediate_size=10**30), "config.json describes no model"),
+    "no number": (lambda d: edit(d, layer_norm_eps=float("nan")), "layer_norm_eps is nan"),
+    "nested without end": (lambda d: (d / "config.json").write_text("[" * 10**6), "cannot be read as JSON"),
+    "a pipe": (lambda d: ((d / "config.json").unlink(), os.mkfifo(d / "config.json")), "has no config.json"),
+    "a link": (
+        lambda d: (d / "model.safetensors").rename(d.parent / "w") and (d / "model.safetensors").symlink_to("../w"),
+        r"model\.safetensors: is a link out of its directory",
+    ),
+    "not a number among the weights": (
+        lambda d: rewrite(
+            d, lambda name, tensor: (name, tensor.fill_(math.nan) if "1.output.dense.b" in name else tensor)
+        ),
+        r"bert\.encoder\.layer\.1\.output\.dense\.bias holds NaN",
+    ),
+    "infinity among the weights": (
+        lambda d: rewrite(d, lambda name, tensor: (name, tensor.index_fill(0, torch.tensor(1), -math.inf))),
+        "holds NaN or infinite",
+    ),
+    "whole numbers for weights": (
+        lambda d: rewrite(d, lambda name, tensor: (name, tensor.long() if "pooler.dense.bias" in name else tensor)),
+        r"bert\.pooler\.dense\.bias is torch\.int64",
+    ),
     "labels": (lambda d: edit(d, id2label={"a": "b"}), "id2label"),
 }
 
@@ -115,21 +142,56 @@ def test_a_name_that_is_nowhere(tmp_path: Path) -> None:
 
 def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model(POSTNORM)
-    monkeypatch.setattr("longread.models.checkpoint.write_atomically", _fail_at("config.json"))
+    save_pretrained(model, tmp_path / "old")
+    monkeypatch.setattr("longread.models.weights.write_atomically", _fail_at("config.json"))
     with pytest.raises(OSError, match="disk full"):
         save_pretrained(model, tmp_path / "new")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    with pytest.raises(OSError, match="disk full"):
+        save_pretrained(random_model(POSTNORM, seed=1), tmp_path / "old")
+    with pytest.raises(UserError, match=r"model\.safetensors: is not what was saved"):
+        from_pretrained(tmp_path / "old")  # other weights beside the configuration of before
 
 
 def _fail_at(name: str) -> Any:
     from longread.records import write_atomically
 
-    def write(path: Path, data: bytes) -> None:
+    def write(path: Path, data: bytes | str) -> None:
         if path.name == name:
             raise OSError("disk full")
         write_atomically(path, data)
 
     return write
+
+
+@pytest.mark.parametrize("layout", ["huggingface", "longread"])
+def test_a_flipped_bit_is_noticed_in_every_file(layout: str, tmp_path: Path) -> None:
+    save_pretrained(random_model(POSTNORM), tmp_path, layout=layout, tokenizer=byte_tokenizer())
+    from_pretrained(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()} - {CHECKSUMS}
+    assert names >= {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"}
+    for name in names:
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        with pytest.raises(UserError, match=f"{name}: is not what was saved .*; restore it, or delete {CHECKSUMS}"):
+            from_pretrained(tmp_path)
+        (tmp_path / name).unlink()
+        with pytest.raises(UserError, match=f"{name}: cannot be read"):
+            from_pretrained(tmp_path)
+        (tmp_path / name).write_bytes(whole)
+    (tmp_path / CHECKSUMS).write_text('{"../config.json": ""}')
+    with pytest.raises(UserError, match="lie beside it"):
+        from_pretrained(tmp_path)
+
+
+def test_the_cache_of_the_hub_is_made_of_links(bert: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "0"
+    (tmp_path / "models--a--b" / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (bert / name).rename(tmp_path / "models--a--b" / "blobs" / name)
+        (snapshot / name).symlink_to(f"../../blobs/{name}")
+    assert from_pretrained(snapshot).config.num_labels == 3
 
 
 def test_the_tokenizer_goes_along(bert: Path, tmp_path: Path) -> None:

@@ -81,7 +81,6 @@ OTHER_TASKS: dict[str, tuple[dict[str, Any], Any]] = {
 @pytest.mark.parametrize("key", OTHER_TASKS)
 def test_no_answer_from_an_untrained_classifier(key: str, bert: Path, tmp_path: Path) -> None:
     changes, change = OTHER_TASKS[key]
-    (bert / "longread_checksums.json").unlink(missing_ok=True)
     edit(bert, **changes)
     rewrite(bert, change)
     with pytest.raises(UserError, match=r"no trained text classifier.*longread train --init") as caught:
@@ -111,7 +110,6 @@ def test_no_answer_from_an_untrained_classifier(key: str, bert: Path, tmp_path: 
     ],
 )
 def test_answers_of_another_kind_are_refused(changes: dict[str, Any], message: str, bert: Path, tmp_path: Path) -> None:
-    (bert / "longread_checksums.json").unlink(missing_ok=True)
     edit(bert, **changes)
     if len(changes.get("id2label", "abc")) == 1:
         rewrite(bert, lambda name, tensor: (name, tensor[:1] if name.startswith("classifier") else tensor))

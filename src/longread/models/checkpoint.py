@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +22,12 @@ from longread.models import families, weights
 from longread.models.classifier import Classifier, ClassifierConfig
 from longread.models.families import FAMILIES, Family
 from longread.models.loading import MULTI_LABEL, OWN, Labels, Loading, assign, match_labels, still_untrained
-from longread.records import write_atomically
+from longread.models.locate import locate
 
 log = logging.getLogger("longread")
 
 ARCHITECTURE = "LongreadForSequenceClassification"
+MOST_LABELS = 100_000
 LAYOUTS = ("auto", "huggingface", "longread")
 CONVERSION = "longread_conversion"  # key of config.json: what `convert` did
 # What transformers adds to a config.json that it writes, and no model reads.
@@ -53,7 +51,8 @@ def from_pretrained(
     overrides: fields of ClassifierConfig and of the mechanism's options. UserError for files that cannot be read, for
     weights that are missing, left over or of another shape, and for settings that there are not.
     """
-    directory = weights.locate(path_or_hub_id, revision)
+    directory = locate(path_or_hub_id, revision)
+    weights.verify(directory)
     hf = weights.read_json(directory / "config.json")
     model_type = hf.get("model_type")
     if model_type != OWN and model_type not in FAMILIES:
@@ -66,9 +65,7 @@ def from_pretrained(
     labels = match_labels(known, count, num_labels, names, problem_type or ("regression" if count == 1 else None))
     config = _config(hf, source, labels, overrides)
     tensors = weights.read_weights(directory)
-    # A mechanism may draw numbers when it is made, which "meta" cannot; the families' do not.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu" if model_type == OWN else "meta"):
-        model = Classifier(config)
+    model = _without_memory(config, len(tensors), source)
     loading = Loading(
         source,
         model_type,
@@ -79,6 +76,10 @@ def from_pretrained(
         converted=hf.get(CONVERSION) if isinstance(hf.get(CONVERSION), dict) else None,
     )
     state, model.loading = assign(tensors, model, FAMILIES.get(model_type), labels, loading)
+    if model_type == OWN:  # its sizes fit the file: now with what a mechanism draws beside its weights
+        with torch.random.fork_rng(devices=[]):
+            loading, model = model.loading, Classifier(config)
+        model.loading = loading
     model.load_state_dict(state, assign=True)
     for own, parameter in model.named_parameters():
         if own in model.loading.initialised and not own.startswith("head."):
@@ -86,6 +87,17 @@ def from_pretrained(
     model.tokenizer_file = tokenizer_file(directory)
     log.log(logging.WARNING if model.loading.initialised else logging.INFO, "%s", model.loading)
     return model.eval()
+
+
+def _without_memory(config: ClassifierConfig, tensors: int, where: str) -> Classifier:
+    """The model's shapes alone: config.json is not believed before the weights fit it."""
+    if config.num_hidden_layers > tensors:
+        raise UserError(f"{where}: config.json asks for {config.num_hidden_layers} layers of {tensors} tensors")
+    try:
+        with torch.device("meta"):
+            return Classifier(config)
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{where}: config.json describes no model ({weights.first_line(error)})") from error
 
 
 def _config(hf: Mapping[str, Any], where: str, labels: Labels, overrides: Mapping[str, Any]) -> ClassifierConfig:
@@ -112,8 +124,8 @@ def _labels(hf: Mapping[str, Any], where: str) -> tuple[tuple[str, ...] | None, 
     names = _label_names(hf, where)
     count = hf.get("num_labels") if hf["model_type"] == OWN or not hf.get("id2label") else len(hf["id2label"])
     count = 2 if count is None else count
-    if not isinstance(count, int) or count < 1:
-        raise UserError(f"{where}: config.json: num_labels is {count!r}; it must be 1 or more")
+    if not isinstance(count, int) or not 1 <= count <= MOST_LABELS:
+        raise UserError(f"{where}: config.json: num_labels is {count!r}; it must be 1 or more, at most {MOST_LABELS}")
     return (names if names and len(names) == count else None), count
 
 
@@ -185,7 +197,7 @@ def save_pretrained(
         written = tokenizer.files(_longest_input(model, tokenizer), typed)
         files += [(name, text.encode()) for name, text in written.items()]
     files.append(("config.json", (json.dumps(hf, indent=2, ensure_ascii=False) + "\n").encode()))
-    _write(directory, state, files)
+    weights.write_checkpoint(directory, state, files)
 
 
 def _longest_input(model: Classifier, tokenizer: Tokenizer) -> int:
@@ -208,22 +220,3 @@ def _their_state(
     names = family.names(state, config.num_hidden_layers)
     assert set(names) == set(state), f"no name for {set(state) - set(names)}"
     return {names[own]: tensor for own, tensor in state.items()}
-
-
-def _write(directory: Path, state: dict[str, Tensor], files: Iterable[tuple[str, bytes]]) -> None:
-    from safetensors.torch import save
-
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    new = not directory.exists()
-    target = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.")) if new else directory
-    try:
-        write_atomically(target / "model.safetensors", save(state, metadata={"format": "pt"}))
-        for name, content in files:
-            write_atomically(target / name, content)
-        if new:
-            os.chmod(target, 0o755)
-            os.replace(target, directory)
-    except BaseException:
-        if new:
-            shutil.rmtree(target, ignore_errors=True)
-        raise

