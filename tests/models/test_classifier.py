@@ -138,6 +138,8 @@ def test_longformers_global_tokens_can_be_a_pairs_first_text() -> None:
     # Packed, the end of the first text is enough: a tokenizer may have no token types for pairs.
     batch = PackedBatch((30, 12, 25), first_text_lengths=(9, 7, 1))
     assert (encoder.classify(torch.cat(texts), batch, types[mask]) - expected).abs().max() < 1e-6
+    batch = PackedBatch((30, 12, 25))  # or token types that differ
+    assert (encoder.classify(torch.cat(texts), batch, types[mask]) - expected).abs().max() < 1e-6
     alone = PackedBatch((30, 12, 25), first_text_lengths=(0, 0, 0))  # texts without a partner: their first tokens
     assert torch.equal(encoder.classify(torch.cat(texts), alone), plain.classify(torch.cat(texts), alone))
 
@@ -150,8 +152,9 @@ def test_every_token_is_never_made_global_in_silence() -> None:
     for given in (None, torch.zeros_like(ids), types):  # `types`: the second of the rows has none of its own
         with pytest.raises(ValueError, match="pass token_type_ids, 0 there and 1 behind it, or global_mask"):
             encoder(ids, mask, given)
-    with pytest.raises(ValueError, match="where the first text of a pair ends"):
-        encoder.classify(ids[0], PackedBatch((30,)))
+    for given in (None, torch.zeros_like(ids[0])):
+        with pytest.raises(ValueError, match="where the first text of a pair ends"):
+            encoder.classify(ids[0], PackedBatch((30,)), given)
     plain = model("longformer", {"attention_window": 4}, type_vocab_size=2)
     first = torch.arange(30).expand_as(ids) == 0
     assert (encoder(ids, mask, global_mask=first) - plain(ids, mask)).abs().max() < 1e-6

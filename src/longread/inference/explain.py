@@ -154,7 +154,8 @@ def _baseline(predictor: Predictor, ids: Tensor) -> tuple[str, Tensor]:
 def _logits(model: Classifier, ids: Tensor, types: Tensor | None, embedded: Tensor) -> Tensor:
     """Of S copies of one sequence with their own word embeddings, [S, N, hidden] -> [S, num_labels]."""
     copies, length, _ = embedded.shape
-    batch = PackedBatch((length,) * copies, ids.device)
+    alone = [0] * copies if types is None else None  # the text has no partner
+    batch = PackedBatch((length,) * copies, ids.device, first_text_lengths=alone)
     # A copy that shares all weights: other threads may use the model meanwhile.
     own, embeddings = copy.copy(model), copy.copy(model.embeddings)
     embeddings.lookup = lambda tokens: embedded.flatten(0, 1)

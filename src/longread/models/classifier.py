@@ -255,10 +255,8 @@ class Classifier(nn.Module):
         mask = self._checked_mask(input_ids, mask, token_type_ids, global_mask)
         if global_mask is not None and self.config.attention != "longformer":
             raise ValueError(f"{self.config.attention} has no global_mask; it is Longformer's alone")
-        from_types = global_mask is None and token_type_ids is not None and self._wants_first_text
-        if from_types:
-            assert token_type_ids is not None
-            global_mask = token_type_ids == 0
+        if global_mask is None and token_type_ids is not None and self._wants_first_text:
+            global_mask = _first_text(token_type_ids, mask)
         kept, *flags = torch.stack([mask] if global_mask is None else [mask, global_mask.bool()]).cpu()
         order = torch.argsort(kept.sum(1), stable=True)
         kept = kept[order]
@@ -266,8 +264,6 @@ class Classifier(nn.Module):
         chosen = None
         if flags:
             chosen = [own[there].nonzero().flatten().tolist() for own, there in zip(flags[0][order], kept, strict=True)]
-            if from_types and any(len(own) == n > 1 for own, n in zip(chosen, lengths, strict=True)):
-                raise ValueError(UNKNOWN_FIRST_TEXT)
         device = input_ids.device
         slots = (torch.arange(input_ids.numel()).view(input_ids.shape))[order][kept]
         slots, order = to_device(slots, device), to_device(order, device)
@@ -305,6 +301,8 @@ class Classifier(nn.Module):
                 f"a row has {batch.longest} tokens and the model {self.config.max_length} positions; "
                 f"cut the text to max_length={self.config.max_length}, or convert the model to a longer one"
             )
+        if self._wants_first_text and not batch.knows_globals and token_types is not None:
+            batch = _with_first_text(batch, token_types)
         x = self.embeddings(tokens, batch, token_types)
         for block in self.blocks:
             yield x
@@ -365,6 +363,21 @@ class Classifier(nn.Module):
     @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+def _first_text(token_types: Tensor, mask: Tensor) -> Tensor:
+    """The tokens of type 0 in each sequence, [B, N]. ValueError where those are all: no type tells two texts apart."""
+    chosen = (token_types == 0) & mask
+    if ((chosen == mask).all(1) & (mask.sum(1) > 1)).any():
+        raise ValueError(UNKNOWN_FIRST_TEXT)
+    return chosen
+
+
+def _with_first_text(batch: PackedBatch, token_types: Tensor) -> PackedBatch:
+    """The batch with the tokens of type 0 as global ones, for callers that know no more than types [T]."""
+    parts = token_types.cpu().split(batch.lengths)
+    chosen = [_first_text(part[None], torch.ones(1, len(part), dtype=torch.bool))[0] for part in parts]
+    return PackedBatch(batch.lengths, batch.device, [own.nonzero().flatten().tolist() for own in chosen])
 
 
 def build(attention: str = "dense", **config: Any) -> Classifier:

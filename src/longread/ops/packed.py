@@ -144,6 +144,11 @@ class PackedBatch:
         self.first_text_lengths = None if first_text_lengths is None else tuple(first_text_lengths[i] for i in filled)
         self._plans: dict[Any, Any] = {}
 
+    @property
+    def knows_globals(self) -> bool:
+        """Whether somebody said which tokens see all, or where they would end."""
+        return self.global_positions is not None or self.first_text_lengths is not None
+
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """First token of each sequence, and T at the end, as plain integers."""

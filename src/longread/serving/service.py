@@ -60,7 +60,8 @@ class Service:
 
     def _logits(self, ids: Sequence[Ids], types: Sequence[Types] | None) -> npt.NDArray[np.float32]:
         model, device = self.predictor.model, self.predictor.device
-        batch = PackedBatch(tuple(map(len, ids)), device)
+        alone = [0] * len(ids) if types is None else None  # no text has a partner
+        batch = PackedBatch(tuple(map(len, ids)), device, first_text_lengths=alone)
         tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(device)
         kinds = None if types is None else torch.from_numpy(np.concatenate(types).astype(np.int64)).to(device)
         with torch.inference_mode():

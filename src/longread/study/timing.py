@@ -27,19 +27,22 @@ def measure(model: Classifier, length: int, phase: str, precision: str, enough: 
     tokens = torch.randint(model.config.vocab_size, (length,), generator=generator).to(device)
     cast = torch.autocast(device.type, torch.bfloat16, precision == "bfloat16")
 
+    def text() -> PackedBatch:
+        return PackedBatch((length,), device, first_text_lengths=(0,))
+
     def forward() -> None:
         with torch.inference_mode(), cast:
-            model.classify(tokens, PackedBatch((length,), device))
+            model.classify(tokens, text())
 
     def training() -> None:
         with cast:
-            loss = model.classify(tokens, PackedBatch((length,), device)).float().logsumexp(1).sum()
+            loss = model.classify(tokens, text()).float().logsumexp(1).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         model.zero_grad(set_to_none=True)
 
     def mixing() -> None:
         with torch.inference_mode(), cast:
-            attention.mix(x, PackedBatch((length,), device))
+            attention.mix(x, text())
 
     model.train(phase == "training")
     work = {"forward": forward, "training": training, "mixing": mixing}[phase]
