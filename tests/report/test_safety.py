@@ -151,6 +151,8 @@ def test_an_odd_value_costs_at_most_its_own_record(odd: Any, tmp_path: Path) -> 
     assert len(ways) > 60
     for number, way in enumerate(ways):
         run = copy.deepcopy(clean)
+        if way[0] == "conversion":
+            del run["lineage"]  # then it is read from the conversion, as of records that had none
         place: Any = run
         for name in way[:-1]:
             place = place[name]

@@ -151,10 +151,9 @@ def test_an_ancestor_is_a_trained_run_or_a_folder_of_ones_own() -> None:
     assert names({"init": "scratch"}) == set()
     assert names({"init": "package:some_models/model"}) == names({"init": "google/bigbird-roberta-base"}) == set()
     assert names({"init": "out/some-checkpoint"}) == {"weights out/some-checkpoint"}
-    for word in ("repair", "distillation"):
-        run = {"init": "copies/performer", "conversion": {word: {"seconds": 600.0}}}
-        assert all_ancestors(run, {}) == {"weights copies/performer": None, "distillation copies/performer": 600.0}
     old = {"init": "out/p", "lineage": [{"role": "distillation", "run_id": None, "seconds": 9.0}]}
+    elsewhere = old | {"init": "copies/p"}
+    assert all_ancestors(elsewhere, {}) == {"weights copies/p": None, "distillation copies/p": 9.0}
     assert all_ancestors(old, {}) == {"weights out/p": None, "distillation out/p": 9.0}
 
 

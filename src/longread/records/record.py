@@ -147,8 +147,9 @@ def current_names(record: dict[str, Any]) -> dict[str, Any]:
     if isinstance(conversion, dict) and "repair" in conversion:
         record = record | {"conversion": conversion_under_current_names(conversion)}
     conversion = record.get("conversion")
-    if "lineage" not in record and isinstance(conversion, dict) and conversion.get("distillation"):
-        seconds = conversion["distillation"].get("seconds", 0.0)
+    distilled = conversion.get("distillation") if isinstance(conversion, dict) else None
+    if "lineage" not in record and isinstance(distilled, dict):
+        seconds = distilled.get("seconds", 0.0)
         found = {"role": "distillation", "run_id": None, "kind": "distill", "seconds": seconds}
         record = record | {"lineage": [found]}
     return record

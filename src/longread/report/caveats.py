@@ -43,15 +43,15 @@ def caveats(group: Group, pairs: Pairs) -> list[str]:
 
 
 def truncation(group: Group) -> list[str]:
-    by_share: dict[str, list[str]] = {}
+    by_text: dict[str, list[str]] = {}
     for line in group.done:
-        shares = [say.finite(o.run.record.get("truncated_fraction")) or 0.0 for o in line.outcomes]
-        if max(shares) > 0:
+        fractions = [say.finite(o.run.record.get("truncated_fraction")) or 0.0 for o in line.outcomes]
+        if max(fractions) > 0:
             limit = (line.outcomes[0].run.record.get("config") or {}).get("max_length")
-            share = f"{100 * max(shares):.1f}" if max(shares) >= 0.0005 else "< 0.1"
+            share = f"{100 * max(fractions):.1f}" if max(fractions) >= 0.0005 else "< 0.1"
             text = f"{share} % of the texts were cut" + (f" at {limit:,} tokens" if isinstance(limit, int) else "")
-            by_share.setdefault(text, []).append(line.name())
-    return [f"{text} ({listed(names, group)})." for text, names in by_share.items()]
+            by_text.setdefault(text, []).append(line.name())
+    return [f"{text} ({listed(names, group)})." for text, names in by_text.items()]
 
 
 def listed(names: Sequence[str], group: Group) -> str:

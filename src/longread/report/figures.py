@@ -159,15 +159,15 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     blocks: list[tuple[list[int], float]] = []  # members, lowest member's place
 
-    def settle(members: list[int]) -> float:
+    def lowest_place(members: list[int]) -> float:
         middle = sum(positions[i] - k * gap for k, i in enumerate(members)) / len(members)
         return min(max(middle, low), max(low, high - gap * (len(members) - 1)))
 
     for index in order:
-        blocks.append(([index], settle([index])))
+        blocks.append(([index], lowest_place([index])))
         while len(blocks) > 1 and blocks[-2][1] + gap * len(blocks[-2][0]) > blocks[-1][1]:
             members = blocks[-2][0] + blocks[-1][0]
-            blocks[-2:] = [(members, settle(members))]
+            blocks[-2:] = [(members, lowest_place(members))]
     placed = [0.0] * len(positions)
     for members, start in blocks:
         for k, index in enumerate(members):
@@ -182,7 +182,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], gap_po
     figure = axes.get_figure()
     assert figure is not None
     scale = 72 / figure.dpi
-    axes.get_xlim(), axes.get_ylim()  # settles the limits, which matplotlib computes when asked
+    axes.get_xlim(), axes.get_ylim()  # matplotlib computes the limits when it is asked for them
     pixels = axes.transData.transform([(x, y) for x, y, _, _ in ends])
     box = axes.get_window_extent()
     heights = [float(y) * scale for _, y in pixels]

@@ -32,7 +32,7 @@ SHORT_NAMES = NAMES | {"tfidf": "TF-IDF"}
 # told elsewhere, or no part of what was compared
 NOT_A_SETTING = {"attention", "task", "seed", "out", "data_dir", "tokens_per_micro_batch"}
 # decided by the machine or the data when a run starts: a run that failed early does not know them
-SETTLED = {"device", "threads", "precision", "train_rows"}
+RESOLVED = {"device", "threads", "precision", "train_rows"}
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     config["train_rows"] = sum(given) or None
     config["kind"] = record.get("kind")
     if record.get("status") != "ok":  # it may have ended before the machine had its say
-        config = {name: value for name, value in config.items() if name not in SETTLED}
+        config = {name: value for name, value in config.items() if name not in RESOLVED}
     if record.get("attention") in BASELINES:  # a linear model knows no layers; say nothing of its init
         config = {k: config[k] for k in ("device", "train_rows", "kind") if k in config}
     return config
@@ -207,7 +207,7 @@ def varying(runs: Iterable[Run]) -> tuple[str, ...]:
     found = {name for name, seen in values.items() if len(seen) > 1}
     for members in kinds.values():
         for name in values.keys() - found:
-            seen_here = {m.get(name) for m in members if name in m or name not in SETTLED}
+            seen_here = {m.get(name) for m in members if name in m or name not in RESOLVED}
             found |= {name} if len(seen_here) > 1 else set()
     front = [name for name in ("kind", "init", "num_hidden_layers") if name in found]
     return (*front, *sorted(found.difference(front)))
@@ -273,7 +273,7 @@ def make_group(task: str, key: str, title: str, runs: Sequence[Run], known: Mapp
         settings = {name: own[name] for name in fields if own.get(name) is not None}
         result = outcome(run, known) if run.record.get("status") == "ok" else None
         place = json.dumps([attention, settings], sort_keys=True)
-        if place not in lines:  # beside the runs that it was meant to stand with, whatever the machine settled for them
+        if place not in lines:  # beside the runs that it was meant to stand with, whatever the machine chose for them
             like = [k for k, line in lines.items() if line.attention == attention and agree(line.settings, settings)]
             place = like[0] if like else place
         line = lines.setdefault(place, Line(attention, settings))
@@ -292,7 +292,7 @@ def make_group(task: str, key: str, title: str, runs: Sequence[Run], known: Mapp
 
 
 def agree(full: Mapping[str, Any], partial: Mapping[str, Any]) -> bool:
-    return all(full.get(k) == partial.get(k) for k in {*full, *partial} if k in partial or k not in SETTLED)
+    return all(full.get(k) == partial.get(k) for k in {*full, *partial} if k in partial or k not in RESOLVED)
 
 
 def line_order(line: Line) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ def ancestors(record: Mapping[str, Any]) -> dict[str, float | None]:
     """The trained runs behind a run, by name, with their training seconds (None: not recorded).
 
     From `lineage`, a list of (or a dictionary by role of) `{run_id, seconds}`. Records from before it have no more
-    than the path of a local checkpoint in `init`, and what `conversion` tells of a distillation.
+    than the path of a local checkpoint in `init`, and the seconds of a distillation without a name.
     """
     found: dict[str, float | None] = {}
     unnamed = 0.0
@@ -39,7 +39,6 @@ def ancestors(record: Mapping[str, Any]) -> dict[str, float | None]:
     if found:
         return found
     init = str(record.get("init") or "scratch")
-    unnamed = unnamed or distillation_seconds(record)
     folder = RUN_FOLDER.search(init)
     if folder is not None:
         found[f"run {folder[1]}"] = None
@@ -55,12 +54,6 @@ def lineage(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if isinstance(stored, Mapping):
         stored = [entry for part in stored.values() for entry in (part if isinstance(part, list) else [part])]
     return [entry for entry in stored if isinstance(entry, Mapping)] if isinstance(stored, list | tuple) else []
-
-
-def distillation_seconds(record: Mapping[str, Any]) -> float:
-    conversion = record.get("conversion")
-    done = (conversion.get("distillation") or conversion.get("repair")) if isinstance(conversion, Mapping) else None
-    return (finite(done.get("seconds")) or 0.0) if isinstance(done, Mapping) else 0.0
 
 
 def all_ancestors(record: Mapping[str, Any], known: Mapping[str, Run]) -> dict[str, float | None]:

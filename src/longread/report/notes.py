@@ -105,7 +105,7 @@ def distillations(group: Group) -> list[str]:
     found = []
     for line in group.done:
         conversion = line.outcomes[0].run.record.get("conversion") or {}
-        done = conversion.get("distillation") or conversion.get("repair")
+        done = conversion.get("distillation")
         if not done:
             continue
         before, after = (say.significant(done[f"distance_{when}"], 2) for when in ("before", "after"))

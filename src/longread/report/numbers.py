@@ -84,7 +84,7 @@ def share(part: float) -> str:
     return f"{'< 1' if part < 0.005 else f'{100 * part:.0f}'} %"
 
 
-def shares(parts: Mapping[str, float]) -> str:
+def fractions(parts: Mapping[str, float]) -> str:
     """`81 % window, 19 % full`; a share that rounds to nothing but is something says so."""
     texts = []
     for name, part in sorted(parts.items(), key=lambda item: (-item[1], item[0])):

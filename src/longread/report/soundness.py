@@ -118,12 +118,11 @@ def faults(run: Run) -> Iterator[str]:
 
 def _distillation_faults(record: Mapping[str, Any]) -> Iterator[str]:
     conversion = record.get("conversion") or {}
-    for word in ("distillation", "repair"):
-        if conversion.get(word) is not None:
-            for part, check in DISTILLATION.items():
-                path = f"conversion.{word}{part}"
-                if not check(_at(record, path)):
-                    yield f"{path} is {_shown(_at(record, path))}"
+    if conversion.get("distillation") is not None:
+        for part, check in DISTILLATION.items():
+            path = f"conversion.distillation{part}"
+            if not check(_at(record, path)):
+                yield f"{path} is {_shown(_at(record, path))}"
 
 
 def _at(record: Mapping[str, Any], path: str) -> Any:

@@ -131,7 +131,7 @@ def effective(line: Line) -> str:
             parts.setdefault(str(name), []).append(float(share))
     if not parts:
         return say.NOTHING
-    return say.shares({name: sum(values) / len(line.outcomes) for name, values in parts.items()})
+    return say.fractions({name: sum(values) / len(line.outcomes) for name, values in parts.items()})
 
 
 def shorten(text: str, length: int = 90) -> str:
