@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from longread.attention import ATTENTIONS
-from longread.config import MECHANISM_SETTINGS, RunConfig
+from longread.config import RunConfig
 from longread.data.dataset import Prepared, Split
 from longread.data.tokenizer import Encoded
 from longread.inference.evaluate import predict_split
@@ -45,8 +45,7 @@ class Side:
     @staticmethod
     def _model(row: dict[str, Any], attention: str, checkpoint: str | None) -> Classifier:
         if checkpoint is not None:
-            own = {k: v for k, v in row["options"].items() if k in MECHANISM_SETTINGS}
-            return from_pretrained(checkpoint, dropout=DROPOUT, **own)
+            return from_pretrained(checkpoint, dropout=DROPOUT, **row["options"])
         known = set(ATTENTIONS[attention].Options.__dataclass_fields__)
         own = {k: v for k, v in row["options"].items() if k in known}
         return build(

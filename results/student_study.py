@@ -10,8 +10,9 @@ from pathlib import Path
 
 from longread.records import load_runs
 from longread.report.cells import Cell, Column, Row, Table
-from longread.report.groups import NAMES, Line, group_runs
+from longread.report.groups import Line, group_runs
 from longread.report.markdown import markdown_table
+from longread.report.mechanisms import title_of
 from longread.report.numbers import NOTHING, number
 from longread.report.tables import LOADED, accuracy_cells
 
@@ -84,7 +85,7 @@ def _row(theirs: Theirs, lines: list[Line]) -> Row:
     found = [line for line in lines if line.attention == theirs.attention and _layers(line, theirs.layers)]
     front = [
         Cell(theirs.work),
-        Cell(NAMES[theirs.attention]),
+        Cell(title_of(theirs.attention)),
         Cell(str(theirs.layers or NOTHING)),
         Cell(theirs.accuracy),
     ]

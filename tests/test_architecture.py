@@ -16,16 +16,17 @@ assert _spec.submodule_search_locations is not None
 PACKAGE = Path(next(iter(_spec.submodule_search_locations)))
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Room -> the rooms it may import. `errors`, `records` and `config` stand to the left of all.
-LEFT = {"errors", "records", "config"}
+# Room -> the rooms it may import. `errors`, `checks`, `records` and `config` stand to the left of all.
+LEFT = {"errors", "checks", "records", "config"}
 KNOWS: dict[str, set[str]] = {
     "errors": set(),
+    "checks": {"errors"},
     "records": {"errors"},
-    "config": {"errors", "data"},
+    "config": {"errors", "checks", "data"},
     "system": {"errors"},
     "ops": {"errors"},
-    "attention": {"errors", "ops"},
-    "data": {"errors", "records"},
+    "attention": {"errors", "checks", "ops"},
+    "data": {"errors", "checks", "records"},
     "models": LEFT | {"ops", "attention", "data"},
     "inference": LEFT | {"ops", "attention", "data", "models", "system"},
     "training": LEFT | {"ops", "attention", "data", "models", "system", "inference"},
@@ -37,7 +38,7 @@ KNOWS: dict[str, set[str]] = {
     "cli": LEFT | {"attention", "data", "models", "system", "inference", "training", "study", "report", "serving"},
     "__main__": {"cli"},
 }
-WITHOUT_TORCH = ("errors", "records", "config", "data", "report")
+WITHOUT_TORCH = ("errors", "checks", "records", "config", "data", "report")
 SLOW_TO_LOAD = {"torch", "sklearn", "scipy", "transformers", "matplotlib"}
 
 

@@ -1,51 +1,114 @@
-"""Everything a run is asked for. The same fields are the options of `longread train` and `longread compare`."""
+"""Everything a run is asked for. The same fields are the options of `longread train` and `longread compare`.
+
+A mechanism's own settings are not named here: they are `RunConfig.options`, declared by the mechanism's class and
+checked against it when the run is resolved (training/resolve.py).
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from longread.checks import Count, Fraction, InnerFraction, Natural, NotNegative, Positive, check_fields
 from longread.data.config import DataConfig
-from longread.errors import UserError
 
 BASELINES = ("tfidf", "nbsvm")
-# Settings that belong to one mechanism; None leaves the mechanism's own default.
-MECHANISM_SETTINGS = (
-    "attention_window",
-    "global_tokens",
-    "block_size",
-    "num_random_blocks",
-    "random_block_plan",
-    "num_features",
-    "redraw_steps",
-    "centred",
-    "learned_features",
-    "projection_size",
-    "projection_init",
-)
+# What a linear baseline uses; nothing else of a configuration is in its name.
+BASELINE_SETTINGS = ("task", "attention", "train_rows", "eval_rows", "sample_seed", "validation_fraction",
+                     "text_columns", "label_column", "encoding", "delimiter", "eval_file")  # fmt: skip
+# What shapes a new model: a checkpoint to begin from brings its own.
+SCRATCH_SETTINGS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim", "intermediate_size",
+                    "norm_position", "vocab_size", "lowercase")  # fmt: skip
 # Where a run happens and what it keeps do not change what it computes: they are no part of its name.
 OUTSIDE_THE_NAME = ("data_dir", "out", "seed")
 # Fields that came later are left out at their default, so that older records keep their names.
 LATER_FIELDS: dict[str, Any] = {
-    "fill_rows": False, "new_weights_rate": 1.0, "projection_rate": 1.0, "average_weights": 0.0, "centred": None,
-    "learned_features": None, "attention_dropout": 0.0,
+    "fill_rows": False, "new_weights_rate": 1.0, "average_weights": 0.0, "attention_dropout": 0.0,
 }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What all runs of a grid have in common.
+class RowSettings:
+    """The rows that a model is evaluated on, and how they are read.
+
+    Parameters
+    ----------
+    eval_rows:
+        Evaluation rows, a stratified sample; default all (or what a generated task suggests).
+    sample_seed:
+        Decides which rows a sample holds. It is not the seed of the runs: all runs see the same rows.
+    validation_fraction:
+        Fraction of a single file that is held out for evaluation.
+    max_length:
+        Tokens of the longest text; longer texts are cut, and the record says how many.
+    text_columns:
+        Column of the text, or two for pairs.
+    label_column:
+        Column of the class.
+    encoding:
+        Of your own file, such as cp1252. Default: UTF-8, UTF-16 by its mark, else Windows-1252, which is said.
+    delimiter:
+        Between the cells of your own .csv file. Default: the one of , ; and tab that the header shows.
+    eval_file:
+        A file with the evaluation rows of your own task.
+    tokenizer:
+        "train" (a byte-level BPE from the training rows), "bytes", or a directory or Hub id. Default: train, or
+        what the checkpoint brings.
+    data_dir:
+        Directory with TASK/SPLIT.parquet (.csv, .tsv, .jsonl); default LONGREAD_DATA_DIR, else the Hub.
+    """
+
+    eval_rows: Count | None = None
+    sample_seed: Natural = 0
+    validation_fraction: InnerFraction = 0.1
+    max_length: Count | None = None
+    text_columns: tuple[str, ...] | None = None
+    label_column: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    eval_file: str | None = None
+    tokenizer: str | None = None
+    data_dir: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineSettings:
+    """Where a run computes, how precisely, and where it leaves its results.
+
+    Parameters
+    ----------
+    precision:
+        Of the computation; auto is bfloat16 where it is faster (processor and width of the model decide).
+    tokens_per_micro_batch:
+        Tokens that are in memory at once; the result does not depend on it. Default: by free memory.
+    threads:
+        Processor threads; default: all cores.
+    device:
+        Where to compute.
+    out:
+        Where runs and reports are kept.
+    """
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    tokens_per_micro_batch: Count | None = None
+    threads: Count | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    out: Path = Path("out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The model: a checkpoint to begin from, or the shape of a new one.
 
     Parameters
     ----------
     init:
         "scratch", or a pretrained checkpoint: a directory, Hub id or package:NAME/FOLDER (a folder of an installed
         Python package). A dense one is converted to the attention; positions beyond the trained ones are copies.
-    tokenizer:
-        "train" (a byte-level BPE from the training rows), "bytes", or a directory or Hub id. Default: train, or
-        what the checkpoint brings.
     vocab_size:
         Entries of a trained tokenizer.
     lowercase:
@@ -59,50 +122,53 @@ class Settings:
     intermediate_size:
         Width of the feed-forward layers; default 4 x hidden_size.
     norm_position:
-        Layer norm before ("pre") or behind ("post") attention and feed-forward.
+        Layer norm before ("pre") or after ("post") attention and feed-forward.
     pooling:
-        What the classifier sees: the mean of a row's tokens, or its first token. "positions" is the older study's, to
-        compare with: one number from each token, and a weight for each position and class.
+        What the classifier sees: the mean of a text's tokens, or its first token. "positions" is the student study's,
+        for comparison: one number from each token, and a weight for each position and class.
     fill_rows:
-        Fill every row up to max_length with padding that attention sees, as a model does that never uses its mask. For
-        comparisons: it costs time, and what it computes depends on max_length.
+        Fill every text up to max_length with padding that attention sees, as a model does that ignores its mask. For
+        comparisons: it costs time, and the result depends on max_length.
     dropout:
-        Share of hidden values dropped in training. Default 0.1, or what a generated task suggests.
+        Fraction of hidden values set to zero in training. Default 0.1, or what a generated task suggests.
     embedding_dropout:
         The same for the embedding alone; default: as dropout.
     attention_dropout:
-        Share of each token's attention that is dropped behind the softmax. Performer has no matrix and none of this.
+        Fraction of the attention probabilities set to zero in training, for mechanisms that have them.
     token_dropout:
-        Share of whole tokens that are left out of a training text, drawn anew each epoch.
-    attention_window:
-        Longformer: tokens of the window, both sides together.
-    global_tokens:
-        Longformer: which tokens see all and are seen by all: "first", or "first_text", in a pair all of the first text.
-    block_size:
-        BigBird: tokens of a block.
-    num_random_blocks:
-        BigBird: random blocks that each block sees.
-    random_block_plan:
-        BigBird: "seeded", or "huggingface" (random blocks as transformers has them in evaluation).
-    num_features:
-        Performer: random features of each head.
-    redraw_steps:
-        Performer: training steps after which its features are drawn anew; default never.
-    centred:
-        Performer: features follow the differences from a row's mean query and key; the rest of a score is exact.
-    learned_features:
-        Performer: features that begin at random and are trained, each head its own.
-    projection_size:
-        Linformer: slots that keys and values are projected to.
-    projection_init:
-        Linformer from scratch: projections that begin at random ("normal", the default), or by adding each position to
-        one slot ("fold"), which learns faster.
+        Fraction of a training text's tokens that are left out, others in each epoch.
+    """
+
+    init: str = "scratch"
+    vocab_size: Count = 8192
+    lowercase: bool = True
+    hidden_size: Count = 64
+    num_attention_heads: Count = 4
+    head_dim: Count | None = None
+    intermediate_size: Count | None = None
+    norm_position: Literal["pre", "post"] = "pre"
+    pooling: Literal["mean", "first", "positions"] | None = None
+    fill_rows: bool = False
+    dropout: Fraction | None = None
+    embedding_dropout: Fraction | None = None
+    attention_dropout: Fraction = 0.0
+    token_dropout: Fraction = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How it is trained.
+
+    Parameters
+    ----------
+    train_rows:
+        Training rows, a stratified sample; default all (or what a generated task suggests).
     epochs:
         Passes over the training rows. Default 10 from scratch, 3 from a checkpoint.
     batch_size:
-        PackedBatch of one optimizer step. Memory does not depend on it.
+        Texts of one optimizer step. Memory does not depend on it.
     learning_rate:
-        The highest of the schedule. Default 1e-3 from scratch, 5e-5 from a checkpoint.
+        The highest learning rate, after the warm-up. Default 1e-3 from scratch, 5e-5 from a checkpoint.
     optimizer:
         "adamw", or "adam" with the weight decay in the gradient.
     weight_decay:
@@ -110,22 +176,20 @@ class Settings:
     schedule:
         How the learning rate goes on after the warm-up.
     warmup_fraction:
-        Share of all steps in which the learning rate rises.
+        Fraction of all steps in which the learning rate rises.
     gradient_clip:
         Largest norm of the gradient; 0 switches clipping off.
     label_smoothing:
         Probability given to the wrong classes in the training target.
     class_weights:
-        "balanced" weights each class by the inverse of its share of the training rows.
+        "balanced" weights each class by the inverse of its frequency in the training rows.
     layer_decay:
         Factor of the learning rate from each layer to the one below.
     new_weights_rate:
-        Factor of the learning rate for weights that no pretraining has seen: the classifier, Linformer's projections
-        and Performer's learned features.
-    projection_rate:
-        Linformer: factor of the learning rate for its projections alone.
+        Factor of the learning rate for weights that no pretraining has seen: the classifier, and what a mechanism has
+        that dense attention has not.
     average_weights:
-        Memory of a running mean of the weights over the steps, say 0.99; the mean is evaluated and kept. 0: none.
+        Decay of a running mean of the weights over the steps, say 0.99; the mean is evaluated and kept. 0: none.
     frozen_layers:
         Layers, counted from the embedding, that are not trained.
     choose_epoch:
@@ -133,142 +197,63 @@ class Settings:
     patience:
         Stop after so many epochs without a better one on the held-out rows.
     selection_fraction:
-        Share of the training rows held out for choose_epoch and patience.
-    train_rows:
-        Training rows, a stratified sample; default all (or what a generated task suggests).
-    eval_rows:
-        Evaluation rows, likewise.
-    sample_seed:
-        Draws the sample of rows; not the seed of the runs.
-    validation_fraction:
-        Share of a single file that is held out for evaluation.
-    max_length:
-        Tokens of the longest text; longer ones are cut, which is counted.
-    text_columns:
-        Column of the text, or two for pairs.
-    label_column:
-        Column of the class.
-    encoding:
-        Of your own file, such as cp1252. Default: UTF-8, UTF-16 by its mark, else Windows-1252, which is said.
-    delimiter:
-        Between the cells of your own .csv file. Default: the one of , ; and tab that the header shows.
-    eval_file:
-        A file with the evaluation rows of your own task.
-    precision:
-        Of training; auto is bfloat16 where it is faster (processor and width of the model decide).
-    tokens_per_micro_batch:
-        Tokens that are in memory at once.
-    threads:
-        Processor threads; default: all cores.
-    device:
-        Where to compute.
-    data_dir:
-        Directory with TASK/SPLIT.parquet (.csv, .tsv, .jsonl); default LONGREAD_DATA_DIR, else the Hub.
-    out:
-        Where runs and reports are kept.
+        Fraction of the training rows held out for choose_epoch and patience.
     """
 
-    init: str = "scratch"
-    tokenizer: str | None = None
-    vocab_size: int = 8192
-    lowercase: bool = True
-    hidden_size: int = 64
-    num_attention_heads: int = 4
-    head_dim: int | None = None
-    intermediate_size: int | None = None
-    norm_position: Literal["pre", "post"] = "pre"
-    pooling: Literal["mean", "first", "positions"] | None = None
-    fill_rows: bool = False
-    dropout: float | None = None
-    embedding_dropout: float | None = None
-    attention_dropout: float = 0.0
-    token_dropout: float = 0.0
-    attention_window: int | None = None
-    global_tokens: Literal["first", "first_text"] | None = None
-    block_size: int | None = None
-    num_random_blocks: int | None = None
-    random_block_plan: Literal["seeded", "huggingface"] | None = None
-    num_features: int | None = None
-    redraw_steps: int | None = None
-    centred: bool | None = None
-    learned_features: bool | None = None
-    projection_size: int | None = None
-    projection_init: Literal["normal", "fold"] | None = None
-    epochs: int | None = None
-    batch_size: int = 32
-    learning_rate: float | None = None
+    train_rows: Count | None = None
+    epochs: Count | None = None
+    batch_size: Count = 32
+    learning_rate: Positive | None = None
     optimizer: Literal["adamw", "adam"] = "adamw"
-    weight_decay: float = 0.01
+    weight_decay: NotNegative = 0.01
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_fraction: float = 0.1
-    gradient_clip: float = 1.0
-    label_smoothing: float = 0.0
+    warmup_fraction: Fraction = 0.1
+    gradient_clip: NotNegative = 1.0
+    label_smoothing: Fraction = 0.0
     class_weights: Literal["none", "balanced"] = "none"
-    layer_decay: float = 1.0
-    new_weights_rate: float = 1.0
-    projection_rate: float = 1.0
-    average_weights: float = 0.0
-    frozen_layers: int = 0
+    layer_decay: Positive = 1.0
+    new_weights_rate: Positive = 1.0
+    average_weights: Fraction = 0.0
+    frozen_layers: Natural = 0
     choose_epoch: Literal["last", "best"] = "last"
-    patience: int | None = None
-    selection_fraction: float = 0.1
-    train_rows: int | None = None
-    eval_rows: int | None = None
-    sample_seed: int = 0
-    validation_fraction: float = 0.1
-    max_length: int | None = None
-    text_columns: tuple[str, ...] | None = None
-    label_column: str | None = None
-    encoding: str | None = None
-    delimiter: str | None = None
-    eval_file: str | None = None
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    tokens_per_micro_batch: int | None = None
-    threads: int | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    data_dir: Path | None = None
-    out: Path = Path("out")
-
-    def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_attention_heads", "batch_size", "max_length", "threads",
-                     "tokens_per_micro_batch", "patience", "train_rows", "eval_rows", "epochs"):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
-        for name in ("dropout", "embedding_dropout", "attention_dropout", "token_dropout", "label_smoothing",
-                     "warmup_fraction", "average_weights"):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 0 and below 1")
-        for name in ("selection_fraction", "validation_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must lie between 0 and 1")
-        for name in ("learning_rate", "new_weights_rate", "projection_rate"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be above 0")
-        for name in ("weight_decay", "gradient_clip", "frozen_layers"):
-            if getattr(self, name) < 0:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must not be negative")
+    patience: Count | None = None
+    selection_fraction: InnerFraction = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
+class Settings(MachineSettings, RowSettings, TrainingSettings, ModelSettings):
+    """What all runs of a grid have in common."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
 class RunConfig(Settings):
-    """One run."""
+    """One run. UserError for a value of the wrong type or out of range.
+
+    `options` are the mechanism's own settings, those that were given; they may also stand beside the other fields:
+    `RunConfig(attention="longformer", attention_window=32)`.
+    """
 
     task: str = "reviews"
     attention: str = "dense"
-    num_hidden_layers: int = 1
-    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    num_hidden_layers: Natural = 1
+    seed: Natural = 0
+
+    def __init__(self, *, options: Mapping[str, Any] | None = None, **values: Any) -> None:
+        values = {name: _plain(name, value) for name, value in values.items()}
+        fields = {f.name: f for f in dataclasses.fields(self) if f.name != "options"}
+        own = dict(options or {}) | {name: value for name, value in values.items() if name not in fields}
+        for name, described in fields.items():
+            object.__setattr__(self, name, values.get(name, described.default))
+        object.__setattr__(self, "options", {name: _plain(name, v) for name, v in own.items() if v is not None})
+        check_fields(self)
 
     @property
     def is_baseline(self) -> bool:
         return self.attention in BASELINES
-
-    def mechanism(self) -> dict[str, Any]:
-        """The mechanism's settings that were given."""
-        values = {name: getattr(self, name) for name in MECHANISM_SETTINGS}
-        return {name: value for name, value in values.items() if value is not None}
 
     def data_config(self) -> DataConfig:
         """What the data room has to know of this run."""
@@ -281,25 +266,34 @@ class RunConfig(Settings):
         )
 
     def named(self) -> dict[str, Any]:
-        """The part that decides what is computed, for the record and the run's name; fields left open are absent."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        kept = {k: v for k, v in fields.items() if v is not None and k not in OUTSIDE_THE_NAME}
+        """The part that decides what is computed, flat, for the record and the run's name; open fields are absent.
+
+        Of a resolved configuration it holds what was resolved: the device, the precision, the token budget.
+        """
+        kept = {k: v for k, v in self.to_json().items() if v is not None and k not in OUTSIDE_THE_NAME}
         kept = {k: v for k, v in kept.items() if k not in LATER_FIELDS or v != LATER_FIELDS[k]}
         if self.is_baseline:  # a linear model has rows, and none of a transformer's settings
-            data = ("task", "attention", "train_rows", "eval_rows", "sample_seed", "validation_fraction",
-                    "text_columns", "label_column", "encoding", "delimiter", "eval_file")  # fmt: skip
-            kept = {k: v for k, v in kept.items() if k in data}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()}
+            kept = {k: v for k, v in kept.items() if k in BASELINE_SETTINGS}
+        return kept
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, as JSON knows them."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        """All fields as JSON knows them, the mechanism's settings among them."""
+        flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "options"}
+        flat |= self.options
+        return {k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> RunConfig:
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        for name in ("data_dir", "out"):
-            if values.get(name) is not None:
-                values[name] = Path(values[name])
+    def from_json(cls, values: Mapping[str, Any]) -> RunConfig:
+        """The inverse of `to_json`, and of `named` where nothing was left out; a mechanism's settings lie flat."""
         return cls(**values)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Lists as tuples, folders as Paths, other paths as text: one form of each value, however it was given."""
+    if isinstance(value, list):
+        return tuple(value)
+    if name in ("data_dir", "out") and isinstance(value, str):
+        return Path(value)
+    if name not in ("data_dir", "out") and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value

@@ -254,7 +254,7 @@ def test_dropout_is_where_the_settings_put_it() -> None:
     encoder = model("dense", dropout=0.0, attention_dropout=0.5).train()
     assert not torch.equal(encoder.classify(text, rows), encoder.classify(text, rows))
     assert torch.equal(encoder.eval().classify(text, rows), encoder.classify(text, rows))
-    with pytest.raises(ValueError, match="Performer has no shares"):
+    with pytest.raises(ValueError, match="Performer has no attention probabilities"):
         model("performer", attention_dropout=0.5)
 
 
@@ -428,7 +428,7 @@ def test_a_wrong_input_is_named_with_its_mend() -> None:
     for name in ("mask", "token_type_ids", "global_mask"):
         with pytest.raises(ValueError, match=rf"{name} has shape \(2, 16\), input_ids \(2, 17\); they must"):
             encoder(ids, **{name: mask[:, 1:]})
-    with pytest.raises(ValueError, match="linformer has no global_mask; it is Longformer's alone"):
+    with pytest.raises(ValueError, match="linformer attention has no global tokens; leave global_mask out"):
         encoder(ids, mask, global_mask=mask)
     layer: Any = encoder.blocks[0].attention
     for call in (lambda x: layer(x, PackedBatch((17,))), layer.reference):

@@ -11,10 +11,11 @@ import torch
 
 from checkpoints import edit
 from longread.attention import ATTENTIONS
+from longread.attention.linformer import FOLD
 from longread.errors import UserError
 from longread.models.checkpoint import from_pretrained, save_pretrained
 from longread.models.classifier import Classifier, build
-from longread.models.convert import FOLD, convert, extend_positions
+from longread.models.convert import convert, extend_positions
 from longread.ops.packed import PackedBatch
 
 EFFICIENT = [name for name in ATTENTIONS if name != "dense"]
@@ -208,8 +209,6 @@ def test_wrong_settings_are_named(attention: str, settings: dict[str, Any], mess
 def test_an_efficient_model_keeps_its_attention() -> None:
     with pytest.raises(UserError, match="has longformer attention and can only keep it"):
         convert(convert(dense(), "longformer"), "performer")
-    with pytest.raises(UserError, match="for dense to Performer alone"):
-        convert(convert(dense(), "performer"), "performer", sharpness=0.5)
 
 
 @pytest.mark.parametrize("attention", EFFICIENT)

@@ -17,8 +17,9 @@ from longread.errors import UserError
 from longread.records import load_runs
 from longread.report import build_report, summary_table
 from longread.report.cells import Table
-from longread.report.figures import COLORS, spread
+from longread.report.figures import spread
 from longread.report.groups import Group, Line, group_runs
+from longread.report.mechanisms import LOOKS
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import match, test_pairs
 from longread.report.tables import comparison
@@ -158,7 +159,10 @@ def test_points_carry_their_exact_values(built: Path) -> None:
     assert any(t.startswith("Performer, epoch 6: accuracy") for t in titles)
     assert any("Performer, seed 3: diverged after epoch 3" in t for t in titles)
     assert sum("4,096 tokens: median" in t for t in titles) == 8
-    assert all(color in (built / "figures" / "reviews-loss.svg").read_text() for color in list(COLORS.values())[:5])
+    assert all(
+        color in (built / "figures" / "reviews-loss.svg").read_text()
+        for color in [look.color for look in LOOKS.values()][:5]
+    )
 
 
 def test_a_run_without_history_or_predictions_still_has_its_row(built: Path, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from longread.models.checkpoint import from_pretrained, save_pretrained
 from longread.models.convert import convert
 from longread.training.distill import repair
 
+KEPT = [*TINY[:6], *TINY[-4:]]  # without the shape of a new model, which a checkpoint brings
+
 
 def texts(rows: int = 60, longest: int = 36) -> Split:
     generator = np.random.default_rng(0)
@@ -104,11 +106,11 @@ def test_the_command_converts_repairs_and_can_be_trained_from(tmp_path: Path, mo
     assert (conversion["from"], conversion["to"], conversion["max_length"]) == ("dense", "linformer", 128)
     assert conversion["distillation"]["steps"] >= 1
     assert from_pretrained("made").loading.converted == conversion
-    assert cli.main(["train", *TINY, "--init", "made", "--attention", "linformer", "--out", "second"]) == 0
+    assert cli.main(["train", *KEPT, "--init", "made", "--attention", "linformer", "--out", "second"]) == 0
     (second,) = records.load_runs(Path("second"))
     assert second.record["conversion"] == conversion
     assert cli.main(order) == 2  # what is there is not overwritten
-    tiny = [given if TINY[n - 1] != "--max-length" else "200" for n, given in enumerate(TINY)]
+    tiny = [given if KEPT[n - 1] != "--max-length" else "200" for n, given in enumerate(KEPT)]
     longer = ["train", *tiny, "--init", "made", "--attention", "linformer", "--out", "third"]
     assert cli.main(longer) == 0
     (third,) = records.load_runs(Path("third"))

@@ -7,25 +7,51 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from longread.checks import check_fields
 from longread.errors import UserError
 from longread.ops.dropout import Dropout
 from longread.ops.packed import PackedBatch
+
+
+def setting(default: Any, help: str, *, from_scratch: bool = False) -> Any:
+    """A field of `Options`: its default, and the help text of its command-line option.
+
+    from_scratch: it decides how weights begin, and means nothing for a checkpoint's.
+    """
+    return field(default=default, metadata={"help": help, "from_scratch": from_scratch})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """A mechanism's own settings; each is a command-line option, a field of a run's record and of a checkpoint.
+
+    UserError for values that do not fit the fields' annotations (longread.checks).
+    """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class SelfAttention(nn.Module, ABC):
     """Multi-head self-attention of every token with its own sequence. A subclass is one mechanism.
 
     `forward` is the fast path over a packed batch and never forms an N x N tensor of a long sequence; `reference` is
-    the specification for one sequence. `Options` is a frozen dataclass of the mechanism's own settings.
+    the specification for one sequence. Everything else about a mechanism is read from what its class declares here.
     """
 
-    Options: ClassVar[type]
+    Options: ClassVar[type[Options]] = Options
+    title: ClassVar[str]  # as reports write it
+    color: ClassVar[str | None] = None  # of its lines in figures, "#rrggbb"; None: the report picks one
+    supports_attention_dropout: ClassVar[bool] = True  # False where there are no attention probabilities to drop
+    has_global_tokens: ClassVar[bool] = False  # which may be given with a batch
+    new_parameters: ClassVar[tuple[str, ...]] = ()  # names of parameters that dense attention has no counterpart of
 
     def __init__(
         self,
@@ -51,6 +77,40 @@ class SelfAttention(nn.Module, ABC):
         self.key = nn.Linear(hidden_size, inner)
         self.value = nn.Linear(hidden_size, inner)
         self.output = nn.Linear(inner, hidden_size)
+
+    @classmethod
+    def look(cls) -> dict[str, str | None]:
+        """How reports name and draw it: for a run's record, from which alone reports are made."""
+        return {"title": cls.title, "color": cls.color}
+
+    @classmethod
+    def published_sizes(cls, head_dim: int) -> dict[str, Any]:
+        """The options that decide how much it computes, as published: what its speed is quoted at."""
+        return {}
+
+    @classmethod
+    def conversion_options(cls, given: Mapping[str, Any], head_dim: int) -> dict[str, Any]:
+        """The options under which a dense layer is converted: those given, and what was left open."""
+        return dict(given)
+
+    def from_dense(self, dense: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """This layer's state, begun from a dense layer's; what dense attention has not is as it was initialised."""
+        return self.state_dict() | dict(dense)
+
+    def from_shorter(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """This layer's state, from a layer of the same mechanism for another max_length."""
+        return dict(state)
+
+    def learning_rate_factors(self) -> dict[str, float]:
+        """Parameters that learn at another rate than the rest: name in this layer -> factor."""
+        return {}
+
+    def distillation_factors(self, mean_length: float) -> dict[str, float]:
+        """The same while a converted model is distilled, on sequences of `mean_length` tokens on average."""
+        return dict.fromkeys(self.new_parameters, 10.0)
+
+    def after_step(self, step: int) -> None:
+        """Called after each training step, the first being 1."""
 
     @property
     def scale(self) -> float:

@@ -10,47 +10,47 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from longread.attention.base import SelfAttention
+from longread.attention.base import Options, SelfAttention, setting
+from longread.checks import Count, Natural
 from longread.ops.eager import EagerAttention, longest_kept
 from longread.ops.gathered import attend_blocks
 from longread.ops.packed import Group, PackedBatch, bias_from, split, to_device
 from longread.ops.tiled import attend
 
-PLANS = ("seeded", "huggingface")
 # Tokens up to which, without gradients, the pattern as a bias was faster than gathered blocks (LOG.md, "small blocks").
 LONGEST_INFERRED = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class BigBirdOptions:
+class BigBirdOptions(Options):
     """random_block_plan "seeded": drawn from seed, layer, head and number of blocks, in training as in evaluation.
 
     "huggingface": what transformers computes in evaluation, where every random index is 0, so that block 0 counts
     1 + num_random_blocks times for the blocks between the first and the last.
     """
 
-    block_size: int = 64
-    num_random_blocks: int = 3
-    random_block_plan: str = "seeded"
-
-    def __post_init__(self) -> None:
-        if self.block_size < 1:
-            raise ValueError(f"block_size is {self.block_size}; it must be 1 or more tokens")
-        if self.num_random_blocks < 0:
-            raise ValueError(f"num_random_blocks is {self.num_random_blocks}; it must be 0 or more")
-        if self.random_block_plan not in PLANS:
-            raise ValueError(f"random_block_plan is {self.random_block_plan!r}; it must be one of {', '.join(PLANS)}")
+    block_size: Count = setting(64, "Tokens of a block.")
+    num_random_blocks: Natural = setting(3, "Random blocks that each block attends to.")
+    random_block_plan: Literal["seeded", "huggingface"] = setting(
+        "seeded", "Which random blocks: drawn by the seed, or those of transformers in evaluation."
+    )
 
 
 class BigBirdAttention(SelfAttention):
     Options = BigBirdOptions
+    title = "BigBird"
+    color = "#d55e00"
     plan_table: Tensor
+
+    @classmethod
+    def published_sizes(cls, head_dim: int) -> dict[str, Any]:
+        return {"block_size": 64, "num_random_blocks": 3}
 
     @property
     def longest_full_row(self) -> int:

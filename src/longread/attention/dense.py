@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,13 +12,9 @@ from longread.ops.packed import PackedBatch, bias_from, split
 from longread.ops.tiled import attend
 
 
-@dataclass(frozen=True, kw_only=True)
-class DenseOptions:
-    """Dense attention has no settings of its own."""
-
-
 class DenseAttention(SelfAttention):
-    Options = DenseOptions
+    title = "Dense"
+    color = "#3a3f47"
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))

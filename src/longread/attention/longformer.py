@@ -6,13 +6,15 @@ attends to all, with query, key and value projections of its own (section 3.2), 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from longread.attention.base import SelfAttention
+from longread.attention.base import Options, SelfAttention, setting
+from longread.checks import Rule
 from longread.errors import UserError
 from longread.ops.packed import Group, PackedBatch, bias_from, split, to_device
 from longread.ops.tiled import Tile, attend
@@ -20,35 +22,32 @@ from longread.ops.tiled import Tile, attend
 # Queries of one tile of the band. A tile of Q queries looks at Q + attention_window keys: smaller wastes less on
 # masked corners, larger makes fewer calls.
 BAND_QUERIES = 128
-GLOBAL_TOKENS = ("first", "first_text")
 UNKNOWN_FIRST_TEXT = (
     'global_tokens="first_text" needs to know where the first text of a pair ends: pass token_type_ids, 0 there and 1 '
     'behind it, or global_mask (for a single text: its first token), or set global_tokens="first"'
 )
+Window = Annotated[int, Rule("an even number, 2 or more: it counts both sides", lambda n: n >= 2 and n % 2 == 0)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LongformerOptions:
+class LongformerOptions(Options):
     """attention_window counts both sides (512 = 256 to the left and 256 to the right); a tuple has one per layer.
 
     global_tokens: "first", or "first_text": of a pair all of the first text, as in the paper's question answering
     (section 3.1); of a text without a partner its first token.
     """
 
-    attention_window: int | tuple[int, ...] = 512
-    global_tokens: str = "first"
-
-    def __post_init__(self) -> None:
-        windows = self.attention_window
-        for window in windows if isinstance(windows, tuple) else (windows,):
-            if window < 2 or window % 2:
-                raise ValueError(f"attention_window is {window}; it counts both sides: an even number, 2 or more")
-        if self.global_tokens not in GLOBAL_TOKENS:
-            raise ValueError(f"global_tokens is {self.global_tokens!r}; it must be one of {', '.join(GLOBAL_TOKENS)}")
+    attention_window: Window | tuple[Window, ...] = setting(512, "Tokens of the window, both sides together.")
+    global_tokens: Literal["first", "first_text"] = setting(
+        "first", "Tokens that attend to all and are attended to by all: the first, or in a pair all of the first text."
+    )
 
 
 class LongformerAttention(SelfAttention):
     Options = LongformerOptions
+    title = "Longformer"
+    color = "#0072b2"
+    has_global_tokens = True
 
     def __init__(self, *args, **settings) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **settings)
@@ -63,6 +62,14 @@ class LongformerAttention(SelfAttention):
                 raise ValueError(f"attention_window has {len(window)} entries; layer {self.layer} needs one of its own")
             window = window[self.layer]
         self.side = window // 2
+
+    @classmethod
+    def published_sizes(cls, head_dim: int) -> dict[str, Any]:
+        return {"attention_window": 512}
+
+    def from_dense(self, dense: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The second projections begin as copies of the first, as in the published conversion (section 5)."""
+        return {name: dense[name.replace("_global.", ".")] for name in self.state_dict()}
 
     def positions(self, batch: PackedBatch) -> Sequence[Sequence[int]] | None:
         """The global tokens of each sequence; None: the first of each. ValueError where nobody knows them."""

@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
-from longread.cli.options import ALL, Several
+from longread.cli.options import ALL, NONE_GIVEN, JsonLines, OfMechanisms, Several, given_options
 
 
 def benchmark(
@@ -20,22 +18,18 @@ def benchmark(
     hidden_size: int = 768,
     num_attention_heads: int = 12,
     head_dim: int | None = None,
-    attention_window: int | None = None,
-    block_size: int | None = None,
-    num_random_blocks: int | None = None,
-    num_features: int | None = None,
-    projection_size: int | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     seconds: float = 1.0,
     threads: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    json_lines: Annotated[bool, Parameter(name="--json")] = False,
+    json_lines: JsonLines = False,
     out: Path = Path("out"),
+    options: OfMechanisms = NONE_GIVEN,
 ) -> int:
     """Time and memory of each mechanism by length, and the length from which it beats dense attention.
 
-    Mechanisms have the sizes of their papers: a window of 512, blocks of 64 with three random ones, 256 projected
-    positions, D ln D features for heads of D. What is given here replaces them; the table names the sizes.
+    Mechanisms have the sizes of their papers: a window of 512, blocks of 64 with three random ones, a projected length
+    of 256, D ln D features for heads of D. What is given here replaces them; the table names the sizes.
 
     Example: longread benchmark --lengths 512 2048 8192 --precision bfloat16
 
@@ -53,18 +47,8 @@ def benchmark(
         Heads of each layer.
     head_dim:
         Width of one head; default hidden_size / num_attention_heads.
-    attention_window:
-        Longformer: tokens of the window, both sides together.
-    block_size:
-        BigBird: tokens of a block.
-    num_random_blocks:
-        BigBird: random blocks that each block sees.
-    num_features:
-        Performer: random features of each head.
-    projection_size:
-        Linformer: positions that keys and values are projected to.
     precision:
-        Of the products.
+        Of the computation.
     seconds:
         Time spent on each length and phase, at least three repeats.
     threads:
@@ -81,16 +65,12 @@ def benchmark(
     from longread.study.benchmark import BenchmarkConfig, benchmarks
     from longread.study.compare import benchmark_all
 
-    given = {
-        "attention_window": attention_window, "block_size": block_size, "num_random_blocks": num_random_blocks,
-        "num_features": num_features, "projection_size": projection_size,
-    }  # fmt: skip
     base = BenchmarkConfig(
         attention="dense", lengths=tuple(sorted(set(lengths))), num_hidden_layers=num_hidden_layers,
         hidden_size=hidden_size, num_attention_heads=num_attention_heads, head_dim=head_dim, precision=precision,
         seconds=seconds, threads=threads, device=device, out=out,
     )  # fmt: skip
-    configs = benchmarks(base, attention, {name: value for name, value in given.items() if value is not None})
+    configs = benchmarks(base, attention, given_options(options))
     with LengthsView(configs) as view:
         finished = benchmark_all(configs, on_event=view.on_event)
         view.table(finished)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from longread.cli.options import NONE_GIVEN, OfMechanisms, given_options
 from longread.errors import UserError
 
 
@@ -18,15 +19,6 @@ def convert(
     attention: str | None = None,
     out: Path,
     max_length: int | None = None,
-    attention_window: int | None = None,
-    block_size: int | None = None,
-    num_random_blocks: int | None = None,
-    random_block_plan: Literal["seeded", "huggingface"] | None = None,
-    num_features: int | None = None,
-    centred: bool | None = None,
-    learned_features: bool | None = None,
-    sharpness: float | None = None,
-    projection_size: int | None = None,
     repair_task: str | None = None,
     repair_minutes: float = 5.0,
     repair_rows: int | None = None,
@@ -40,12 +32,13 @@ def convert(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     seed: int = 0,
     data_dir: Path | None = None,
+    options: OfMechanisms = NONE_GIVEN,
 ) -> int:
     """A dense checkpoint with efficient attention, or any checkpoint with more positions, its weights kept.
 
     Example: longread convert bert-base-uncased --attention longformer --max-length 4096 --out out/long-bert
 
-    Where the new attention covers a whole row, the outputs stay what they were. With --repair-task the new model then
+    Where the new attention covers a whole text, the outputs stay what they were. With --repair-task the new model then
     learns, on that task's texts and without their labels, to follow the old one.
 
     Parameters
@@ -53,29 +46,11 @@ def convert(
     checkpoint:
         A checkpoint's folder or a Hub id.
     attention:
-        longformer, bigbird, performer or linformer. Default: the checkpoint's own, which it keeps if it is not dense.
+        longformer, bigbird, performer, linformer. Default: the checkpoint's own, which it keeps if it is not dense.
     out:
         Folder to write to; it must not exist yet, or be empty.
     max_length:
         Tokens of the longest text to come; positions beyond the trained ones are copies. Default: as it is.
-    attention_window:
-        Longformer: tokens of the window, both sides together.
-    block_size:
-        BigBird: tokens of a block.
-    num_random_blocks:
-        BigBird: random blocks that each block sees.
-    random_block_plan:
-        BigBird: "seeded", or "huggingface" (random blocks as transformers has them in evaluation).
-    num_features:
-        Performer: random features of each head.
-    centred:
-        Performer: features follow the differences from a row's mean query and key; the rest of a score is exact.
-    learned_features:
-        Performer: features that begin at random and are trained, each head its own.
-    sharpness:
-        Performer: what the scores are multiplied with, at most 1; default by the number of features.
-    projection_size:
-        Linformer: slots that keys and values are projected to.
     repair_task:
         Task, or file of your own, whose training texts the new model learns from. Default: no repair.
     repair_minutes:
@@ -99,7 +74,7 @@ def convert(
     device:
         Where to compute.
     seed:
-        Decides what is drawn: BigBird's blocks, Performer's features, the order of the texts.
+        Decides what the mechanism draws at random, and the order of the texts.
     data_dir:
         Directory with TASK/SPLIT.parquet (.csv, .tsv, .jsonl); default LONGREAD_DATA_DIR, else the Hub.
     """
@@ -114,15 +89,11 @@ def convert(
     from longread.models.checkpoint import from_pretrained, save_pretrained
     from longread.models.convert import convert as convert_model
 
-    options = {"attention_window": attention_window, "block_size": block_size, "num_features": num_features,
-               "num_random_blocks": num_random_blocks, "random_block_plan": random_block_plan,
-               "centred": centred, "learned_features": learned_features,
-               "projection_size": projection_size}  # fmt: skip
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if threads:
         torch.set_num_threads(threads)
     teacher = from_pretrained(checkpoint, seed=seed)
-    student = convert_model(teacher, attention or teacher.config.attention, max_length, sharpness=sharpness, **given)
+    wanted = attention or teacher.config.attention
+    student = convert_model(teacher, wanted, max_length, **given_options(options))
     if repair_task is not None:
         config = RunConfig(
             task=repair_task, init=checkpoint, tokenizer=tokenizer, train_rows=repair_rows, precision=precision,

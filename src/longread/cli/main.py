@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import cyclopts
 from cyclopts import App, Parameter
 
 from longread import __version__
-from longread.cli.options import FAILED, INTERRUPTED, WRONG_INPUT
+from longread.cli.status import FAILED, INTERRUPTED, WRONG_INPUT
 from longread.errors import UserError
 
 app = App(
@@ -27,22 +29,31 @@ app = App(
 
 NOT_THE_USERS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # exit status 1; a wrong path or missing right is 2
 
-# Name -> where it is, and its line in `longread --help`; both here, so that no command is loaded to list it.
+# Name -> file and function. Help texts are read from the files, so that no command is loaded to list it.
 COMMANDS = {
-    "compare": ("train:compare", "Train and evaluate a grid of models, then write the report."),
-    "train": ("train:train", "Train and evaluate one model."),
-    "evaluate": ("use:evaluate", "Accuracy, F1, loss and speed of a checkpoint on a task."),
-    "predict": ("use:predict", "Labels and probabilities for texts, as JSON lines."),
-    "serve": ("serve:serve", "A checkpoint as a service over HTTP, with a page to try it."),
-    "explain": ("explain:explain", "Which tokens decided, as JSON or a page."),
-    "benchmark": ("benchmark:benchmark", "Time and memory of each mechanism by length."),
-    "convert": ("convert:convert", "A dense checkpoint with efficient attention, its weights kept."),
-    "export": ("export:export", "A checkpoint as ONNX or a torch.export archive."),
-    "report": ("report:report", "Tables, figures and the page again, from the run records alone."),
-    "tasks": ("report:tasks", "Every task: rows, classes, lengths, where it comes from."),
+    "compare": "train:compare",
+    "train": "train:train",
+    "evaluate": "use:evaluate",
+    "predict": "use:predict",
+    "serve": "serve:serve",
+    "explain": "explain:explain",
+    "benchmark": "benchmark:benchmark",
+    "convert": "convert:convert",
+    "export": "export:export",
+    "report": "report:report",
+    "tasks": "report:tasks",
 }
-for _name, (_place, _help) in COMMANDS.items():
-    app.command(f"longread.cli.{_place}", name=_name, help=_help)
+
+
+def _docstring(place: str) -> str:
+    """What a command's docstring says; its file is parsed, not run."""
+    file, name = place.split(":")
+    tree = ast.parse(Path(__file__).with_name(f"{file}.py").read_text("utf-8"))
+    return next(ast.get_docstring(n) or "" for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name)
+
+
+for _name, _place in COMMANDS.items():
+    app.command(f"longread.cli.{_place}", name=_name, help=_docstring(_place))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,19 +1,98 @@
-"""What several commands share: exit statuses and the options of a run."""
+"""Options that several commands share: the settings of a run, and those of every mechanism."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+import types
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from longread.config import RunConfig, Settings
+from longread.attention import ATTENTIONS
+from longread.config import (
+    BASELINE_SETTINGS,
+    BASELINES,
+    SCRATCH_SETTINGS,
+    MachineSettings,
+    ModelSettings,
+    RowSettings,
+    RunConfig,
+    Settings,
+    TrainingSettings,
+)
+from longread.errors import UserError
 
-WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-ALL = ["dense", "longformer", "bigbird", "performer", "linformer"]
+ALL = list(ATTENTIONS)
 Several = Parameter(consume_multiple=1)
-Shared = Annotated[Settings, Parameter(name="*")]
+JsonLines = Annotated[bool, Parameter(name="--json")]
+
+
+def _panel(title: str, place: int) -> Parameter:
+    """The fields of a dataclass as options of their own, together in one part of `--help`."""
+    return Parameter(name="*", group=Group(title, sort_key=place))
+
+
+OfRows = Annotated[RowSettings, _panel("Texts", 1)]
+OfModel = Annotated[ModelSettings, _panel("Model", 2)]
+OfTraining = Annotated[TrainingSettings, _panel("Training", 4)]
+OfMachine = Annotated[MachineSettings, _panel("Machine", 5)]
+ROWS, MODEL, TRAINING, MACHINE = RowSettings(), ModelSettings(), TrainingSettings(), MachineSettings()
 DEFAULTS = Settings()
+USED_BY_ALL = ("data_dir", "out", "threads", "device")
 
 
-def run_config(settings: Settings) -> RunConfig:
-    return RunConfig(**{name: getattr(settings, name) for name in Settings.__dataclass_fields__})
+def mechanism_options() -> type:
+    """A dataclass of every mechanism's settings, None where one is not given; each an option under its name."""
+    fields: dict[str, tuple[str, Any, Any]] = {}
+    for mechanism in ATTENTIONS.values():
+        hints = get_type_hints(mechanism.Options, include_extras=True)
+        group = Group(f"{mechanism.title} attention", sort_key=3)
+        for field in dataclasses.fields(mechanism.Options):
+            hint = Annotated[_one_value(hints[field.name]) | None, Parameter(group=group)]  # type: ignore[valid-type]
+            described = dataclasses.field(default=None, metadata=field.metadata)
+            fields.setdefault(field.name, (field.name, hint, described))
+    return dataclasses.make_dataclass(
+        "MechanismOptions", fields.values(), frozen=True, kw_only=True, namespace={"__module__": __name__}
+    )
+
+
+def _one_value(hint: Any) -> Any:
+    """The annotation without what the shell cannot say (one value for each layer)."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return Union[tuple(part for part in get_args(hint) if get_origin(part) is not tuple)]  # noqa: UP007
+    return hint
+
+
+if TYPE_CHECKING:
+    MechanismOptions = Any
+else:
+    MechanismOptions = mechanism_options()
+OfMechanisms = Annotated[MechanismOptions, Parameter(name="*")]
+NONE_GIVEN: Any = MechanismOptions()
+
+
+def given_options(of_mechanisms: Any) -> dict[str, Any]:
+    """The settings of mechanisms that were given."""
+    return {name: value for name, value in vars(of_mechanisms).items() if value is not None}
+
+
+def run_config(*settings: Any, options: Any = NONE_GIVEN, **others: Any) -> RunConfig:
+    """One configuration of what was given: the parts of the settings, the mechanisms' options, single fields."""
+    values = {name: value for part in settings for name, value in vars(part).items()}
+    return RunConfig(**values, **others, options=given_options(options))
+
+
+def refuse_unused(config: RunConfig, attentions: Sequence[str], depths: Sequence[int] = (1,)) -> None:
+    """UserError for an option that none of the runs would use, so that nobody believes that it did something."""
+    changed = [name for name in Settings.__dataclass_fields__ if getattr(config, name) != getattr(DEFAULTS, name)]
+    changed += ["num_hidden_layers"] if tuple(depths) != (1,) else []
+    if all(name in BASELINES for name in attentions):
+        unused = [n for n in (*changed, *config.options) if n not in (*BASELINE_SETTINGS, *USED_BY_ALL)]
+        why = f"{' and '.join(attentions)} has no such setting"
+    elif config.init != "scratch":
+        unused, why = [n for n in changed if n in SCRATCH_SETTINGS], "only from scratch; --init brings its own"
+    else:
+        return
+    if unused:
+        raise UserError(f"--{unused[0].replace('_', '-')}: {why}")

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Annotated
 
-from longread.cli.options import ALL, DEFAULTS, FAILED, INTERRUPTED, Several, Shared, run_config
+from longread.cli.options import (
+    ALL,
+    MACHINE,
+    MODEL,
+    NONE_GIVEN,
+    ROWS,
+    TRAINING,
+    OfMachine,
+    OfMechanisms,
+    OfModel,
+    OfRows,
+    OfTraining,
+    Several,
+    refuse_unused,
+    run_config,
+)
+from longread.cli.status import FAILED, INTERRUPTED
 
 
 def compare(
@@ -18,7 +33,11 @@ def compare(
     baselines: bool = True,
     lengths: Annotated[list[int], Several] = [128, 256, 512, 1024, 2048, 4096],  # noqa: B006
     benchmark: bool = True,
-    settings: Shared = DEFAULTS,
+    rows: OfRows = ROWS,
+    model: OfModel = MODEL,
+    training: OfTraining = TRAINING,
+    machine: OfMachine = MACHINE,
+    options: OfMechanisms = NONE_GIVEN,
 ) -> int:
     """Train and evaluate a grid of models, then write the report. A stopped or repeated grid goes on where it was.
 
@@ -48,7 +67,8 @@ def compare(
     from longread.study.benchmark import benchmarks_of
     from longread.study.compare import benchmark_all, check, grid, run_all
 
-    base = run_config(settings)
+    base = run_config(rows, model, training, machine, options=options)
+    refuse_unused(base, attention, num_hidden_layers)
     configs = grid(
         base, tasks=task, attentions=attention, depths=num_hidden_layers, seeds=seed, with_baselines=baselines
     )
@@ -75,9 +95,13 @@ def train(
     num_hidden_layers: int = 1,
     seed: int = 0,
     resume: bool = False,
-    settings: Shared = DEFAULTS,
+    rows: OfRows = ROWS,
+    model: OfModel = MODEL,
+    training: OfTraining = TRAINING,
+    machine: OfMachine = MACHINE,
+    options: OfMechanisms = NONE_GIVEN,
 ) -> int:
-    """Train and evaluate one model; its checkpoint can be given to evaluate and predict.
+    """Train and evaluate one model; its checkpoint can be given to evaluate, predict and convert.
 
     Example: longread train my.csv --attention longformer --epochs 5
 
@@ -101,9 +125,11 @@ def train(
     from longread.inference.evaluate import f1_name
     from longread.training.run import train as run_one
 
-    config = replace(
-        run_config(settings), task=task, attention=attention, num_hidden_layers=num_hidden_layers, seed=seed
-    )
+    config = run_config(
+        rows, model, training, machine, options=options,
+        task=task, attention=attention, num_hidden_layers=num_hidden_layers, seed=seed,
+    )  # fmt: skip
+    refuse_unused(config, [attention], [num_hidden_layers])
     with RunView(config) as view:
         run = run_one(config, resume=resume, on_event=view.on_event)
     record = run.record

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from longread.cli.options import DEFAULTS, Several, Shared, run_config
+from longread.cli.options import (
+    MACHINE,
+    NONE_GIVEN,
+    ROWS,
+    JsonLines,
+    OfMachine,
+    OfMechanisms,
+    OfRows,
+    Several,
+    run_config,
+)
 from longread.errors import UserError
 
 
 def evaluate(
-    checkpoint: str, /, *, task: str | None = None, untrained_head: bool = False,
-    json_lines: Annotated[bool, Parameter(name="--json")] = False, settings: Shared = DEFAULTS,
-) -> int:  # fmt: skip
+    checkpoint: str,
+    /,
+    *,
+    task: str | None = None,
+    untrained_head: bool = False,
+    json_lines: JsonLines = False,
+    rows: OfRows = ROWS,
+    machine: OfMachine = MACHINE,
+    options: OfMechanisms = NONE_GIVEN,
+) -> int:
     """Accuracy, F1, loss and speed of a checkpoint on a task; nothing is trained.
 
     Of a single file, the part is scored that training held out; with --eval-file, the whole of that file.
@@ -29,7 +43,8 @@ def evaluate(
     checkpoint:
         A run's folder, a checkpoint's folder, or a Hub id.
     task:
-        As in train. Default: what the checkpoint was trained on, or --eval-file by itself.
+        imdb, sst2, qnli, qqp, reviews[:LENGTH], listops[:LENGTH], your own file, or hub:OWNER/NAME. Default: what the
+        checkpoint was trained on, or --eval-file by itself.
     untrained_head:
         Evaluate a checkpoint whose classifier was never trained: its time is the result, its accuracy is chance.
     json_lines:
@@ -41,8 +56,9 @@ def evaluate(
     from longread.inference import run as evaluation
     from longread.inference.evaluate import f1_name
 
-    config = replace(run_config(settings), task=task or evaluation.default_task(checkpoint, settings.eval_file))
-    run = evaluation.evaluate(config, checkpoint, tokenizer=settings.tokenizer, untrained_head=untrained_head)
+    wanted = task or evaluation.default_task(checkpoint, rows.eval_file)
+    config = run_config(rows, machine, options=options, task=wanted)
+    run = evaluation.evaluate(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head)
     record = run.record
     found, names = record["metrics"], record["dataset"]["label_names"]
     if record["head_is_untrained"]:
@@ -79,7 +95,7 @@ def predict(
     id_column: str | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
-    json_lines: Annotated[bool, Parameter(name="--json")] = False,
+    json_lines: JsonLines = False,
 ) -> int:
     """Labels and probabilities for texts, one for each row of the input and in its order.
 

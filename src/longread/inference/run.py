@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from longread import records
-from longread.config import MECHANISM_SETTINGS, RunConfig
+from longread.attention import ATTENTIONS
+from longread.config import RunConfig
 from longread.data.dataset import tokenize
 from longread.data.labels import placeholders
 from longread.data.load import load_split
@@ -75,7 +76,7 @@ def evaluate(
     device = runtime.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     memory = PeakMemory(device)
-    own = config.mechanism()
+    own = dict(config.options)
     if tokenizer is None:
         classifier = load(checkpoint, device.type, untrained_head=untrained_head, **own)
         model, chosen, names = classifier.model, classifier.tokenizer, classifier.label_names
@@ -103,7 +104,7 @@ def evaluate(
     done = predict_split(
         model, split, tokens=settings.tokens_per_micro_batch, device=device, precision=settings.precision
     )
-    named = {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS}
+    named = {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS or k in own}
     name = records.run_id("evaluate", named, 0, (split.fingerprint, chosen.fingerprint, weights_fingerprint(model)))
     seen = SplitRecord(**split.describe(), rows_of_split=find_task(config.task).split_rows.get(split.name))
     classes, confusion = per_class(split.labels, done.probabilities, split.label_names)
@@ -113,6 +114,7 @@ def evaluate(
         status="ok",
         task=config.task,
         attention=model.config.attention,
+        mechanism=ATTENTIONS[model.config.attention].look(),
         init=str(checkpoint),
         config=named,
         encoder=model.config.to_dict(),
@@ -143,6 +145,6 @@ def evaluate(
     return records.write_record(config.out, record)
 
 
-EVALUATION_SETTINGS = (*MECHANISM_SETTINGS, "task", "attention", "init", "eval_rows", "sample_seed", "max_length",
+EVALUATION_SETTINGS = ("task", "attention", "init", "eval_rows", "sample_seed", "max_length",
                        "precision", "tokens_per_micro_batch", "device", "text_columns", "label_column",
                        "validation_fraction", "encoding", "delimiter", "eval_file")  # fmt: skip

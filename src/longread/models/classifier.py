@@ -56,7 +56,7 @@ class ClassifierConfig:
     embedding_scale: float = 1.0
     dropout: float = 0.1
     embedding_dropout: float | None = None  # None: dropout
-    attention_dropout: float = 0.0  # of the shares behind the softmax; Performer has none
+    attention_dropout: float = 0.0  # of the attention probabilities, for mechanisms that have them
     pooling: str = "mean"  # or "first", or "positions": a number from each token, a weight for each position
     head_activation: str | None = None  # None: a linear head; else dense + activation + linear
     dropout_before_head: bool = False  # in front of that dense layer too, as in all but BERT
@@ -98,8 +98,12 @@ class ClassifierConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
-        if self.attention == "performer" and self.attention_dropout:
-            raise ValueError("attention_dropout is for softmax attention; Performer has no shares to drop, give it 0")
+        mechanism = ATTENTIONS[self.attention]
+        if self.attention_dropout and not mechanism.supports_attention_dropout:
+            raise ValueError(
+                f"attention_dropout is {self.attention_dropout}; {mechanism.title} has no attention probabilities to "
+                "drop, give it 0"
+            )
 
     @property
     def width_of_head(self) -> int:
@@ -129,7 +133,7 @@ class ClassifierConfig:
                 f"its own are {', '.join(sorted(own)) or 'none'}, the encoder's {', '.join(sorted(shared))}"
             )
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in flat.items()}
-        for field in (*dataclasses.fields(cls), *dataclasses.fields(Options)):
+        for field in dataclasses.fields(cls):
             if field.type in ("int", "int | None") and isinstance(values.get(field.name), float):
                 raise ValueError(f"{field.name} is {values[field.name]}; it must be a whole number")
         options = Options(**{name: values[name] for name in own if name in values})
@@ -248,13 +252,14 @@ class Classifier(nn.Module):
         """input_ids int64 [B, N], mask bool [B, N] (True = token; None: all are) -> logits [B, num_labels].
 
         Slots without a token do not exist for the model: positions count tokens, wherever they lie in the sequence. One
-        without any token has logits 0 and gives no gradient. global_mask bool [B, N]: Longformer's global tokens
-        (None: as its settings say). ValueError for shapes that do not fit, sequences longer than max_length, and global
-        tokens that would be all tokens of a sequence. The masks are read once, before the pass.
+        without any token has logits 0 and gives no gradient. global_mask bool [B, N]: the global tokens of
+        a mechanism that has them (None: as its settings say). ValueError for shapes that do not fit, sequences longer
+        than max_length, and global tokens that would be all tokens of a sequence. The masks are read once, before the
+        pass.
         """
         mask = self._checked_mask(input_ids, mask, token_type_ids, global_mask)
-        if global_mask is not None and self.config.attention != "longformer":
-            raise ValueError(f"{self.config.attention} has no global_mask; it is Longformer's alone")
+        if global_mask is not None and not ATTENTIONS[self.config.attention].has_global_tokens:
+            raise ValueError(f"{self.config.attention} attention has no global tokens; leave global_mask out")
         if global_mask is None and token_type_ids is not None and self._wants_first_text:
             global_mask = _first_text(token_type_ids, mask)
         kept, *flags = torch.stack([mask] if global_mask is None else [mask, global_mask.bool()]).cpu()

@@ -111,6 +111,7 @@ class RunRecord:
     dataset: Dataset | None = None
     environment: Environment | None = None
     lineage: tuple[Ancestor, ...] = ()  # nearest first
+    mechanism: Mapping[str, str | None] | None = None  # how reports name and draw the attention: title, color
     encoder: Mapping[str, Any] | None = None  # the model's whole configuration
     conversion: Mapping[str, Any] | None = None  # what `convert` did to the initial weights
     distillation: Mapping[str, Any] | None = None  # kind distill: the distance from the teacher, before and after

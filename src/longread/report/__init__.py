@@ -66,11 +66,13 @@ def summary_table(runs: Sequence[Run]) -> str:
     """The comparison of every task as aligned plain text, for the end of `longread compare`; no trailing newline."""
     from longread.report.groups import group_runs
     from longread.report.markdown import terminal_table
+    from longread.report.mechanisms import learn
     from longread.report.naming import heading
     from longread.report.pairs import test_all
     from longread.report.soundness import sound_runs
     from longread.report.tables import comparison
 
+    learn(runs)
     groups = group_runs(sound_runs(runs)[0])
     parts = []
     for group, pairs in zip(groups, test_all(groups), strict=True):

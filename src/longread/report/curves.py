@@ -12,14 +12,13 @@ from longread.report.figures import (
     PAPER,
     Picture,
     Tips,
-    color_of,
     dashes,
     finish,
     label_ends,
-    marker_of,
     new_figure,
 )
 from longread.report.groups import Group, Line
+from longread.report.mechanisms import color_of, marker_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

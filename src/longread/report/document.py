@@ -16,6 +16,7 @@ from longread.report.goals import Goal
 from longread.report.groups import Group, eval_part, group_runs, setting_text, settings_of
 from longread.report.heatmaps import map_pictures
 from longread.report.lengths import Bench, benches, cost_table
+from longread.report.mechanisms import learn, rank, title_of
 from longread.report.naming import heading
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_all
@@ -88,6 +89,7 @@ def make_report(
     """
     import matplotlib
 
+    learn(runs)
     with matplotlib.rc_context(STYLE):
         groups = in_order(group_runs(runs))
         sections = [task_section(group, pairs, figures) for group, pairs in zip(groups, test_all(groups), strict=True)]
@@ -117,10 +119,8 @@ def overall_lead(runs: Sequence[Run], tasks: Sequence[str], damaged: Sequence[st
 
 
 def names_of(runs: Iterable[Run]) -> list[str]:
-    from longread.report.groups import NAMES, rank
-
     found = sorted({str(run.record.get("attention")) for run in runs}, key=rank)
-    return [NAMES.get(name, name) for name in found]
+    return [title_of(name) for name in found]
 
 
 def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:

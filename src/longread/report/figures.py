@@ -19,19 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER = "#1c2330", "#6a7280", "#e3e6ea", "#ffffff"
-# Okabe and Ito's palette, told apart with any kind of colour vision; the linear models are neutral
-COLORS = {
-    "dense": "#3a3f47",
-    "longformer": "#0072b2",
-    "bigbird": "#d55e00",
-    "performer": "#009e73",
-    "linformer": "#b8578f",
-    "tfidf": "#8a7340",
-    "nbsvm": "#a08f68",
-}
-OTHER_COLORS = ("#56b4e9", "#e69f00", "#7f3c8d", "#4b8a08", "#a5312a")
-MARKERS = {"dense": "o", "longformer": "s", "bigbird": "^", "performer": "D", "linformer": "v"}
-BASELINE_MARKERS = {"tfidf": "P", "nbsvm": "X"}
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 FONT = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -89,16 +76,6 @@ class Tips:
     def add(self, artist: Artist, text: str) -> None:
         artist.set_gid(f"tip-{len(self.texts)}")
         self.texts.append(text)
-
-
-def color_of(attention: str) -> str:
-    if attention in COLORS:
-        return COLORS[attention]
-    return OTHER_COLORS[sum(attention.encode()) % len(OTHER_COLORS)]
-
-
-def marker_of(attention: str) -> str:
-    return (MARKERS | BASELINE_MARKERS).get(attention, "h")
 
 
 def dashes(lines: Sequence[Line]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from longread.config import LATER_FIELDS
+from longread.config import BASELINES, LATER_FIELDS
 from longread.report.lineage import all_ancestors, draws
+from longread.report.mechanisms import later_options, rank, title_of
 from longread.report.numbers import finite
 from longread.report.statistics import Interval, mean_interval
 
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
 
     from longread.records import Run
 
-BASELINES = ("tfidf", "nbsvm")
-ORDER = ("dense", "longformer", "bigbird", "performer", "linformer", *BASELINES)
-NAMES = {
-    "dense": "Dense",
-    "longformer": "Longformer",
-    "bigbird": "BigBird",
-    "performer": "Performer",
-    "linformer": "Linformer",
-    "tfidf": "TF-IDF + logistic regression",
-    "nbsvm": "NB-SVM",
-}
-SHORT_NAMES = NAMES | {"tfidf": "TF-IDF"}
 # told elsewhere, or no part of what was compared
 NOT_A_SETTING = {"attention", "task", "seed", "out", "data_dir", "tokens_per_micro_batch"}
 # decided by the machine or the data when a run starts: a run that failed early does not know them
@@ -95,7 +84,7 @@ class Line:
         return mean_interval([o.accuracy for o in self.outcomes], self.evaluated, self.draws)
 
     def title(self, short: bool = False) -> str:
-        return (SHORT_NAMES if short else NAMES).get(self.attention, self.attention)
+        return title_of(self.attention, short)
 
     def name(self) -> str:
         """`Longformer (2 layers)`: what tells it from other rows of its attention, and no more."""
@@ -156,10 +145,6 @@ def value_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def rank(attention: str) -> tuple[int, str]:
-    return (ORDER.index(attention) if attention in ORDER else len(ORDER), attention)
-
-
 def is_loaded(run: Run) -> bool:
     """Did the machine have other work when the run began or ended (above half of the run's threads)?"""
     environment = run.record.get("environment") or {}
@@ -172,9 +157,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     record = run.record
     config = {k: v for k, v in (record.get("config") or {}).items() if k not in NOT_A_SETTING}
     if record.get("kind") == "train" and record.get("attention") not in BASELINES:
-        config = LATER_FIELDS | config
-        if record.get("attention") != "linformer":
-            del config["projection_rate"]
+        config = LATER_FIELDS | later_options(record.get("encoder") or {}) | config
     config["init"] = record.get("init")
     environment, dataset = record.get("environment") or {}, record.get("dataset") or {}
     config["device"] = environment.get("device")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
-from longread.report.groups import NAMES, is_loaded, rank, setting_text, slug
+from longread.report.groups import is_loaded, setting_text, slug
+from longread.report.mechanisms import rank, title_of
 from longread.report.tables import LOADED
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def merge(runs: Sequence[Run]) -> list[Series]:
     series: dict[str, Series] = {}
     for run in runs:
         attention = str(run.record.get("attention"))
-        name = NAMES.get(attention, attention)
+        name = title_of(attention)
         sizes = ", ".join(setting_text(k, v) for k, v in options(run).items())
         if len(variants[attention]) > 1:
             name += f" ({sizes or 'default'})"
@@ -190,7 +191,7 @@ def cost_table(bench: Bench, phase: str) -> Table:
     for run in bench.failures:
         status = str(run.record.get("status")).replace("_", " ")
         error = " ".join(str(run.record.get("error") or "").split())
-        name = NAMES.get(str(run.record.get("attention")), str(run.record.get("attention")))
+        name = title_of(str(run.record.get("attention")))
         text = status + (f" ({error})" if error else "")
         rows.append(Row((Cell(name), Cell(text, span=len(columns) - 1)), "failed", str(run.record.get("attention"))))
     notes = ("Median milliseconds; hover for the quartiles and the number of measurements. “× floor”: the median "

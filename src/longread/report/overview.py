@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
-from longread.report.groups import NAMES, Group, Line, rank
+from longread.report.groups import Group, Line
+from longread.report.mechanisms import rank, title_of
 from longread.report.naming import dense_here, heading
 from longread.report.tables import accuracy_decimals
 
@@ -24,7 +25,7 @@ def by_task(groups: Sequence[Group]) -> Table | None:
         return None
     columns = (Column("Accuracy", numeric=False), *(Column(heading(group), "%") for group in groups))
     rows = [
-        Row((Cell(NAMES.get(name, name), name), *(cell(lines_of(group, name)) for group in groups)), color=name)
+        Row((Cell(title_of(name), name), *(cell(lines_of(group, name)) for group in groups)), color=name)
         for name in attentions
     ]
     return Table(columns, tuple(rows), (NOTE,))

@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longread.report.figures import COLORS, GRID, INK, MUTED, PAPER, color_of
+from longread.report.figures import GRID, INK, MUTED, PAPER
 from longread.report.markdown import READING
+from longread.report.mechanisms import LISTED, LOOKS, color_of
 
 if TYPE_CHECKING:
     from longread.report.document import Report
@@ -30,7 +31,7 @@ def page(report: Report) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                               finalize=unbroken)  # fmt: skip
     environment.filters["inline"] = lambda picture: Markup(inline(picture))
-    environment.filters["color"] = lambda name: f"var(--c-{name})" if name in COLORS else color_of(name)
+    environment.filters["color"] = lambda name: f"var(--c-{name})" if name in LISTED else color_of(name)
     environment.filters["codes"] = codes
     maps = {p.name: p.data for p in report.pictures if p.data is not None}
     return environment.from_string(read("template.html.j2")).render(
@@ -62,8 +63,8 @@ def inline(picture: Picture) -> str:
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
     for color, variable in THEMED.items():
         svg = svg.replace(color, variable)
-    for name, color in COLORS.items():
-        svg = svg.replace(color, f"var(--c-{name})")
+    for name in LISTED:
+        svg = svg.replace(LOOKS[name].color, f"var(--c-{name})")
     return svg
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from longread.config import RunConfig
-from longread.report.groups import NAMES
+from longread.report.mechanisms import title_of
 from longread.report.tables import STATUS
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def run_cards(runs: Sequence[Run]) -> list[RunCard]:
     cards = []
     for run in runs:
         record = run.record
-        attention = NAMES.get(str(record.get("attention")), str(record.get("attention")))
+        attention = title_of(str(record.get("attention")))
         seed = f", seed {record['seed']}" if record.get("seed") is not None else ""
         status = "" if record.get("status") == "ok" else f", {STATUS.get(str(record.get('status')), 'failed')}"
         title = f"{record.get('task')}, {attention}{seed}{status}"
@@ -49,11 +49,12 @@ def command_of(record: Mapping[str, Any]) -> str:
         return ""
     config = {**(record.get("config") or {}), "init": record.get("init")}
     words = ["longread", "train", "--task", str(record.get("task")), "--attention", str(record.get("attention"))]
-    for option in dataclasses.fields(RunConfig):
-        value = config.get(option.name)
-        if value in (None, option.default) or option.name in ("task", "attention", "seed", "out", "data_dir"):
+    defaults = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+    for option in (*defaults, *(name for name in config if name not in defaults)):  # the mechanism's own come last
+        value = config.get(option)
+        if value in (None, defaults.get(option)) or option in ("task", "attention", "seed", "out", "data_dir"):
             continue
-        name = option.name.replace("_", "-")
+        name = option.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
         elif isinstance(value, list):

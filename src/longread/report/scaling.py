@@ -12,14 +12,13 @@ from longread.report.figures import (
     PAPER,
     Picture,
     Tips,
-    color_of,
     finish,
     label_ends,
     length_label,
-    marker_of,
     new_figure,
 )
 from longread.report.lengths import Bench, Series
+from longread.report.mechanisms import color_of, marker_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,9 +9,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from longread.report import numbers as say
-from longread.report.figures import MUTED, PAPER, Picture, Tips, color_of, finish, marker_of, new_figure
+from longread.report.figures import MUTED, PAPER, Picture, Tips, finish, new_figure
 from longread.report.groups import Group, Line
 from longread.report.labels import Box, Label, place_labels
+from longread.report.mechanisms import color_of, marker_of
 from longread.report.statistics import Interval, pareto
 
 if TYPE_CHECKING:

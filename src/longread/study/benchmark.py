@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from longread.records import Environment, Run, RunRecord
 from longread.study.timing import floor_flops, measure
 from longread.system import runtime
 from longread.system.measure import PeakMemory, environment, foreign_load, matmul_rate
-from longread.training.resolve import resolve
+from longread.training.resolve import own_options, resolve
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384)
 PHASES = ("forward", "training", "mixing")
@@ -63,16 +62,6 @@ class BenchmarkConfig:
         return flat | dict(self.options) | {"lengths": list(self.lengths)}
 
 
-def published_sizes(attention: str, head_dim: int) -> dict[str, Any]:
-    """The settings a mechanism was published with: what its speed is quoted at."""
-    return {
-        "longformer": {"attention_window": 512},
-        "bigbird": {"block_size": 64, "num_random_blocks": 3},
-        "performer": {"num_features": max(1, round(head_dim * math.log(head_dim)))},
-        "linformer": {"projection_size": 256},
-    }.get(attention, {})
-
-
 def benchmarks(base: BenchmarkConfig, attentions: Sequence[str], given: dict[str, Any]) -> list[BenchmarkConfig]:
     """`base` for each mechanism at its published sizes, dense always among them; `given` settings replace them.
 
@@ -83,7 +72,7 @@ def benchmarks(base: BenchmarkConfig, attentions: Sequence[str], given: dict[str
         known = {f.name for f in dataclasses.fields(ATTENTIONS[name].Options)}
         own = {k: v for k, v in given.items() if k in known}
         sizes: Literal["published", "given"] = "given" if given else "published"
-        options = published_sizes(name, _head_dim(base)) | own
+        options = ATTENTIONS[name].published_sizes(_head_dim(base)) | own
         try:
             ATTENTIONS[name].Options(**options)
         except ValueError as error:
@@ -108,8 +97,9 @@ def benchmarks_of(config: RunConfig, attentions: Sequence[str], lengths: Sequenc
     )  # fmt: skip
     found = []
     for name in with_dense(attentions):
-        settings = vars(ATTENTIONS[name].Options(**resolve(replace(config, attention=name)).mechanism()))
-        sizes = published_sizes(name, _head_dim(base))
+        one = replace(config, attention=name, options=own_options(name, config.options), attention_dropout=0.0)
+        settings = vars(ATTENTIONS[name].Options(**resolve(one).options))
+        sizes = ATTENTIONS[name].published_sizes(_head_dim(base))
         options = {k: sizes.get(k) if v is None else v for k, v in settings.items()}
         options = {k: v for k, v in options.items() if k in sizes or v != _default(name, k)}
         found.append(replace(base, attention=name, options=tuple(sorted(options.items()))))
@@ -173,6 +163,7 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
         status="ok",
         task="lengths",
         attention=config.attention,
+        mechanism=ATTENTIONS[config.attention].look(),
         init="scratch",
         config=config.named(),
         encoder=model.config.to_dict(),

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from longread.attention import ATTENTIONS
 from longread.config import BASELINES, RunConfig
 from longread.data.load import check_classes, load_task
 from longread.errors import UserError
 from longread.records import Run, RunRecord, canonical, find_run, fingerprint, write_record
 from longread.records.record import Status
 from longread.study.benchmark import BenchmarkConfig
-from longread.training.resolve import resolve
+from longread.training.resolve import own_options, resolve, unused
 
 Event = dict[str, Any]
 
@@ -34,14 +35,34 @@ def grid(
     seeds: Sequence[int],
     with_baselines: bool = True,
 ) -> list[RunConfig]:
-    """Every combination; a baseline stands once for each task. Seeds are the outer loop: an early stop is fair."""
+    """Every combination; a baseline stands once for each task. Seeds are the outer loop: an early stop is fair.
+
+    Settings of a mechanism go to those that have them. UserError for one that none of `attentions` has.
+    """
+    for name in base.options:
+        if not any(own_options(attention, {name: None}) for attention in attentions):
+            raise unused(name, attentions)
+    can_drop = [name for name in attentions if name in ATTENTIONS and ATTENTIONS[name].supports_attention_dropout]
+    if base.attention_dropout and not can_drop:
+        raise UserError(f"attention_dropout: {', '.join(attentions)} has no attention probabilities to drop")
     configs = []
     for task in dict.fromkeys(tasks):
         if with_baselines:
-            configs += [replace(base, task=task, attention=name) for name in BASELINES]
+            configs += [replace(base, task=task, attention=name, options={}) for name in BASELINES]
         combinations = itertools.product(dict.fromkeys(seeds), dict.fromkeys(depths), dict.fromkeys(attentions))
         for seed, depth, attention in combinations:
-            configs.append(replace(base, task=task, attention=attention, num_hidden_layers=depth, seed=seed))
+            dropout = base.attention_dropout if attention in can_drop else 0.0
+            configs.append(
+                replace(
+                    base,
+                    task=task,
+                    attention=attention,
+                    num_hidden_layers=depth,
+                    seed=seed,
+                    options=own_options(attention, base.options),
+                    attention_dropout=dropout,
+                )
+            )
     return configs
 
 

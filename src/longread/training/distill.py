@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from longread.attention import SelfAttention
 from longread.data.dataset import Split, epoch_batches, micro_batches
 from longread.errors import UserError
 from longread.inference.collate import Batch, make_batch
@@ -23,14 +24,6 @@ from longread.models.classifier import Classifier
 Event = dict[str, Any]
 HELD_OUT_ROWS = 128
 WARM_UP = 0.05  # of the budget
-# Weights without a counterpart in the teacher, Linformer's and Performer's, and how much faster they learn.
-# Longformer's global projections begin as copies. A slot is a sum over a row's tokens, so what one step does to it
-# grows with them: ten times the rate was right for rows of up to 50 tokens and ruined 256 slots for rows of 300, where
-# a tenth and the whole rate were alike in fine-tuning (experiments/imdb_pretrained_settings.py). The square is a guess.
-PROJECTIONS = ("key_projection", "value_projection")
-FEATURES = ("features",)
-NEW_WEIGHTS_RATE = 10.0
-TOKENS_FOR_THAT_RATE = 50
 SECONDS_BETWEEN_EVENTS = 0.5
 
 
@@ -51,8 +44,8 @@ def repair(
 
     `split` holds rows of at most `teacher.config.max_length` tokens; some are held out to measure the distance before
     and after: squared difference of the hidden states in parts of the teacher's variance, mean over layers. The
-    embedding and the head stay as they are, nothing is dropped; learned features learn ten times as fast as the rest,
-    and so do projections unless rows are longer than 50 tokens on average. Where the distance grew, `student` gets its
+    embedding and the head stay as they are, nothing is dropped; what the student's mechanism has and dense
+    attention has not learns faster, as its class says. Where the distance grew, `student` gets its
     weights back ("kept" is False); "faster" has the factors of the rate. UserError where there are too few rows, or
     models that do not match.
     """
@@ -69,10 +62,15 @@ def repair(
     run = _Repair(student.eval(), teacher, split, tokens, precision)
     before = run.distance(held_out)
     given = {name: tensor.detach().clone() for name, tensor in student.blocks.state_dict().items()}
-    projections = NEW_WEIGHTS_RATE * min(1.0, TOKENS_FOR_THAT_RATE / float(split.lengths[rows].mean())) ** 2
-    rates = dict.fromkeys(PROJECTIONS, projections) | dict.fromkeys(FEATURES, NEW_WEIGHTS_RATE)
+    mean_length = float(split.lengths[rows].mean())
+    factors = {
+        f"{place}.{name}": factor
+        for place, layer in student.blocks.named_modules()
+        if isinstance(layer, SelfAttention)
+        for name, factor in layer.distillation_factors(mean_length).items()
+    }
     groups: list[dict[str, Any]] = [
-        {"params": [p], "rate": learning_rate * next((r for end, r in rates.items() if name.endswith(end)), 1.0)}
+        {"params": [p], "rate": learning_rate * factors.get(name, 1.0)}
         for name, p in student.blocks.named_parameters()
         if p.requires_grad
     ]
@@ -108,7 +106,7 @@ def repair(
         "seconds": time.monotonic() - began,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
-        "faster": {end: rate for end, rate in rates.items() if any(name.endswith(end) for name in given)},
+        "faster": {name.rpartition(".")[2]: factor for name, factor in factors.items() if name in given},
         "precision": precision,
         "seed": seed,
         "longest_row": int(split.lengths.max()),

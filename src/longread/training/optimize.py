@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from longread.attention import SelfAttention
 from longread.config import RunConfig
 from longread.errors import UserError
 from longread.models.classifier import Classifier
@@ -16,21 +17,22 @@ from longread.models.classifier import Classifier
 def make_optimizer(model: Classifier, config: RunConfig, learning_rate: float) -> torch.optim.Optimizer:
     """AdamW, or Adam with L2; vectors (norms, biases) are not decayed.
 
-    Lower layers learn slower by `layer_decay`, weights without pretraining faster by `new_weights_rate`, Linformer's
-    projections by `projection_rate` too.
+    Lower layers learn slower by `layer_decay`, weights without pretraining faster by `new_weights_rate`, and those
+    that a mechanism names by its own factor.
     """
     depth = len(model.blocks)
     if config.frozen_layers > depth:
         raise UserError(f"--frozen-layers {config.frozen_layers}: the model has {depth} layers")
+    own_rates = _own_rates(model, config)
     groups: dict[tuple[int, bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         level = _level(name, depth)
         if level <= config.frozen_layers and config.frozen_layers > 0:
             parameter.requires_grad_(False)
             continue
-        # The older study's Adam decays all alike.
+        # The student study's Adam decays all alike.
         decayed = parameter.dim() > 1 or config.optimizer == "adam"
-        groups.setdefault((level, decayed, _own_rate(name, config)), []).append(parameter)
+        groups.setdefault((level, decayed, own_rates.get(name, 1.0)), []).append(parameter)
     described: list[dict[str, Any]] = [
         {
             "params": parameters,
@@ -43,10 +45,15 @@ def make_optimizer(model: Classifier, config: RunConfig, learning_rate: float) -
     return kind(described, fused=True)
 
 
-def _own_rate(name: str, config: RunConfig) -> float:
-    if name.endswith(("key_projection", "value_projection")):
-        return config.new_weights_rate * config.projection_rate
-    return config.new_weights_rate if name.startswith("head.classifier.") or name.endswith(".features") else 1.0
+def _own_rates(model: Classifier, config: RunConfig) -> dict[str, float]:
+    """Factors of the learning rate: the head's and those of what a mechanism has that dense attention has not."""
+    rates = {f"head.classifier.{name}": config.new_weights_rate for name in ("weight", "bias")}
+    for place, layer in model.named_modules():
+        if isinstance(layer, SelfAttention):
+            rates |= {f"{place}.{name}": config.new_weights_rate for name in layer.new_parameters}
+            for name, factor in layer.learning_rate_factors().items():
+                rates[f"{place}.{name}"] = rates.get(f"{place}.{name}", 1.0) * factor
+    return rates
 
 
 def _level(name: str, depth: int) -> int:

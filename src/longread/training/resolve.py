@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from longread.attention import ATTENTIONS
-from longread.config import BASELINES, MECHANISM_SETTINGS, RunConfig
+from longread.checks import close_match
+from longread.config import BASELINES, RunConfig, Settings
 from longread.data.tasks import find_task
 from longread.errors import UserError
 from longread.models.classifier import ClassifierConfig
@@ -24,35 +26,75 @@ def resolve(config: RunConfig) -> RunConfig:
     """
     task = find_task(config.task)
     if config.attention not in ATTENTIONS and config.attention not in BASELINES:
-        names = ", ".join((*ATTENTIONS, *BASELINES))
-        raise UserError(f"--attention {config.attention!r}: there is no such mechanism; there are {names}")
+        raise UserError(_unknown(config.attention))
     defaults: dict[str, Any] = dict(SCRATCH if config.init == "scratch" else PRETRAINED)
-    if config.init == "scratch":
-        defaults |= task.suggested
-    defaults |= {"train_rows": task.train_rows, "eval_rows": task.eval_rows}
+    suggested = dict(task.suggested) if config.init == "scratch" else {}
+    own = {name: suggested.pop(name) for name in list(suggested) if name not in Settings.__dataclass_fields__}
+    defaults |= suggested | {"train_rows": task.train_rows, "eval_rows": task.eval_rows}
     open_fields = {name: value for name, value in defaults.items() if getattr(config, name) is None}
     config = replace(config, **open_fields)
     if config.is_baseline:
         return config
-    known = {field.name for field in dataclasses.fields(ATTENTIONS[config.attention].Options)}
-    # A grid's settings are for the mechanisms that have them; the record of the others does not name them.
-    foreign: dict[str, Any] = dict.fromkeys(set(MECHANISM_SETTINGS) - known)
-    if config.attention != "linformer":
-        foreign["projection_rate"] = 1.0
-    if config.attention == "performer":
-        foreign["attention_dropout"] = 0.0
-    config = replace(config, **foreign)
+    config = replace(config, options=own_options(config.attention, own) | dict(config.options))
+    _check_options(config)
     if config.pooling == "positions" and config.init != "scratch":
         raise UserError("--pooling positions: only from scratch; with --init choose mean or first")
-    if config.projection_init is not None and config.init != "scratch":
-        raise UserError("--projection-init: only from scratch; a checkpoint's conversion decides it")
     if config.init == "scratch":  # what cannot be built is said before any data is read
         shape = {name: getattr(config, name) for name in ("hidden_size", "num_attention_heads", "head_dim")}
         try:
-            ClassifierConfig.from_dict({"attention": config.attention} | shape | config.mechanism())
+            ClassifierConfig.from_dict({"attention": config.attention} | shape | dict(config.options))
         except ValueError as error:
             raise UserError(str(error)) from None
     return config
+
+
+def own_options(attention: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `options` that the mechanism has; a baseline has none. UserError for one that no mechanism has."""
+    mechanism = ATTENTIONS.get(attention)
+    if mechanism is None and attention not in BASELINES:
+        raise UserError(_unknown(attention))
+    known = {field.name for field in dataclasses.fields(mechanism.Options)} if mechanism else set()
+    return {name: value for name, value in options.items() if name in known}
+
+
+def mechanisms_with(option: str) -> list[str]:
+    """Names of the mechanisms that have an option."""
+    return [name for name, mechanism in ATTENTIONS.items() if option in mechanism.Options.__dataclass_fields__]
+
+
+def unused(option: str, attentions: Sequence[str]) -> UserError:
+    """What to say of an option that none of these mechanisms has."""
+    names = mechanisms_with(option)
+    known = {name for mechanism in ATTENTIONS.values() for name in mechanism.Options.__dataclass_fields__}
+    close = close_match(option, [*known, *RunConfig.__dataclass_fields__])
+    whose = f"it is for {', '.join(names)}" if names else f"no mechanism has it{close}"
+    return UserError(f"{option}: {', '.join(attentions)} attention has no such setting; {whose}")
+
+
+def _unknown(attention: str) -> str:
+    names = (*ATTENTIONS, *BASELINES)
+    close = close_match(attention, names)
+    return f"--attention {attention!r}: there is no such mechanism; there are {', '.join(names)}{close}"
+
+
+def _check_options(config: RunConfig) -> None:
+    """UserError for an option that the mechanism does not have, or that a checkpoint's weights leave no use for."""
+    mechanism = ATTENTIONS[config.attention]
+    fields = {field.name: field for field in dataclasses.fields(mechanism.Options)}
+    for name in config.options:
+        if name not in fields:
+            raise unused(name, [config.attention])
+        if fields[name].metadata.get("from_scratch") and config.init != "scratch":
+            raise UserError(f"{name}: only from scratch; with --init the checkpoint's weights decide it")
+    if config.attention_dropout and not mechanism.supports_attention_dropout:
+        raise UserError(
+            f"attention_dropout is {config.attention_dropout}; {mechanism.title} has no attention probabilities "
+            "to drop, give it 0"
+        )
+    try:
+        mechanism.Options(**config.options)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def resolve_machine(config: RunConfig, hidden_size: int) -> RunConfig:

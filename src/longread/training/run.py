@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from longread import records
+from longread.attention import ATTENTIONS
 from longread.config import RunConfig
 from longread.data.dataset import Prepared, Split, prepare
 from longread.data.examples import Examples
@@ -121,7 +122,7 @@ def train(config: RunConfig, *, resume: bool = False, on_event: Callable[[Event]
 
 def _start(config: RunConfig) -> _Start:
     """Model and data. UserError before anything is written."""
-    own = config.mechanism()
+    own = dict(config.options)
     if config.init == "scratch":
         assert config.max_length
         data = prepare(config.data_config(), config.max_length)
@@ -183,6 +184,7 @@ def _record(kind: Kind, config: RunConfig, name: str, start: _Start) -> RunRecor
         error="it did not end",
         task=config.task,
         attention=config.attention,
+        mechanism=ATTENTIONS[config.attention].look(),
         init=start.init,
         conversion=_conversion(start.model),
         config=config.named(),

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from longread.attention.performer import PerformerAttention
+from longread.attention import SelfAttention
 from longread.config import RunConfig
 from longread.data.dataset import Prepared, Split, epoch_batches, micro_batches
 from longread.inference.collate import Usage, make_batch, planned_batches
@@ -185,10 +185,9 @@ class Trainer:
         if self.table is not None:
             self.table.clear()
         self.step += 1
-        if config.redraw_steps and self.step % config.redraw_steps == 0:
-            for module in self.model.modules():
-                if isinstance(module, PerformerAttention):
-                    module.redraw()
+        for module in self.model.modules():
+            if isinstance(module, SelfAttention):
+                module.after_step(self.step)
         self.sums = [self.sums[0] + total * len(indices), self.sums[1] + correct, self.sums[2] + len(indices)]
         return total
 
