@@ -176,7 +176,7 @@ def test_what_was_taken_is_answered_before_the_end(checkpoint: Path) -> None:
     assert answered and set(answered) <= {200, 503}, answered
 
 
-def test_a_port_that_is_taken_is_told(checkpoint: Path) -> None:
+def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_told(checkpoint: Path) -> None:
     from longread.cli.main import main
 
     with socket.socket() as taken:
@@ -184,3 +184,4 @@ def test_a_port_that_is_taken_is_told(checkpoint: Path) -> None:
         taken.listen()
         assert main(["serve", str(checkpoint), "--port", str(taken.getsockname()[1])]) == 2
     assert main(["serve", str(checkpoint), "--timeout", "0"]) == 2
+    assert main(["serve", str(checkpoint / "nothing"), "--port", "0"]) == 2

@@ -141,7 +141,8 @@ class State:
     def __init__(self, load: Callable[[], Service], settings: ServeSettings) -> None:
         self._load, self._settings = load, settings
         self._service: Service | None = None
-        self._error: str | None = None
+        self.error: Exception | None = None  # why the model cannot be loaded
+        self.stop: Callable[[], None] = lambda: None  # ends the server
         self.draining = False
         self._explaining = asyncio.Semaphore(1)
         self.metrics = Metrics(lambda: self._service.batcher.waiting if self._service else 0)
@@ -159,14 +160,14 @@ class State:
         try:
             self._service = await asyncio.to_thread(self._load)
         except Exception as error:
-            self._error = str(error)
-            log.exception("the model cannot be loaded")
+            self.error = error
+            self.stop()
 
     def serving(self) -> Service:
         if self.draining:
             raise Refused(503, "the service is shutting down", **{"retry-after": str(RETRY_SECONDS)})
         if self._service is None:
-            raise Refused(503, self._error or "the model is being loaded", **{"retry-after": str(RETRY_SECONDS)})
+            raise Refused(503, str(self.error or "the model is being loaded"), **{"retry-after": str(RETRY_SECONDS)})
         return self._service
 
     async def answer(self, request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:

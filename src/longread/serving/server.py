@@ -22,6 +22,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, state: State) -> None:
         super().__init__(config)
         self._state = state
+        state.stop = lambda: self.handle_exit(signal.SIGTERM, None)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -38,7 +39,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(load: Callable[[], Service], settings: ServeSettings) -> None:
-    """Serves until SIGTERM or SIGINT. UserError where the address cannot be had."""
+    """Serves until SIGTERM or SIGINT. UserError where the address cannot be had or the model cannot be loaded."""
     logging.getLogger("longread.serving").setLevel(logging.INFO)
     app = create_app(load, settings)
     listener = _bind(settings)
@@ -48,7 +49,10 @@ def serve(load: Callable[[], Service], settings: ServeSettings) -> None:
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(settings.timeout) + 1
     )
-    _Server(config, app.state.longread).run(sockets=[listener])
+    state: State = app.state.longread
+    _Server(config, state).run(sockets=[listener])
+    if state.error is not None:
+        raise state.error
 
 
 def _bind(settings: ServeSettings) -> socket.socket:
