@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+QUICK ?=
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' requirements.txt)
@@ -17,7 +18,7 @@ help:
 	@echo "make compare    train five attention mechanisms and two baselines on generated reviews, write out/index.html"
 	@echo "make test       lint, types, tests (about 3 minutes)"
 	@echo "make check      the same with the long tests"
-	@echo "make benchmark  this project beside its peers, and by length (25 minutes on an idle machine), out/benchmarks/"
+	@echo "make benchmark  this project beside its peers, and by length (25 minutes on an idle machine; QUICK=1: 6), out/"
 	@echo "make report     every table and figure of results/, README and FINDINGS again, from the run records alone; pages in out/results/"
 	@echo "make clean      remove .venv and caches (not out/)"
 
@@ -57,8 +58,9 @@ report: install
 	$(BIN)/python results/update_documents.py
 
 benchmark: $(VENV)/installed-bench
-	$(BIN)/python benchmarks/run.py --out out/benchmarks
-	$(BIN)/longread benchmark --seconds 0.3 --lengths 128 512 1024 2048 4096 16384 --out out/lengths
+	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick) --out out/benchmarks
+	$(BIN)/longread benchmark --seconds $(if $(QUICK),0.1 --lengths 512 1024 2048 4096,0.3 --lengths 512 1024 2048 4096 8192 16384) \
+	  --out out/lengths
 
 wheel: install
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 SMALL = {"num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
@@ -11,6 +11,7 @@ STUDY = {"num_hidden_layers": 1, "hidden_size": 64, "num_attention_heads": 4, "i
 # The peers' vocabularies, so that embeddings weigh as much as they do there.
 ROBERTA, STUDY_VOCABULARY = 50_265, 50_272
 PADDED = 4096
+SIZES = {"longformer": " (window 512)", "bigbird": " (blocks of 64, 3 random)"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +19,10 @@ class Row:
     """One line of the table.
 
     rows: "sentences", "reviews", or "length:N" (one text of N random tokens); count: how many. phase: "inference", or
-    "training" (forward, backward, AdamW; dropout 0.1 on hidden states, none on attention, on both sides). batch: rows
-    of a peer's batch and of an optimizer step. sorted: the peer's inference gets its rows sorted by length. pad: to the
-    longest row of a batch, or to so many tokens. goal: least ratio of the peer's seconds to ours.
+    "training" (forward, backward, AdamW; dropout 0.1 on hidden states, none on attention, on both sides). batch: texts
+    of a peer's batch and of an optimizer step. sorted: the peer's inference gets its texts sorted by length. pad: to
+    the longest text of a batch, or to so many tokens. goal: least ratio of the peer's seconds to ours. allocators: the
+    ones it is measured with, each on both sides; the first leads.
     """
 
     name: str
@@ -41,6 +43,12 @@ class Row:
     vocab_size: int = ROBERTA
     options: dict[str, Any] = field(default_factory=dict)  # of the mechanism
     peer_options: dict[str, Any] = field(default_factory=dict)
+    allocators: tuple[str, ...] = ("default",)
+
+    def quick(self) -> Row:
+        """A quarter of the texts, once, with the first allocator: whether everything runs, not a figure to quote."""
+        count = -(-self.count // 4)
+        return replace(self, count=count, batch=min(self.batch, count), repeats=1, allocators=self.allocators[:1])
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -48,11 +56,13 @@ class Row:
 
 def _long(attention: str, phase: str, precision: str, goal: float | None, peer: str = "transformers") -> Row:
     beside = "" if peer == "transformers" else " beside our dense"
+    name = {"bigbird": "BigBird", "longformer": "Longformer"}.get(attention, attention)
     return Row(
         name=f"{attention}-4096-{phase}-{precision}" + ("-dense" if beside else ""), part="long",
-        what=f"{attention}, base size, 2 layers, 4,096 tokens, {phase}, {precision}{beside}", attention=attention,
-        peer=peer, shape=BASE, rows="length:4096", count=1, batch=1, phase=phase, precision=precision, goal=goal,
-        repeats=3,
+        what=f"{name}{SIZES.get(attention, '')}, base size, 2 layers, 4,096 tokens, {phase}, {precision}{beside}",
+        attention=attention, peer=peer, shape=BASE, rows="length:4096", count=1, batch=1, phase=phase,
+        precision=precision, goal=goal, repeats=3 if phase == "inference" else 2,
+        allocators=("default", "tuned") if precision == "float32" else ("default",),
         options={"random_block_plan": "huggingface"} if attention == "bigbird" else {},
     )  # fmt: skip
 
@@ -62,16 +72,16 @@ ROWS: tuple[Row, ...] = (
         what="Longformer, sentences, 6 layers of 384, batch 32, inference", shape=SMALL, rows="sentences", count=32,
         batch=32, phase="inference", goal=60, repeats=2),
     Row(name="longformer-sentences-training", part="sentences", attention="longformer", peer="transformers",
-        what="Longformer, sentences, 6 layers of 384, batch 32, training", shape=SMALL, rows="sentences", count=32,
-        batch=32, phase="training", goal=40, repeats=2),
+        what="Longformer, sentences, 6 layers of 384, batch 16, training", shape=SMALL, rows="sentences", count=16,
+        batch=16, phase="training", goal=40, repeats=2),
     Row(name="longformer-reviews-inference", part="reviews", attention="longformer", peer="transformers",
-        what="Longformer, reviews up to 4,096 tokens, batch 8, inference", shape=SMALL, rows="reviews", count=24,
+        what="Longformer, reviews up to 4,096 tokens, batch 8, inference", shape=SMALL, rows="reviews", count=16,
         batch=8, phase="inference", goal=8, repeats=3),
     Row(name="bigbird-reviews-inference", part="reviews", attention="bigbird", peer="transformers",
-        what="BigBird, reviews up to 4,096 tokens, batch 8, inference", shape=SMALL, rows="reviews", count=24,
+        what="BigBird, reviews up to 4,096 tokens, batch 8, inference", shape=SMALL, rows="reviews", count=16,
         batch=8, phase="inference", goal=2.2, repeats=3, options={"random_block_plan": "huggingface"}),
     Row(name="dense-reviews-inference", part="reviews", attention="dense", peer="transformers",
-        what="dense, reviews up to 4,096 tokens, batch 8, inference", shape=SMALL, rows="reviews", count=24,
+        what="dense, reviews up to 4,096 tokens, batch 8, inference", shape=SMALL, rows="reviews", count=16,
         batch=8, phase="inference", goal=1.15, repeats=3),
     _long("longformer", "inference", "float32", 1.6),
     _long("longformer", "training", "float32", 2.3),
@@ -79,15 +89,17 @@ ROWS: tuple[Row, ...] = (
     _long("longformer", "training", "bfloat16", 2.3),
     _long("bigbird", "inference", "float32", 2.8),
     _long("bigbird", "training", "float32", 1.9),
-    _long("longformer", "inference", "float32", None, "dense"),
-    _long("longformer", "training", "float32", None, "dense"),
+    _long("dense", "inference", "float32", 1.0),
+    _long("dense", "training", "float32", 1.0),
+    _long("dense", "inference", "bfloat16", None),
+    _long("dense", "training", "bfloat16", None),
     _long("bigbird", "inference", "bfloat16", None, "dense"),
     _long("bigbird", "training", "bfloat16", None, "dense"),
     Row(name="linformer-study-training", part="study", attention="linformer", peer="linformer",
-        what="the older study's Linformer, reviews, peer padded to 4,096, training", shape=STUDY, rows="reviews",
+        what="the student study's Linformer, reviews, peer padded to 4,096, training", shape=STUDY, rows="reviews",
         count=32, batch=32, phase="training", goal=25, pad=PADDED, repeats=3, vocab_size=STUDY_VOCABULARY),
     Row(name="performer-study-training", part="study", attention="performer", peer="performer-pytorch",
-        what="the older study's Performer, reviews, peer padded to 4,096, training", shape=STUDY | {"head_dim": 64},
+        what="the student study's Performer, reviews, peer padded to 4,096, training", shape=STUDY | {"head_dim": 64},
         rows="reviews", count=32, batch=32, phase="training", goal=25, pad=PADDED, repeats=3,
         vocab_size=STUDY_VOCABULARY),
     Row(name="performer-sorted-training", part="study", attention="performer", peer="performer-pytorch",
@@ -96,11 +108,18 @@ ROWS: tuple[Row, ...] = (
         vocab_size=STUDY_VOCABULARY),
     Row(name="dense-sst2-training", part="fine-tuning", attention="dense", peer="transformers",
         what="dense fine-tuning, sentences, 6 layers of 384, batch 64, bfloat16; peer as it comes", shape=SMALL,
-        rows="phrases", count=320, batch=64, phase="training", precision="bfloat16", goal=2.2, sorted=False, repeats=3,
+        rows="phrases", count=192, batch=64, phase="training", precision="bfloat16", goal=2.2, sorted=False, repeats=2,
         vocab_size=30_522),
     Row(name="dense-sst2-training-eager", part="fine-tuning", attention="dense", peer="transformers",
-        what="the same, peer with eager attention", shape=SMALL, rows="phrases", count=320, batch=64, phase="training",
-        precision="bfloat16", goal=1.3, sorted=False, repeats=3, vocab_size=30_522,
+        what="the same, peer with eager attention", shape=SMALL, rows="phrases", count=192, batch=64, phase="training",
+        precision="bfloat16", goal=1.3, sorted=False, repeats=2, vocab_size=30_522,
         peer_options={"attn_implementation": "eager"}),
 )  # fmt: skip
+
+
+def record_name(row: str, allocator: str) -> str:
+    """The folder of a record, and its key."""
+    return row if allocator in ("default", "") else f"{row}-{allocator}"
+
+
 PARTS = tuple(dict.fromkeys(row.part for row in ROWS))

@@ -16,7 +16,7 @@ LONGEST = 4096
 
 
 def token_rows(kind: str, count: int, vocab_size: int, data_dir: Path | None) -> tuple[list[np.ndarray], str]:
-    """`count` rows of token ids, in a seeded order, and where they come from."""
+    """`count` texts as token ids, in a seeded order, and where they come from."""
     generator = np.random.default_rng(0)
     if kind.startswith("length:"):
         length = int(kind.removeprefix("length:"))

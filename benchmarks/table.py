@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.parts import ROWS, record_name
+
 BUSY = 0.25  # cores that other programs kept busy when a measurement began or ended
 
 
@@ -31,44 +33,53 @@ def _seconds(values: list[float]) -> str:
     return f"{median(values):.3g} ({min(values):.3g} – {max(values):.3g})"
 
 
-def _line(record: dict[str, Any]) -> list[str]:
+def allocator_of(record: dict[str, Any]) -> str:
+    """ "default" or "tuned", on both sides; "" for records from when ours alone was tuned."""
+    return record["environment"].get("allocator") or ""
+
+
+def _line(record: dict[str, Any], tuned: dict[str, Any] | None) -> list[str]:
     row = record["row"]
     if record["status"] != "ok":
-        return [row["what"], row["peer"], record["status"], *[""] * 7]
+        return [row["what"], row["peer"], record["status"], *[""] * (len(HEADER) - 3)]
     ours, peer = record["seconds"]["ours"], record["seconds"]["peer"]
-    # The rate before and after the turns: where they differ, the share of the floor is known to no more than that.
-    shares = [100 * record["flops"] / rate / median(ours) for rate in record["matmul_flops_per_second"]]
+    # The rate before and after the turns: where they differ, the distance to the floor is known to no more than that.
+    percents = [100 * record["flops"] / rate / median(ours) for rate in record["matmul_flops_per_second"]]
     bytes_ = record["bytes"]
-    marked = max(record["environment"][k] for k in ("load_at_start", "load_at_end")) > BUSY
     found = ratios(record)
     # Comparing outputs first leaves free memory in the process, in which an inference's peak hides unless it is given
     # back; a training step's is far above it.
     telling = record.get("freed_before") or row["phase"] == "training" or record["difference"] is None
     return [
-        row["what"] + ("†" if marked else ""),
+        row["what"] + _mark(record) + ("" if allocator_of(record) else "‡"),
         row["peer"],
         _seconds(ours),
         _seconds(peer),
         f"**{median(found):.2f}** ({min(found):.2f} – {max(found):.2f})",
+        "–" if tuned is None or tuned["status"] != "ok" else f"{median(ratios(tuned)):.2f}" + _mark(tuned),
         f"{row['goal']:g}" if row["goal"] else "–",
-        f"{min(shares):.0f} – {max(shares):.0f}",
+        f"{min(percents):.0f} – {max(percents):.0f}",
         f"{bytes_['ours'] / 2**20:,.0f}" if telling else "–",
         f"{bytes_['ours'] / max(1, bytes_['peer']):.2f}" if telling else "–",
         "–" if record["difference"] is None else f"{record['difference']:.1e}",
     ]
 
 
-HEADER = ["Work", "Peer", "Ours, s", "Peer, s", "Ratio", "Goal", "Of the floor, %", "Memory, MiB",
+def _mark(record: dict[str, Any]) -> str:
+    return "†" if max(record["environment"][k] for k in ("load_at_start", "load_at_end")) > BUSY else ""
+
+
+HEADER = ["Work", "Peer", "Ours, s", "Peer, s", "Ratio", "Ratio, tuned", "Goal", "Of the floor, %", "Memory, MiB",
           "Memory, of the peer's", "Outputs differ by"]  # fmt: skip
 
 
 def read_records(directory: Path) -> dict[str, dict[str, Any]]:
-    """By the name of their row: those kept in runs.jsonl, and newer ones, a folder each in runs/."""
+    """By the name of their row and allocator: those kept in runs.jsonl, and newer ones, a folder each in runs/."""
     kept = directory / "runs.jsonl"
     texts = kept.read_text("utf-8").splitlines() if kept.exists() else []
     texts += [path.read_text("utf-8") for path in sorted(directory.glob("runs/*/run.json"))]
     records = [json.loads(text) for text in texts]
-    return {record["row"]["name"]: record for record in records}
+    return {record_name(record["row"]["name"], allocator_of(record)): record for record in records}
 
 
 def keep(directory: Path, into: Path) -> None:
@@ -79,30 +90,35 @@ def keep(directory: Path, into: Path) -> None:
 
 
 def markdown(directory: Path) -> str:
-    from benchmarks.parts import ROWS
-
     records = read_records(directory)
     ordered = [records[row.name] for row in ROWS if row.name in records]
     if not ordered:
         return "No records.\n"
-    lines = [HEADER, ["---", "---", *["---:"] * (len(HEADER) - 2)], *map(_line, ordered)]
+    found = [_line(record, records.get(record_name(record["row"]["name"], "tuned"))) for record in ordered]
+    lines = [HEADER, ["---", "---", *["---:"] * (len(HEADER) - 2)], *found]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     machine = ordered[0]["environment"]
     return f"""# Beside the peers
 
-Median seconds (least – most) of one pass over the same rows; the two sides are processes of their own and take turns.
-Ratio: the peer's seconds in parts of ours, turn by turn, median (least – most). Floor: floating-point operations of the
-products ÷ the rate of a 2048³ product measured in the same run, before the turns
-and after (two shares); 100 % is a pass that takes no longer than that. Memory:
-highest above the loaded program. Outputs: largest difference of log-probabilities in float32 before anything was timed,
-with one set of weights on both sides (– where the models differ). Memory is – where comparing outputs hid it. † other
-programs were at work.
-
+Median seconds (least – most) of one pass over the same texts; the two sides are processes of their own, with the same
+environment, allocator and threads, and take turns. Ratio: the peer's seconds in parts of ours, turn by turn, median
+(least – most), with the allocator as every Python program has it; tuned: after `longread.tune_allocator()` on both
+sides. Floor: floating-point operations of the products ÷ the rate of a 2048³ product measured in the same run, before
+the turns and after (two values); 100 % is a pass that takes no longer than that. Memory: highest above the loaded
+program. Outputs: largest difference of log-probabilities in float32 before anything was timed, with one set of weights
+on both sides (– where the models differ). Memory is – where comparing outputs hid it. † other programs were at work.
+{_older(ordered)}
 {table}
 
 {machine["processor"]}, {machine["threads"]} threads, torch {machine["torch"]}; peers: {_versions(ordered)}.
 Made anew by `make benchmark` (or `python benchmarks/run.py PART`, --out this folder).
 """
+
+
+def _older(records: list[dict[str, Any]]) -> str:
+    if all(map(allocator_of, records)):
+        return ""
+    return "‡ measured when our side alone had the tuned allocator: too high by what that brings.\n"
 
 
 def _versions(records: list[dict[str, Any]]) -> str:

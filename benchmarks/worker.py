@@ -15,14 +15,13 @@ sys.path.insert(0, str(ROOT))
 def main() -> int:
     order = json.loads(sys.stdin.readline())
     row, own = order["row"], order["side"] == "ours" or order["row"]["peer"] == "dense"
-    if own:
-        from longread.system.allocator import tune_allocator
+    from longread.system.allocator import allocator, give_back_memory, tune_allocator
 
+    if order["allocator"] == "tuned":  # on both sides, or on none
         tune_allocator()
     import numpy as np
     import torch
 
-    from longread.system.allocator import give_back_memory
     from longread.system.measure import PeakMemory, matmul_rate
 
     torch.manual_seed(0)
@@ -38,7 +37,7 @@ def main() -> int:
         from benchmarks.peers import Side  # type: ignore[assignment]
     side: Any = Side(row, ids, labels, order["checkpoint"])
     memory = PeakMemory(torch.device("cpu"))
-    answer: dict[str, Any] = {"ready": True, "flops": side.flops() if own else None}
+    answer: dict[str, Any] = {"ready": True, "allocator": allocator(), "flops": side.flops() if own else None}
     print(json.dumps(answer), flush=True)
     for line in sys.stdin:
         wanted = line.strip()
