@@ -1,4 +1,4 @@
-"""One function, several ways: explicit products for short rows, the tiled kernel, and both with dropped shares."""
+"""One function, several ways: eager products for short sequences, the tiled kernel, and both with attention dropout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mechanisms import SPARSE, assert_equal, label, layer, normal, settings, wit
 
 
 def results(shapes: list[tuple[int, ...]], limit: int, monkeypatch: pytest.MonkeyPatch, **more: torch.Tensor | tuple):
-    """The output and all gradients with explicit products up to `limit` keys."""
+    """The output and all gradients with eager products up to `limit` keys."""
     monkeypatch.setattr(eager, "LONGEST_TRAINED", {torch.float64: limit})
     monkeypatch.setattr(tiled, "QUERIES_PER_TILE", 16)
     generator = torch.Generator().manual_seed(3)
@@ -28,7 +28,7 @@ def results(shapes: list[tuple[int, ...]], limit: int, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("queries", [1, 7, 40])
 @pytest.mark.parametrize("case", ["plain", "padded", "band", "extra", "extra and padded"])
-def test_explicit_products_are_the_tiled_attention(queries: int, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eager_products_are_the_tiled_attention(queries: int, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     keys, extra = 33, 2
     generator = torch.Generator().manual_seed(1)
     shapes = [(2, 3, queries, 8), (2, 3, keys, 8), (2, 3, keys, 8)]
@@ -53,45 +53,47 @@ def test_explicit_products_are_the_tiled_attention(queries: int, case: str, monk
 @pytest.mark.parametrize("options", SPARSE["bigbird"], ids=label)
 def test_bigbirds_pattern_as_a_bias_is_the_gathered_one(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     attention = layer("bigbird", options)
-    rows = PackedBatch((3, 29, 30, 31, 47, 60, 61, 90))
+    batch = PackedBatch((3, 29, 30, 31, 47, 60, 61, 90))
     generator = torch.Generator().manual_seed(3)
-    x = torch.randn(sum(rows.lengths), 12, generator=generator, dtype=torch.float64).requires_grad_()
+    x = torch.randn(sum(batch.lengths), 12, generator=generator, dtype=torch.float64).requires_grad_()
     weights = torch.randn(x.shape, generator=generator, dtype=torch.float64)
     gathered = mock.Mock(side_effect=bigbird.attend_blocks)
     monkeypatch.setattr(bigbird, "attend_blocks", gathered)
     found = []
     for limit in (100, 0):
         monkeypatch.setattr(eager, "LONGEST_TRAINED", {torch.float64: limit})
-        out = attention(x, PackedBatch(rows.lengths))
+        out = attention(x, PackedBatch(batch.lengths))
         found.append([out.detach(), *torch.autograd.grad((out * weights).sum(), [x, *attention.parameters()])])
         assert gathered.called is (limit == 0)
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
-ROWS = PackedBatch((1, 3, 29, 30, 47, 61, 90, 180))
+BATCH = PackedBatch((1, 3, 29, 30, 47, 61, 90, 180))
 DROPS = [(name, options) for name, options in settings() if name != "performer"]
 
 
 @pytest.mark.parametrize(("name", "options"), DROPS, ids=label)
 @pytest.mark.parametrize("limit", [0, 100])
-def test_every_share_is_multiplied_once(name: str, options: dict, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All factors 2 instead of 0 or more: twice what is mixed, by every way that rows take, and twice the gradients."""
+def test_every_probability_is_multiplied_once(
+    name: str, options: dict, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All factors 2 instead of 0 or more: twice what is mixed and twice the gradients, by every way there is."""
     monkeypatch.setattr(eager, "LONGEST_TRAINED", {torch.float64: limit})
     monkeypatch.setattr(tiled, "QUERIES_PER_TILE", 16)
     for module in (dropout, eager):
         monkeypatch.setattr(module, "factors_like", lambda x, rate: torch.full_like(x, 2.0))
     attention = layer(name, options, dropout=0.3)
     attention.output = torch.nn.Identity()
-    x = normal(sum(ROWS.lengths), 12).requires_grad_()
-    plain = with_gradients(attention.eval(), x, attention(x, PackedBatch(ROWS.lengths)))
-    dropped = with_gradients(attention.train(), x, attention(x, PackedBatch(ROWS.lengths)))
+    x = normal(sum(BATCH.lengths), 12).requires_grad_()
+    plain = with_gradients(attention.eval(), x, attention(x, PackedBatch(BATCH.lengths)))
+    dropped = with_gradients(attention.train(), x, attention(x, PackedBatch(BATCH.lengths)))
     assert_equal(dropped, {key: 2 * tensor for key, tensor in plain.items()}, 1e-9)
 
 
 @pytest.mark.parametrize("queries", [1, 5, 33])
 @pytest.mark.parametrize("kept", [True, False])
-def test_gradients_are_those_of_the_shares_that_were_left(
+def test_gradients_are_those_of_the_probabilities_that_were_left(
     queries: int, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(eager, "LONGEST_TRAINED", {torch.float64: 100 if kept else 0})
@@ -105,10 +107,10 @@ def test_gradients_are_those_of_the_shares_that_were_left(
             return one_tile(*inputs, bias, 0.4)
 
     assert torch.autograd.gradcheck(mixed, (query, key, value), fast_mode=True)
-    # With a value of its own for each key, what comes out are the shares: four in ten are gone, the rest larger.
+    # With a value of its own for each key, what comes out are the probabilities: four in ten are gone, the rest larger.
     eye = torch.eye(13, dtype=torch.float64).expand(2, 3, 13, 13)
     wide = torch.nn.functional.pad(query, (0, 9)), torch.nn.functional.pad(key, (0, 9)), eye
-    shares, left = one_tile(*wide, bias, 0.0), mixed(*wide)
+    probabilities, left = one_tile(*wide, bias, 0.0), mixed(*wide)
     gone = left == 0
     assert 0.3 < gone.double().mean() < 0.5 or queries == 1
-    torch.testing.assert_close(left, torch.where(gone, 0.0, shares / 0.6), rtol=1e-3, atol=0)
+    torch.testing.assert_close(left, torch.where(gone, 0.0, probabilities / 0.6), rtol=1e-3, atol=0)

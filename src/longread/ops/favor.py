@@ -1,6 +1,6 @@
 """Performer's mixing in one pass: features, sums over keys and normaliser, with gradients from what is kept.
 
-Shapes: G matrices (rows of a group times heads), N tokens, D = head_dim, M features. The features are
+Shapes: G matrices (sequences of a group times heads), N tokens, D = head_dim, M features. The features are
 φ(x) = e(x) + floor with e(x) = exp(w·x' − |x'|²/2 − m), x' = x / D^¼; the floor is never added to the [G, N, M] tensors
 but enters the products as a sum. A query's own |x'|²/2 is left out beside its maximum m: the normaliser takes it out.
 A key may have a log-weight of its own, added to the exponent.

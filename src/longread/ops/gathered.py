@@ -24,9 +24,9 @@ def attend_blocks(
 ) -> Tensor:
     """query, key, value [b, H, blocks, size, D] -> [b, blocks * size, H, D].
 
-    index int64 [b, H, blocks - 2, seen]: the key blocks that each middle block sees, counted over all rows and heads;
+    index int64 [b, H, blocks - 2, seen]: the key blocks that each middle block sees, counted over sequences and heads;
     bias [b * H * (blocks - 2), 1, 1, seen * size] and, for the first and the last block, ends_bias [b, 1, 1, blocks *
-    size] are added to the scores. `dropout` is the part of the shares that is dropped.
+    size] are added to the scores. `dropout` is the part of the probabilities that is dropped.
     """
     if query.device.type == "cpu" and not dropout:
         out = _Gathered.apply(query, key, value, index, bias, ends_bias)  # type: ignore[no-untyped-call]
@@ -89,17 +89,17 @@ Place = tuple[int, int, slice]
 
 
 def _parts(key: Tensor, index: Tensor) -> Iterator[tuple[Place, Tensor, slice]]:
-    """Some middle blocks of one row and head at a time: where they are, the key blocks they see, their part of bias."""
+    """Some middle blocks of one sequence and head at a time: where they are, what they see, their part of bias."""
     b, heads, middle, seen = index.shape
     count = max(1, BUFFER_BYTES // (seen * key[0, 0, 0].numel() * key.element_size()))
-    for row in range(b):
+    for sequence in range(b):
         for head in range(heads):
-            first = (row * heads + head) * middle
+            first = (sequence * heads + head) * middle
             for begin in range(0, middle, count):
                 end = min(middle, begin + count)
                 yield (
-                    (row, head, slice(1 + begin, 1 + end)),
-                    index[row, head, begin:end],
+                    (sequence, head, slice(1 + begin, 1 + end)),
+                    index[sequence, head, begin:end],
                     slice(first + begin, first + end),
                 )
 

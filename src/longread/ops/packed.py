@@ -204,13 +204,13 @@ class PackedBatch:
         groups = []
         begin = 0
         pairs = longest = 0
-        for row, length in enumerate(self.lengths):
+        for place, length in enumerate(self.lengths):
             widest = max(longest, length)
-            extra = (row + 1 - begin) * widest**2 - (pairs + length**2)
-            equal = all(n == length for n in self.lengths[begin:row]) if widest > LONGEST_PADDED else True
-            if row > begin and (not equal or extra > max(PAIRS_PER_GROUP, 0.15 * pairs)):
-                groups.append(Group(self.lengths[begin:row], begin, self.device))
-                begin, pairs, longest = row, 0, 0
+            extra = (place + 1 - begin) * widest**2 - (pairs + length**2)
+            equal = all(n == length for n in self.lengths[begin:place]) if widest > LONGEST_PADDED else True
+            if place > begin and (not equal or extra > max(PAIRS_PER_GROUP, 0.15 * pairs)):
+                groups.append(Group(self.lengths[begin:place], begin, self.device))
+                begin, pairs, longest = place, 0, 0
             pairs += length**2
             longest = max(longest, length)
         if self.lengths:

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from longread.ops.eager import EagerAttention, gradients, is_short, shares_of
+from longread.ops.eager import EagerAttention, gradients, is_short, probabilities_of
 
-# Queries in one tile of explicit products in the backward pass: the scores of a tile should stay in cache.
+# Queries in one tile of eager products in the backward pass: the scores of a tile should stay in cache.
 QUERIES_PER_TILE = 256
 
 
@@ -47,7 +47,7 @@ def attend(
     """Softmax attention. query [b, H, Nq, D], key and value [b, H, Nk, D] -> [b, Nq, H, D].
 
     Without `tiles` every query sees every key. `bias` [b or 1, 1, 1, Nk]. extra_key, extra_value [b, H, G, D] are
-    seen by all queries, with extra_bias [b, 1, 1, G]. `dropout` is the part of the shares that is dropped.
+    seen by all queries, with extra_bias [b, 1, 1, G]. `dropout` is the part of the probabilities that is dropped.
     """
     if tiles is None:
         tiles = (Tile(0, query.shape[2], 0, key.shape[2], bias),)
@@ -85,8 +85,8 @@ def _attend_anywhere(
 def one_tile(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
     """[b, H, Nq, D] and keys that all queries see -> [b, H, Nq, D]; gradients by autograd.
 
-    torch's fused kernel has no dropout on a CPU: explicit products there, some queries at a time, and a matrix that is
-    too large to be kept is made anew in the backward pass, with the same shares dropped.
+    torch's fused kernel has no dropout on a CPU: eager products there, some queries at a time, and a matrix that is
+    too large to be kept is made anew in the backward pass, with the same probabilities dropped.
     """
     if query.device.type != "cpu" or not dropout:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
@@ -186,9 +186,9 @@ class _TiledAttention(torch.autograd.Function):
         d_extra_key = d_extra_value = None
         if extra_key is not None:
             scores = _extra_scores(query, extra_key, extra_bias, scale)
-            share = torch.exp(scores - column)
-            d_extra_value = share.to(grad.dtype).transpose(-1, -2) @ grad
-            d_scores = share * ((grad @ extra_value.transpose(-1, -2)).to(delta.dtype) - delta) * scale
+            beside = torch.exp(scores - column)
+            d_extra_value = beside.to(grad.dtype).transpose(-1, -2) @ grad
+            d_scores = beside * ((grad @ extra_value.transpose(-1, -2)).to(delta.dtype) - delta) * scale
             d_scores = d_scores.to(query.dtype)
             d_query += d_scores @ extra_key
             d_extra_key = d_scores.transpose(-1, -2) @ query
@@ -211,7 +211,7 @@ def _recomputed_gradients(
         part = slice(start, start + QUERIES_PER_TILE)
         q, g = (t[:, :, part].reshape(b * heads, -1, dim) for t in (query, grad))
         own = bias if bias is None or bias.shape[2] == 1 else bias[:, :, part]
-        d_q, add_k, add_v = gradients(q, k, v, shares_of(q, k, own, b), g)
+        d_q, add_k, add_v = gradients(q, k, v, probabilities_of(q, k, own, b), g)
         d_query[:, :, part] = d_q.unflatten(0, (b, heads))
         d_k += add_k
         d_v += add_v
@@ -229,9 +229,9 @@ def tile_gradients(
     out: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of one tile by explicit products in slices of queries; lse, delta [b, H, n, 1] are of the whole row."""
+    """Gradients of one tile by eager products, in slices of queries; lse, delta [b, H, n, 1] are of the sequence."""
     if q.dtype == torch.float32:
-        # torch's fused backward recomputes the scores from lse; in bf16 it is slower than explicit products.
+        # torch's fused backward recomputes the scores from lse; in bf16 it is slower than eager products.
         mask = None if bias is None else bias.expand(q.shape[0], 1, q.shape[2], k.shape[2])
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # type: ignore[no-any-return]
             grad, q, k, v, out, lse.squeeze(-1), 0.0, False, attn_mask=mask
@@ -241,14 +241,14 @@ def tile_gradients(
     for start in range(0, q.shape[2], QUERIES_PER_TILE):
         part = slice(start, start + QUERIES_PER_TILE)
         scores = q[:, :, part] @ k.transpose(-1, -2)
-        shares = scores.to(lse.dtype).mul_(scale)
+        probabilities = scores.to(lse.dtype).mul_(scale)
         if bias is not None:
-            shares += bias if bias.shape[2] == 1 else bias[:, :, part]
+            probabilities += bias if bias.shape[2] == 1 else bias[:, :, part]
         # lse is of unrounded scores: a large score that bf16 rounds up would pass it, and exp overflow.
-        shares.sub_(lse[:, :, part]).clamp_(max=0).exp_()
-        low = shares.to(q.dtype)
+        probabilities.sub_(lse[:, :, part]).clamp_(max=0).exp_()
+        low = probabilities.to(q.dtype)
         g = grad[:, :, part]
-        d_scores = (g @ v.transpose(-1, -2)).to(lse.dtype).sub_(delta[:, :, part]).mul_(shares).mul_(scale)
+        d_scores = (g @ v.transpose(-1, -2)).to(lse.dtype).sub_(delta[:, :, part]).mul_(probabilities).mul_(scale)
         d_low = d_scores.to(q.dtype)
         d_q[:, :, part] = d_low @ k
         add_k, add_v = d_low.transpose(-1, -2) @ q[:, :, part], low.transpose(-1, -2) @ g
