@@ -126,3 +126,10 @@ def test_answers_of_another_kind_are_refused(changes: dict[str, Any], message: s
     new = from_pretrained(bert, label_names=("bad", "so so", "good"))
     assert new.loading.head_is_untrained
     assert new.loading.problem_type is None
+
+
+def test_the_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    model = random_model(POSTNORM)  # 40 tokens
+    save_pretrained(model, tmp_path, tokenizer=byte_tokenizer())
+    with pytest.raises(UserError, match="embeds 40 tokens and the tokenizer has 260"):
+        load(tmp_path, "cpu")

@@ -18,7 +18,7 @@ from longread.inference.evaluate import predict_split
 from longread.inference.origin import Origin, origin_of
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
-from longread.models.loading import check_answers
+from longread.models.loading import check_answers, check_tokenizer
 from longread.system import runtime
 
 
@@ -122,7 +122,7 @@ def load(place: str | Path, device: str = "auto", *, untrained_head: bool = Fals
     file = model.tokenizer_file
     if file is None:
         raise UserError(f"{place}: the checkpoint brings no tokenizer; put its tokenizer.json beside config.json")
+    tokenizer = load_tokenizer(file)
+    check_tokenizer(model, tokenizer)
     names = model.config.label_names or placeholders(model.config.num_labels)
-    return Predictor(
-        model.to(runtime.pick_device(device)).eval(), load_tokenizer(file), names, str(place), origin=origin_of(path)
-    )
+    return Predictor(model.to(runtime.pick_device(device)).eval(), tokenizer, names, str(place), origin=origin_of(path))

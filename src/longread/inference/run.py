@@ -21,7 +21,7 @@ from longread.inference.evaluate import metrics, per_class, predict_split
 from longread.inference.origin import origin_of
 from longread.inference.predictor import load
 from longread.models.checkpoint import from_pretrained
-from longread.models.loading import check_answers
+from longread.models.loading import check_answers, check_tokenizer
 from longread.models.weights import weights_fingerprint
 from longread.records import Dataset, Environment, Run, RunRecord, SplitRecord
 from longread.system import runtime
@@ -84,6 +84,7 @@ def evaluate(
         model = from_pretrained(checkpoint, **own).to(device).eval()
         check_answers(model, untrained_head=untrained_head)
         chosen = load_tokenizer(tokenizer)
+        check_tokenizer(model, chosen)
         names = model.config.label_names or placeholders(model.config.num_labels)
     config = as_trained(config, checkpoint)
     data = config.data_config()

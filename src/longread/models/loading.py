@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from longread.data.labels import placeholders
+from longread.data.tokenizer import Tokenizer
 from longread.errors import UserError
 from longread.models import families
 from longread.models.classifier import Classifier, ClassifierConfig
@@ -110,6 +111,16 @@ def check_answers(model: Classifier, *, untrained_head: bool = False) -> None:
         raise UserError(f"{source}: the checkpoint has several labels for a text ({MULTI_LABEL}); only one can be told")
     if (loading and loading.problem_type == "regression") or model.config.num_labels == 1:
         raise UserError(f"{source}: the checkpoint gives a number (regression, one output); only labels can be told")
+
+
+def check_tokenizer(model: Classifier, tokenizer: Tokenizer) -> None:
+    """UserError for a vocabulary larger than the model's embedding: it is another model's."""
+    entries = 1 + max(tokenizer.inner.get_vocab(with_added_tokens=False).values(), default=0)
+    if entries > model.config.vocab_size:
+        raise UserError(
+            f"{model.loading.source if model.loading else 'the model'}: embeds {model.config.vocab_size} tokens and the "
+            f"tokenizer has {entries}; give the tokenizer that the model was trained with"
+        )
 
 
 def assign(

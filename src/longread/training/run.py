@@ -25,6 +25,7 @@ from longread.inference.attention_maps import attention_map
 from longread.inference.evaluate import Predictions, metrics
 from longread.models.checkpoint import from_pretrained, save_pretrained
 from longread.models.classifier import Classifier, build
+from longread.models.loading import check_tokenizer
 from longread.records import Dataset, Environment, Run, RunRecord, SplitRecord, conversion_under_current_names
 from longread.records.record import Kind
 from longread.system import runtime
@@ -157,6 +158,7 @@ def _start(config: RunConfig) -> _Start:
 
         model = convert(model, config.attention, longest, **own)
     given = load_tokenizer(config.tokenizer) if config.tokenizer else _own_tokenizer(model, config)
+    check_tokenizer(model, given)
     limit = min(config.max_length or given.limit(model.config.max_length), model.config.max_length)
     data = prepare(config.data_config(), limit, given.reading(limit))
     weights = records.fingerprint(*(p.detach().cpu().numpy().tobytes() for p in model.embeddings.parameters()))
