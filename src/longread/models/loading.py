@@ -118,8 +118,8 @@ def check_tokenizer(model: Classifier, tokenizer: Tokenizer) -> None:
     entries = 1 + max(tokenizer.inner.get_vocab(with_added_tokens=False).values(), default=0)
     if entries > model.config.vocab_size:
         raise UserError(
-            f"{model.loading.source if model.loading else 'the model'}: embeds {model.config.vocab_size} tokens and the "
-            f"tokenizer has {entries}; give the tokenizer that the model was trained with"
+            f"{model.loading.source if model.loading else 'the model'}: embeds {model.config.vocab_size} tokens and "
+            f"the tokenizer has {entries}; give the tokenizer that the model was trained with"
         )
 
 
