@@ -19,7 +19,7 @@ help:
 	@echo "make test       lint, types, tests (about 3 minutes)"
 	@echo "make check      the same with the long tests"
 	@echo "make benchmark  this project beside its peers, and by length (25 minutes on an idle machine; QUICK=1: 6), out/"
-	@echo "make report     every table and figure of results/, README and FINDINGS again, from the run records alone; pages in out/results/"
+	@echo "make report     every table and figure of results/, README and docs/ again, from the run records alone; pages in out/results/"
 	@echo "make clean      remove .venv and caches (not out/)"
 
 $(VENV)/installed: requirements.txt pyproject.toml
@@ -44,8 +44,8 @@ compare: install
 	$(BIN)/longread compare
 
 lint: install-dev
-	$(BIN)/ruff check src tests experiments benchmarks results notebooks
-	$(BIN)/ruff format --check src tests experiments benchmarks results notebooks
+	$(BIN)/ruff check src tests experiments benchmarks results docs notebooks
+	$(BIN)/ruff format --check src tests experiments benchmarks results docs notebooks
 	$(BIN)/mypy
 
 test: lint

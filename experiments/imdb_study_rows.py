@@ -2,7 +2,7 @@
 
 Run:     python experiments/run.py imdb_study_rows --data-dir DIR
 Expect:  .85 or more at each depth, no depth worse than a shallower one by more than the interval, in less time than the
-         older study's GPU needed (FINDINGS.md). Times are quoted from runs on an idle machine.
+         older study's GPU needed. Times are quoted from runs on an idle machine.
 The older study put both halves of IMDB together and drew its 10,000 and 5,000 reviews from all, so that reviews of one
 film are on both sides. The official halves share no film (imdb_deeper.py).
 The other mechanisms (one layer, one seed) and the linear models stand beside. What is not imdb_deeper's setting was

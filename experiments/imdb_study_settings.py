@@ -1,7 +1,7 @@
 """IMDB from scratch with the older study's own settings: what of its curves was the settings, and what the code?
 
 Run:     python experiments/run.py imdb_study_settings --data-dir DIR
-Expect:  above .8, where the older study's curves ended at .79 or lower (FINDINGS.md); training accuracy near 1, since
+Expect:  above .8, where the older study's curves ended at .79 or lower; training accuracy near 1, since
          nothing hinders overfitting. 15 minutes a layer on one core.
 Its rows (both halves put together), tokenizer, sizes, Adam, rate, decay, batch and epochs; no dropout. What differs is
 the model: masks, rows as long as their text, the mean of the tokens in place of a layer over positions (why_deeper.py).

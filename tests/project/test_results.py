@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,11 +19,15 @@ from longread.training.resolve import resolve
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "results")]
 
+import blocks  # noqa: E402
+import rows  # noqa: E402
 import update_documents  # noqa: E402
+import values  # noqa: E402
 from benchmarks.table import markdown  # noqa: E402
 
-PEERS = update_documents.PEERS
-STUDIES = update_documents.studies()
+PEERS = rows.RESULTS / rows.PEERS
+STUDIES = [rows.RESULTS / study for study in rows.studies()]
+DOCUMENTS = update_documents.documents()
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
@@ -37,7 +42,7 @@ def test_the_table_beside_the_peers_is_what_its_records_say() -> None:
 
 
 def test_figures_are_those_that_the_documents_show_and_come_from_records() -> None:
-    kept = {(path.parent.name, path.name) for path in update_documents.RESULTS.glob("figures/*/*")}
+    kept = {(path.parent.name, path.name) for path in update_documents.FIGURES.glob("*/*")}
     assert kept == update_documents.figures(), "run `make report`"
     for study in {study for study, _ in kept}:
         drawn = {f"{picture.name}.svg" for picture in make_report(load_runs(ROOT / "results" / study)).pictures}
@@ -53,17 +58,34 @@ def test_records_stay_small() -> None:
     assert sum(path.stat().st_size for path in files) <= 6_000_000
 
 
-@pytest.mark.parametrize("name", update_documents.DOCUMENTS)
-def test_documents_show_the_tables_of_the_reports(name: str) -> None:
-    text = (ROOT / name).read_text("utf-8")
-    assert text == update_documents.updated(text), "run `make report`"
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_show_what_the_records_say(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text == update_documents.updated(text), "run `python results/update_documents.py documents`"
+
+
+@pytest.mark.parametrize(
+    ("question", "problem"),
+    [
+        ("nowhere: dense: accuracy", "results/nowhere has no records"),
+        ("sst2: denes: accuracy", "0 rows of results/sst2 fit 'denes'"),
+        ("qnli-from-dense: linformer: accuracy", "2 rows of"),
+        ("sst2: dense: beauty", "no measure 'beauty'"),
+        ("sst2: dense: inference", "busy machine"),
+        ("sst2: dense - imdb-scratch/dense: points", "no evaluation rows in common"),
+    ],
+)
+def test_a_number_without_a_record_is_refused(question: str, problem: str) -> None:
+    with pytest.raises(rows.NoSuchRowError, match=problem):
+        values.value(question)
 
 
 def test_every_study_is_shown_somewhere() -> None:
-    shown = {
-        f for name in update_documents.DOCUMENTS for f in update_documents.folders((ROOT / name).read_text("utf-8"))
-    }
-    assert {str(study.relative_to(ROOT)) for study in STUDIES} <= shown
+    shown = set()
+    for path in DOCUMENTS:
+        text = path.read_text("utf-8")
+        shown |= blocks.studies_named(text) | values.studies_named(text) | set(re.findall(r"results/([\w-]+)/", text))
+    assert {study.name for study in STUDIES} <= shown
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)

@@ -1,0 +1,221 @@
+"""Tables of the documents: what stands between `<!-- KIND … -->` and `<!-- end -->` is made from records.
+
+<!-- rows: STUDY | COLUMN …      chosen rows of studies under plain names, at most six columns
+Plain name: ROW
+-->
+<!-- table: results/STUDY -->    the study's table of accuracy by task
+<!-- peers: NAME … -->           seconds beside the peers (no name: all)
+<!-- lengths -->                 from which length on each mechanism is faster than dense
+<!-- goals -->                   what each study should reach, and whether it did
+<!-- student study -->           the student study, row by row
+<!-- data -->                    rows of each study
+<!-- machines -->                what the records were made on
+"""
+
+from __future__ import annotations
+
+import re
+import statistics as plain
+from collections import Counter
+from collections.abc import Callable
+
+import student_study
+from benchmarks.parts import ROWS as PEER_ROWS
+from benchmarks.table import read_records
+from rows import PEERS, RESULTS, NoSuchRowError, bench, groups, row, studies, verdicts
+from values import BUSY_CORES
+
+from longread.records import load_runs
+from longread.report import numbers as say
+from longread.report.cells import Cell, Column, Row, Table
+from longread.report.crossings import crossing, crossing_text, spread
+from longread.report.groups import Line
+from longread.report.markdown import markdown_table
+from longread.report.measures import AT_LEAST, LOADED, partly_unknown, whole_training
+from longread.report.naming import dense_here, train_part
+from longread.report.tables import accuracy_cells, effective
+
+NAMES = "rows|table|peers|lengths|goals|student study|data|machines"
+BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
+MOST_COLUMNS = 6
+
+
+def filled(document: str) -> str:
+    """The document with every table made anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{KINDS[found[2]](found[3].strip())}\n\n<!-- end -->", document)
+
+
+def studies_named(document: str) -> set[str]:
+    """The studies whose rows a document's tables show."""
+    found = set()
+    for block in BLOCK.finditer(document):
+        if block[2] == "table":
+            found.add(block[3].strip().removeprefix("results/"))
+        elif block[2] == "rows":
+            found.add(block[3].split("|")[0].strip())
+            found |= set(re.findall(r": ([\w-]+)/", block[3]))
+    return found
+
+
+def rows_table(text: str) -> str:
+    front, *lines = text.splitlines()
+    study, _, names = (part.strip() for part in front.partition("|"))
+    columns = names.split() or ["accuracy", "interval", "over"]
+    if len(columns) >= MOST_COLUMNS:
+        raise NoSuchRowError(f"{text!r}: more than {MOST_COLUMNS} columns")
+    body = []
+    for line in lines:
+        label, _, name = line.rpartition(": ")
+        found = row(study, name)
+        label += " (dense here)" if dense_here(found) else ""
+        body.append(Row((Cell(label), *(Cell(COLUMNS[column][1](found)) for column in columns))))
+    return markdown_table(Table((Column("", numeric=False), *(COLUMNS[c][0] for c in columns)), tuple(body)))
+
+
+def quiet_seconds(line: Line, training: bool) -> str:
+    """Seconds on an idle machine; nothing where there was never one."""
+    found = [whole_training(o) if training else o.run.record.get("eval_seconds") for o in line.quiet]
+    values = [v for v in found if v]
+    if line.timed_under_load or not values:
+        return say.NOTHING
+    before = AT_LEAST if training and any(partly_unknown(o) for o in line.quiet) else ""
+    mean = plain.fmean(values)
+    return before + say.number(mean, 0 if mean >= 100 else 1)
+
+
+def memory(line: Line) -> str:
+    return say.number(plain.fmean(o.run.record["peak_memory_bytes"] for o in line.outcomes) / say.MEBIBYTE)
+
+
+def train_rows(line: Line) -> str:
+    data = line.outcomes[0].run.record.get("dataset") or {}
+    count = sum((data.get(part) or {}).get("rows") or 0 for part in ("train", "selection"))
+    part = train_part(line.outcomes[0].run)
+    return f"{count:,}" + (f" ({say.share(part)})" if part else "") if count else say.NOTHING
+
+
+COLUMNS: dict[str, tuple[Column, Callable[[Line], str]]] = {
+    "accuracy": (Column("Accuracy", "%"), lambda line: accuracy_cells(line, bold=False)[0].text),
+    "interval": (Column("95 % interval", "%"), lambda line: accuracy_cells(line, bold=False)[1].text),
+    "over": (Column("Interval over", numeric=False), lambda line: accuracy_cells(line, bold=False)[2].text),
+    "rows": (Column("Training rows", "part of train"), train_rows),
+    "training": (Column("Training", "s"), lambda line: quiet_seconds(line, training=True)),
+    "inference": (Column("Inference", "s"), lambda line: quiet_seconds(line, training=False)),
+    "memory": (Column("Peak memory", "MiB"), memory),
+    "ran": (Column("What ran", "part of tokens", numeric=False), effective),
+}
+
+
+def by_task(text: str) -> str:
+    report = (RESULTS.parent / text / "report.md").read_text("utf-8")
+    start = report.find("\n### Accuracy by task\n")
+    found = re.search(r"^((?:\|.*\n)+)", report[start:], re.MULTILINE) if start >= 0 else None
+    if found is None:
+        raise NoSuchRowError(f"{text} has no accuracy by task")
+    return found.group(1).rstrip()
+
+
+def peers(text: str) -> str:
+    records = read_records(RESULTS / PEERS)
+    names = text.split() or [peer.name for peer in PEER_ROWS if peer.name in records]
+    columns = (Column("Work", numeric=False), Column("Beside", numeric=False), Column("longread", "s"),
+               Column("The other", "s"), Column("Times as fast"), Column("least – most"))  # fmt: skip
+    body = []
+    for name in names:
+        if name not in records:
+            raise NoSuchRowError(f"results/{PEERS} has no row {name!r}")
+        record = records[name]
+        what, peer = record["row"]["what"], record["row"]["peer"]
+        if record["status"] != "ok":
+            body.append(Row((Cell(what), Cell(peer), Cell(record["status"], span=4))))
+            continue
+        ours, theirs = record["seconds"]["ours"], record["seconds"]["peer"]
+        each = [b / a for a, b in zip(ours, theirs, strict=True)]
+        busy = max(record["environment"][k] for k in ("load_at_start", "load_at_end")) > BUSY_CORES
+        cells = (what + (LOADED if busy else ""), "our own dense" if peer == "dense" else peer,
+                 *(say.significant(plain.median(side)) for side in (ours, theirs)), f"{plain.median(each):.1f}",
+                 f"{min(each):.1f} – {max(each):.1f}")  # fmt: skip
+        body.append(Row(tuple(map(Cell, cells))))
+    return markdown_table(Table(columns, tuple(body)))
+
+
+def lengths(_: str) -> str:
+    found, dense = bench(), bench().dense
+    if dense is None:
+        raise NoSuchRowError("results/lengths has no dense")
+    longest = max(n for n, _ in dense.curve("forward", "seconds"))
+    columns = (Column("Attention", numeric=False), Column("Forward: faster from", "tokens", numeric=False),
+               Column("Training: faster from", "tokens", numeric=False), Column(f"Forward at {longest:,}", "× dense"),
+               Column(f"Training at {longest:,}", "× dense"))  # fmt: skip
+    body = []
+    for one in found.series:
+        if one is dense:
+            continue
+        cells = [one.title + (LOADED if one.loaded else "")]
+        cells += [crossing_text(crossing(found, one, p), spread(found, one, p)) for p in ("forward", "training")]
+        for phase in ("forward", "training"):
+            own, full = (dict(s.curve(phase, "seconds")).get(longest) for s in (one, dense))
+            cells.append(f"{full / own:.1f}" if own and full else say.NOTHING)
+        body.append(Row(tuple(map(Cell, cells))))
+    return markdown_table(Table(columns, tuple(body))) + f"\n\n{found.settings[0].upper()}{found.settings[1:]}."
+
+
+def goals(_: str) -> str:
+    columns = tuple(Column(n, numeric=False) for n in ("Study", "Row", "Measure", "Asked", "Measured", "Verdict"))
+    body = []
+    for study in studies():
+        for v in verdicts(study):
+            asked, value = v.goal.asked.replace("_", " "), v.goal.value
+            if v.goal.metric == "accuracy":
+                relative = v.goal.asked in ("within", "above")
+                asked += f" {100 * value:g} " + (f"points of {v.goal.other}" if relative else "%")
+                show = say.signed_percent if relative else say.percent
+                got = f"{show(v.measured.value, 1)}{'' if relative else ' %'}" if v.measured else v.why
+            else:
+                asked, got = f"{asked} {value:g}", f"{v.measured.value:.3g}" if v.measured else v.why
+            texts = (study, v.row, v.goal.metric.replace("_", " "), asked, got, v.word)
+            body.append(Row(tuple(Cell(short(text)) for text in texts)))
+    return markdown_table(Table(columns, tuple(body)))
+
+
+def short(text: str) -> str:
+    """Of settings in brackets, the folder of an init alone: `from sst2-linformer-16`."""
+    return re.sub(r"(from |init )[^ ,)]*?([^/ ,)]+)(?=[ ,)])", r"\1\2", text)
+
+
+def data(_: str) -> str:
+    columns = (Column("Study", numeric=False), Column("Task", numeric=False), Column("Training rows", "part of train"),
+               Column("Evaluation rows"), Column("Mechanisms", numeric=False))  # fmt: skip
+    body = []
+    for study in studies():
+        for group in groups(study):
+            seen = sorted({train_rows(line) for line in group.done if not line.is_baseline}, key=lambda t: (len(t), t))
+            names = sorted({line.attention for line in group.done})
+            texts = (study, group.task, "; ".join(seen), f"{group.done[0].evaluated:,}", ", ".join(names))
+            body.append(Row(tuple(map(Cell, texts))))
+    return markdown_table(Table(columns, tuple(body)))
+
+
+def machines(_: str) -> str:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for study in studies():
+        for run in load_runs(RESULTS / study):
+            e = run.record.get("environment") or {}
+            memory = say.plural(e.get("threads") or 0, "thread")
+            counts[str(e.get("processor")), memory, str(e.get("precision"))] += 1
+    columns = (Column("Processor", numeric=False), Column("Threads", numeric=False),
+               Column("Precision", numeric=False), Column("Runs"))  # fmt: skip
+    body = [Row((*map(Cell, key), Cell(str(count)))) for key, count in sorted(counts.items())]
+    return markdown_table(Table(columns, tuple(body)))
+
+
+KINDS: dict[str, Callable[[str], str]] = {
+    "rows": rows_table,
+    "table": by_task,
+    "peers": peers,
+    "lengths": lengths,
+    "goals": goals,
+    "student study": lambda _: student_study.table(RESULTS),
+    "data": data,
+    "machines": machines,
+}
