@@ -56,8 +56,9 @@ def imdb() -> None:
     """Points with a quiet time; linear models, whose times were not quiet, as lines."""
     from rows import groups
 
-    from longread.report.figures import MUTED, color_of, marker_of, new_figure
+    from longread.report.figures import MUTED, new_figure
     from longread.report.labels import Label, place_labels
+    from longread.report.mechanisms import color_of, marker_of
     from longread.report.tradeoff import limits, obstacles, points_of, time_ticks
 
     (group,) = groups("imdb-study-rows")
@@ -92,7 +93,8 @@ def forest(page: Path) -> None:
     import blocks
     from rows import row
 
-    from longread.report.figures import MUTED, color_of, new_figure
+    from longread.report.figures import MUTED, new_figure
+    from longread.report.mechanisms import color_of
 
     block = next((b for b in blocks.BLOCK.finditer(page.read_text("utf-8")) if b[2] == "rows"), None)
     if block is None:
@@ -121,7 +123,8 @@ def lengths_learned() -> None:
     """One line a mechanism and depth over the lengths of the generated reviews."""
     from rows import groups
 
-    from longread.report.figures import MUTED, color_of, label_ends, new_figure
+    from longread.report.figures import MUTED, label_ends, new_figure
+    from longread.report.mechanisms import color_of
 
     figure, axes = new_figure(6.4, 3.6)
     axes.set_position((0.08, 0.14, 0.66, 0.78))
@@ -170,7 +173,8 @@ def matrix(name: str) -> np.ndarray:
 
 
 def pattern(name: str) -> None:
-    from longread.report.figures import color_of, new_figure
+    from longread.report.figures import new_figure
+    from longread.report.mechanisms import color_of
 
     figure, left = new_figure(6.4, 2.7)
     left.set_position((0.06, 0.14, 0.34, 0.74))
@@ -201,7 +205,7 @@ def pattern(name: str) -> None:
 def colours(name: str):  # type: ignore[no-untyped-def]
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
-    from longread.report.figures import color_of
+    from longread.report.mechanisms import color_of
 
     pale = tuple(0.22 * c + 0.78 for c in to_rgb(color_of(name)))
     return LinearSegmentedColormap.from_list(name, [pale, color_of(name)])
