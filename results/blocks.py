@@ -21,9 +21,9 @@ from collections.abc import Callable
 
 import student_study
 from benchmarks.parts import ROWS as PEER_ROWS
-from benchmarks.table import read_records
+from benchmarks.table import allocator_of, read_records
 from rows import PEERS, RESULTS, NoSuchRowError, bench, groups, row, studies, verdicts
-from values import BUSY_CORES
+from values import BUSY_CORES, OLDER
 
 from longread.records import load_runs
 from longread.report import numbers as say
@@ -38,6 +38,9 @@ from longread.report.tables import accuracy_cells, effective
 NAMES = "rows|table|peers|lengths|goals|student study|data|machines"
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
+OLDER_NOTE = (
+    "Measured when our side's allocator was tuned and the other's was not; to be measured again with the same on both."
+)
 
 
 def filled(document: str) -> str:
@@ -132,11 +135,12 @@ def peers(text: str) -> str:
         ours, theirs = record["seconds"]["ours"], record["seconds"]["peer"]
         each = [b / a for a, b in zip(ours, theirs, strict=True)]
         busy = max(record["environment"][k] for k in ("load_at_start", "load_at_end")) > BUSY_CORES
-        cells = (what + (LOADED if busy else ""), "our own dense" if peer == "dense" else peer,
+        cells = (what + (LOADED if busy else "") + ("" if allocator_of(record) else OLDER), "our own dense" if peer == "dense" else peer,
                  *(say.significant(plain.median(side)) for side in (ours, theirs)), f"{plain.median(each):.1f}",
                  f"{min(each):.1f} – {max(each):.1f}")  # fmt: skip
         body.append(Row(tuple(map(Cell, cells))))
-    return markdown_table(Table(columns, tuple(body)))
+    older = any(not allocator_of(records[name]) for name in names)
+    return markdown_table(Table(columns, tuple(body))) + (f"\n\n{OLDER} {OLDER_NOTE}" if older else "")
 
 
 def lengths(_: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import statistics as plain
 
-from benchmarks.table import read_records
+from benchmarks.table import allocator_of, read_records
 from rows import RESULTS, NoSuchRowError, bench, compared, row, series, studies, verdicts
 
 from longread.report import numbers as say
@@ -25,6 +25,7 @@ from longread.report.tables import accuracy_decimals
 from longread.report.verdicts import summary
 
 VALUE = re.compile(r"<!--= ?([^>]*?) ?-->(.*?)<!--/-->", re.DOTALL)
+OLDER = "‡"  # beside a peer, with our allocator tuned and the peer's not
 BUSY_CORES = 0.25  # of a record beside the peers, as benchmarks/table.py marks it
 
 
@@ -112,7 +113,7 @@ def beside_peer(name: str, measure: str) -> str:
     ours, peer = record["seconds"]["ours"], record["seconds"]["peer"]
     ratio = plain.median(theirs / own for own, theirs in zip(ours, peer, strict=True))
     if measure == "times":
-        return f"{say.significant(ratio, 2)} times"
+        return f"{say.significant(ratio, 2)} times" + ("" if allocator_of(record) else OLDER)
     if measure == "outputs":
         return f"{record['difference']:.0e}"
     raise NoSuchRowError(f"beside a peer there is no measure {measure!r}")
