@@ -135,9 +135,10 @@ def peers(text: str) -> str:
         ours, theirs = record["seconds"]["ours"], record["seconds"]["peer"]
         each = [b / a for a, b in zip(ours, theirs, strict=True)]
         busy = max(record["environment"][k] for k in ("load_at_start", "load_at_end")) > BUSY_CORES
-        cells = (what + (LOADED if busy else "") + ("" if allocator_of(record) else OLDER), "our own dense" if peer == "dense" else peer,
-                 *(say.significant(plain.median(side)) for side in (ours, theirs)), f"{plain.median(each):.1f}",
-                 f"{min(each):.1f} – {max(each):.1f}")  # fmt: skip
+        what += (LOADED if busy else "") + ("" if allocator_of(record) else OLDER)
+        seconds = [say.significant(plain.median(side)) for side in (ours, theirs)]
+        ratio = [f"{plain.median(each):.1f}", f"{min(each):.1f} – {max(each):.1f}"]
+        cells = [what, "our own dense" if peer == "dense" else peer, *seconds, *ratio]
         body.append(Row(tuple(map(Cell, cells))))
     older = any(not allocator_of(records[name]) for name in names)
     return markdown_table(Table(columns, tuple(body))) + (f"\n\n{OLDER} {OLDER_NOTE}" if older else "")
