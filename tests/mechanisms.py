@@ -17,7 +17,7 @@ from longread.attention import ATTENTIONS, SelfAttention
 from longread.ops import tiled
 from longread.ops.packed import PackedBatch
 
-# Settings under which a row of a few dozen tokens is far from full attention. A mechanism that is not named
+# Settings under which a sequence of a few dozen tokens is far from full attention. A mechanism that is not named
 # here is tested with its defaults alone.
 SPARSE: dict[str, tuple[dict[str, Any], ...]] = {
     "longformer": ({"attention_window": 6}, {"attention_window": 2}),
@@ -90,7 +90,7 @@ def stacked_references(
     lengths: Sequence[int],
     global_positions: Sequence[Sequence[int]] | None = None,
 ) -> Tensor:
-    """What `forward` of a packed batch must be: the specification row by row."""
+    """What `forward` of a packed batch must be: the specification, sequence by sequence."""
     parts = x.split(list(lengths))
     if global_positions is None:
         return torch.cat([attention.reference(part)[0] for part in parts])
@@ -152,7 +152,7 @@ class Allocations(TorchDispatchMode):
 
 
 def allocations(attention: SelfAttention, length: int, dtype: torch.dtype) -> tuple[Allocations, Allocations]:
-    """What a row of `length` tokens allocates forward, and backward."""
+    """What a sequence of `length` tokens allocates forward, and backward."""
     x = normal(length, attention.query.in_features, dtype=dtype).requires_grad_()
     with Allocations() as forward:
         out = attention(x, PackedBatch((length,)))

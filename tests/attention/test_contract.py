@@ -45,7 +45,7 @@ LENGTH = st.one_of(st.integers(1, 12), st.integers(1, 40), st.integers(60, 150))
 LENGTHS = st.lists(st.tuples(LENGTH, st.sampled_from([1, 1, 2])), min_size=1, max_size=4).map(
     lambda runs: [length for length, times in runs for _ in range(times)]
 )
-# More than one tile of queries, rows too long to be padded, and full attention beside sparse.
+# More than one tile of queries, sequences too long to be padded, and full attention beside sparse.
 LONG = [300, 300, 1, 290, 7, 7, 33, 130]
 
 every_setting = pytest.mark.parametrize(("name", "options"), settings(), ids=label)
@@ -65,7 +65,7 @@ def check_equals_references(
     gain: float = 1.5,
     size: float = 1.0,
 ) -> None:
-    """The packed batch in `dtype` against its rows' references in float64: outputs and all gradients."""
+    """The packed batch in `dtype` against its sequences' references in float64: outputs and all gradients."""
     fast = layer(name, options, shape=shape, seed=seed, dtype=dtype, gain=gain)
     exact = layer(name, options, shape=shape, seed=seed, dtype=dtype, gain=gain).double()  # the same weights
     x = (size * normal(sum(lengths), shape[0], seed=seed, dtype=dtype)).requires_grad_()
@@ -168,17 +168,17 @@ def test_large_inputs_equal_the_references(name: str, options: dict[str, Any]) -
 
 @every_mechanism
 def test_one_seed_one_layer(name: str, options: dict[str, Any]) -> None:
-    x, rows = normal(90, 12), PackedBatch((50, 40))
+    x, batch = normal(90, 12), PackedBatch((50, 40))
     first, second, other = (layer(name, options, seed=seed) for seed in (3, 3, 4))
-    assert torch.equal(first(x, rows), second(x, rows))
-    assert torch.equal(first(x, rows), first.eval()(x, PackedBatch((50, 40))))
-    assert not torch.equal(first(x, rows), other(x, rows))
+    assert torch.equal(first(x, batch), second(x, batch))
+    assert torch.equal(first(x, batch), first.eval()(x, PackedBatch((50, 40))))
+    assert not torch.equal(first(x, batch), other(x, batch))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_no_tensor_of_tokens_times_tokens_and_linear_memory(name: str, dtype: torch.dtype) -> None:
-    # Small heads and slots beside N, so that nothing but N x N reaches half of N x N elements.
+    # Small heads and projected lengths beside N, so that nothing but N x N reaches half of N x N elements.
     options = {
         "longformer": {"attention_window": 32},
         "bigbird": {"block_size": 8, "num_random_blocks": 2},
@@ -302,7 +302,7 @@ def test_performer_comes_closer_to_dense_with_more_features() -> None:
 @given(data=st.data())
 @budget(max_examples=25, derandomize=True, deadline=None, database=None)
 def test_longformer_with_global_positions_of_the_caller(data: st.DataObject) -> None:
-    """Any positions, the first among them or not, another number in every row, none in some."""
+    """Any positions, the first among them or not, another number in every sequence, none in some."""
     lengths = data.draw(LENGTHS)
     chosen = tuple(tuple(data.draw(st.lists(st.integers(0, n - 1), max_size=4, unique=True))) for n in lengths)
     check_equals_references("longformer", {"attention_window": 6}, lengths, global_positions=chosen)
@@ -429,9 +429,9 @@ def performer(seed: int = 0) -> PerformerAttention:
 def test_performer_draws_new_features_only_when_asked() -> None:
     first, second = performer(), performer()
     kept = first.features.clone()
-    x, rows = normal(30, 12), PackedBatch((30,))
+    x, batch = normal(30, 12), PackedBatch((30,))
     for mode in (True, False):
-        first.train(mode)(x, rows)
+        first.train(mode)(x, batch)
     assert torch.equal(first.features, kept)
     first.redraw()
     second.redraw()

@@ -62,7 +62,7 @@ def gradients(module: nn.Module) -> Tensor:
     )
 
 
-# ---- what a row's company may not change ---------------------------------------------------------
+# ---- what a sequence's company may not change ---------------------------------------------------------
 
 
 @every_mechanism
@@ -166,8 +166,8 @@ def test_longformers_global_tokens_are_found_behind_holes() -> None:
     places: list[list[int]] = [[7, 20], [0], [], [3, 4, 5]]
     alone = []
     for text, chosen in zip(texts, places, strict=True):
-        rows = PackedBatch((len(text),), global_positions=(tuple(chosen),))
-        alone.append(encoder.classify(text, rows))
+        batch = PackedBatch((len(text),), global_positions=(tuple(chosen),))
+        alone.append(encoder.classify(text, batch))
     expected = torch.cat(alone)
     ids, mask = padded(texts, 50, "holes")
     flags = torch.zeros_like(mask)
@@ -230,30 +230,30 @@ def test_an_encoder_is_what_its_settings_say(name: str, config: dict[str, Any]) 
     texts = [tokens(n, seed=n) for n in (20, 1, 9)]
     types = [tokens(n, seed=n, high=max(1, encoder.config.type_vocab_size)) for n in (20, 1, 9)]
     expected = torch.stack([spelled_out(encoder, *pair) for pair in zip(texts, types, strict=True)])
-    rows = PackedBatch((20, 1, 9))
-    found = encoder.classify(torch.cat(texts), rows, torch.cat(types))
+    batch = PackedBatch((20, 1, 9))
+    found = encoder.classify(torch.cat(texts), batch, torch.cat(types))
     assert (found - expected).abs().max() < 1e-10
-    for hidden in encoder.hidden_states(torch.cat(texts), rows):
+    for hidden in encoder.hidden_states(torch.cat(texts), batch):
         assert hidden.shape == (30, 12)
-    assert len(encoder.hidden_states(torch.cat(texts), rows)) == encoder.config.num_hidden_layers + 1
+    assert len(encoder.hidden_states(torch.cat(texts), batch)) == encoder.config.num_hidden_layers + 1
     assert encoder.num_parameters == sum(p.numel() for p in encoder.parameters())
 
 
 def test_dropout_is_where_the_settings_put_it() -> None:
-    text, rows = tokens(60), PackedBatch((60,))
+    text, batch = tokens(60), PackedBatch((60,))
     for before_norm in (True, False):
         encoder = model("dense", embedding_dropout=0.5, dropout_before_norm=before_norm).train()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            embedded = encoder.embeddings(text, rows, None)
+            embedded = encoder.embeddings(text, batch, None)
         assert ((embedded == 0).float().mean() > 0.4) != before_norm  # norm after it leaves no zeros
     encoder = model("dense", dropout=0.5, embedding_dropout=0.0).train()
-    assert torch.equal(encoder.embeddings(text, rows, None), encoder.eval().embeddings(text, rows, None))
+    assert torch.equal(encoder.embeddings(text, batch, None), encoder.eval().embeddings(text, batch, None))
     encoder.train()
-    assert not torch.equal(encoder.classify(text, rows), encoder.classify(text, rows))
+    assert not torch.equal(encoder.classify(text, batch), encoder.classify(text, batch))
     encoder = model("dense", dropout=0.0, attention_dropout=0.5).train()
-    assert not torch.equal(encoder.classify(text, rows), encoder.classify(text, rows))
-    assert torch.equal(encoder.eval().classify(text, rows), encoder.classify(text, rows))
+    assert not torch.equal(encoder.classify(text, batch), encoder.classify(text, batch))
+    assert torch.equal(encoder.eval().classify(text, batch), encoder.classify(text, batch))
     with pytest.raises(ValueError, match="Performer has no attention probabilities"):
         model("performer", attention_dropout=0.5)
 

@@ -121,6 +121,13 @@ class SelfAttention(nn.Module, ABC):
         """The part of the attention probabilities that is dropped now: in training alone."""
         return self.dropout.rate if self.training else 0.0
 
+    def global_tokens_of(self, token_types: Tensor, mask: Tensor) -> Tensor | None:
+        """Which tokens the types make global, where a caller knows no more: types and mask [B, N] -> bool [B, N].
+
+        None: the types decide nothing. ValueError where they would have to and do not.
+        """
+        return None
+
     def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> Any:
         """Every index, mask and tile that a pass over `batch` needs, made on the processor from its lengths alone.
 

@@ -1,9 +1,9 @@
 """BigBird: global, window and random blocks (Zaheer et al. 2020, section 2; the block form of appendix D).
 
-The pattern lies over each row's own blocks of `block_size` tokens. Its first and last block see all and are seen by
-all; every other block sees its neighbours and `num_random_blocks` others. A row of at most
+The pattern lies over each sequence's own blocks of `block_size` tokens. Its first and last block see all and are seen
+by all; every other block sees its neighbours and `num_random_blocks` others. A sequence of at most
 (5 + 2 * num_random_blocks) * block_size tokens has full attention, as in the published model; this is decided for
-each row and call by its length alone.
+each sequence and call by its length alone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class BigBirdAttention(SelfAttention):
         return {"block_size": 64, "num_random_blocks": 3}
 
     @property
-    def longest_full_row(self) -> int:
+    def longest_full(self) -> int:
         return (5 + 2 * self.options.num_random_blocks) * self.options.block_size
 
     def random_blocks(self, num_blocks: int) -> Tensor:
@@ -78,10 +78,10 @@ class BigBirdAttention(SelfAttention):
     def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> list[_Part]:
         parts: list[_Part] = []
         for group in batch.groups:
-            whole = group.longest <= self.longest_full_row or _is_short(group, dtype, gradients)
+            whole = group.longest <= self.longest_full or _is_short(group, dtype, gradients)
             for own in [group] if whole else _by_blocks(group, self.options.block_size):
                 own.plan(dtype)
-                if own.longest <= self.longest_full_row:
+                if own.longest <= self.longest_full:
                     parts.append(_Part(own))
                 elif _is_short(own, dtype, gradients):
                     parts.append(_Part(own, pattern=to_device(self._pattern(own, dtype), batch.device)))
@@ -111,20 +111,20 @@ class BigBirdAttention(SelfAttention):
         size, heads = self.options.block_size, self.num_attention_heads
         block = torch.arange(group.longest) // size
         made: dict[int, Tensor] = {}
-        rows = []
+        biases = []
         for length in group.lengths:
             num_blocks = -(-length // size)
             if num_blocks not in made:
                 times = torch.ones(heads, num_blocks, num_blocks, dtype=torch.float64)
-                if length > self.longest_full_row:
+                if length > self.longest_full:
                     seen, wanted = self._seen(num_blocks)
                     times[:, 1:-1] = 0.0
                     times[:, 1:-1].scatter_add_(2, seen, wanted.to(times.dtype))
                 at = block.clamp(max=num_blocks - 1)
                 bias = times.log().clamp(min=torch.finfo(dtype).min / 4).to(dtype)
                 made[num_blocks] = bias[:, at][:, :, at]
-            rows.append(made[num_blocks])
-        whole = torch.stack(rows)
+            biases.append(made[num_blocks])
+        whole = torch.stack(biases)
         lowest = torch.finfo(dtype).min / 4
         valid = group.planned_valid
         return whole if valid is None else whole.masked_fill(~valid[:, None, None, :], lowest)
@@ -159,8 +159,8 @@ class BigBirdAttention(SelfAttention):
         size, heads, b = self.options.block_size, self.num_attention_heads, group.count
         num_blocks = -(-group.longest // size)
         blocks, wanted = self._seen(num_blocks)
-        row_and_head = (torch.arange(b)[:, None] * heads + torch.arange(heads)) * num_blocks
-        index = row_and_head[:, :, None, None] + blocks  # [b, H, middle, seen]
+        text_and_head = (torch.arange(b)[:, None] * heads + torch.arange(heads)) * num_blocks
+        index = text_and_head[:, :, None, None] + blocks  # [b, H, middle, seen]
         lengths = torch.tensor(group.lengths)
         token = torch.arange(num_blocks * size)
         real = (token < lengths[:, None]).unflatten(1, (num_blocks, size))  # [b, blocks, size]
@@ -173,7 +173,7 @@ class BigBirdAttention(SelfAttention):
         length, size = x.shape[0], self.options.block_size
         q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
         times = torch.ones(self.num_attention_heads, length, length, device=x.device)
-        if length > self.longest_full_row:
+        if length > self.longest_full:
             num_blocks = -(-length // size)
             drawn = self.random_blocks(num_blocks)
             blocks = torch.zeros(self.num_attention_heads, num_blocks, num_blocks, device=x.device)
@@ -192,7 +192,7 @@ class BigBirdAttention(SelfAttention):
 
     def padded(self, x: Tensor, real: Tensor) -> Tensor:
         """Short sequences with full attention, longer ones by blocks; each has its own last block and random ones."""
-        length, limit = x.shape[1], self.longest_full_row
+        length, limit = x.shape[1], self.longest_full
         shorter = torch.sym_min(length, limit)
         q, k, v = (self.padded_heads(project, x) for project in (self.query, self.key, self.value))
         tokens = real.sum(1)
@@ -205,7 +205,7 @@ class BigBirdAttention(SelfAttention):
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def _padded_blocks(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor) -> Tensor:
-        """[B, H, N, D] -> [B, H, N, D]; right for sequences of more than `longest_full_row` tokens."""
+        """[B, H, N, D] -> [B, H, N, D]; right for sequences of more than `longest_full` tokens."""
         size, heads = self.options.block_size, self.num_attention_heads
         count, _, length, dim = q.shape
         missing = (-length) % size + size  # two blocks at least: a tracer takes a size of 1 for a constant
@@ -224,19 +224,19 @@ class BigBirdAttention(SelfAttention):
         inner = (i != last[:, None] - 1).unsqueeze(-1)
         rest = torch.ones(count, blocks, 1 + drawn.shape[-1], dtype=torch.bool, device=q.device)
         wanted = torch.cat([wanted, inner, rest], dim=-1)  # [B, n, seen]
-        row = torch.arange(count, device=q.device)[:, None, None, None]
+        text = torch.arange(count, device=q.device)[:, None, None, None]
         head = torch.arange(heads, device=q.device)[:, None, None]
-        flat = ((row * heads + head) * blocks + seen).flatten()
+        flat = ((text * heads + head) * blocks + seen).flatten()
         shape = (count, heads, blocks, seen.shape[-1] * size, dim)
         near_k, near_v = (t.flatten(0, 2).flatten(1).index_select(0, flat).reshape(shape) for t in (k, v))
-        near = there.flatten(0, 1).index_select(0, (row * blocks + seen).flatten())
+        near = there.flatten(0, 1).index_select(0, (text * blocks + seen).flatten())
         near = near.reshape(count, heads, blocks, seen.shape[-1], size).bool() & wanted[:, None, :, :, None]
         scores = (q * self.scale) @ near_k.mT + bias_from(near.flatten(3), q.dtype).unsqueeze(3)
         mixed = torch.softmax(scores, dim=-1) @ near_v  # [B, H, n, size, D]
         every_k, every_v = k.flatten(2, 3), v.flatten(2, 3)
         bias = bias_from(there.flatten(1).bool(), q.dtype)[:, None, None, :]
         for chosen in (0 * last, last):  # the first and the last block see all
-            at = (row[:, :, 0, 0] * heads + head[:, 0, 0]) * blocks + chosen[:, None]
+            at = (text[:, :, 0, 0] * heads + head[:, 0, 0]) * blocks + chosen[:, None]
             asked = q.flatten(0, 2).flatten(1).index_select(0, at.flatten()).reshape(count, heads, size, dim)
             whole = torch.softmax(asked * self.scale @ every_k.mT + bias, dim=-1) @ every_v
             mixed = torch.where((i == chosen[:, None])[:, None, :, None, None], whole.unsqueeze(2), mixed)
@@ -251,12 +251,12 @@ class BigBirdAttention(SelfAttention):
         self.register_buffer("plan_table", table.to(self.query.weight.device), persistent=False)
 
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
-        full = sum(n for n in lengths if n <= self.longest_full_row)
+        full = sum(n for n in lengths if n <= self.longest_full)
         return {"full": full, "global+window+random": sum(lengths) - full}
 
     def flops(self, length: int) -> float:
         pairs = float(length) ** 2
-        if length > self.longest_full_row:
+        if length > self.longest_full:
             size = self.options.block_size
             seen = (5 + self.options.num_random_blocks) * size
             pairs = float(2 * size * length + (length - 2 * size) * seen)
@@ -290,8 +290,8 @@ def _by_blocks(group: Group, size: int) -> list[Group]:
     """The group cut where the number of blocks changes: the sequences of one part share a pattern."""
     parts: list[Group] = []
     begin = 0
-    for row in range(1, group.count + 1):
-        if row == group.count or -(-group.lengths[row] // size) != -(-group.lengths[begin] // size):
-            parts.append(Group(group.lengths[begin:row], group.first + begin, group.device))
-            begin = row
+    for end in range(1, group.count + 1):
+        if end == group.count or -(-group.lengths[end] // size) != -(-group.lengths[begin] // size):
+            parts.append(Group(group.lengths[begin:end], group.first + begin, group.device))
+            begin = end
     return parts

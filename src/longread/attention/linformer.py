@@ -1,7 +1,7 @@
-"""Linformer: keys and values projected along the sequence to a fixed number of slots (Wang et al. 2020, section 4).
+"""Linformer: keys and values projected along the sequence to a fixed length (Wang et al. 2020, section 4).
 
-softmax(Q (E K)ᵀ) (F V), where E and F are shared by the heads ("headwise sharing" in the paper). For a row of N tokens
-the projections are cut to its first N positions, and slots from min(N, projection_size) on are masked.
+softmax(Q (E K)ᵀ) (F V), where E and F are shared by the heads ("headwise sharing" in the paper). For a sequence of
+N tokens the projections are cut to its first N positions, and the projected length to min(N, projection_size).
 """
 
 from __future__ import annotations
@@ -16,72 +16,8 @@ from torch import Tensor, nn
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Count, Positive
 from longread.ops.packed import PackedBatch, bias_from, split
+from longread.ops.projected import ProjectSequences
 from longread.ops.tiled import attend
-
-
-class _Fold(torch.autograd.Function):
-    """Each row folded onto its slots by both projections at once.
-
-    x [T, hidden] -> [B, 2, slots, hidden] (for keys, for values), and what a constant folds to [B, 2, slots]. One
-    product a row, without padding; the projections' gradients are gathered in one place, where slices of them would
-    each bring a gradient as large as the whole.
-    """
-
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, to_keys: Tensor, to_values: Tensor, lengths: tuple[int, ...], ends: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        used = _side_by_side(to_keys, to_values, max(lengths))  # [longest, 2, slots]
-        most = used.shape[2]
-        low, matrix = x.to(dtype), used.flatten(1).to(dtype)
-        folded = low.new_zeros(len(lengths), 2, most, x.shape[1])
-        # Sums over the first N positions, for every N at once.
-        sums = used.cumsum(0)[ends - 1]
-        sums = sums * (torch.arange(most, device=x.device) < ends[:, None])[:, None]
-        for row, own in enumerate(low.split(lengths)):
-            for columns, out in _columns(matrix, folded[row], len(own)):
-                torch.mm(columns.t(), own, out=out)
-        ctx.save_for_backward(x, to_keys, to_values)
-        ctx.lengths, ctx.dtype = lengths, dtype
-        return folded, sums
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_sums: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, to_keys, to_values = ctx.saved_tensors
-        lengths = ctx.lengths
-        used = _side_by_side(to_keys, to_values, max(lengths))
-        most = used.shape[2]
-        low, matrix = x.to(ctx.dtype), used.flatten(1).to(ctx.dtype)
-        d_x = torch.zeros_like(low)
-        d_used = torch.zeros_like(used).flatten(1)
-        grad = grad.contiguous()
-        for row, (own, d_own) in enumerate(zip(low.split(lengths), d_x.split(lengths), strict=True)):
-            parts = zip(
-                _columns(matrix, grad[row], len(own)), _columns(d_used, grad_sums[row, :, :, None], len(own)),
-                strict=True,
-            )  # fmt: skip
-            for (columns, d_row), (d_columns, d_sum) in parts:
-                d_own.addmm_(columns, d_row)
-                d_columns += own @ d_row.t()
-                d_columns += d_sum.squeeze(-1)
-        d_keys, d_values = (torch.zeros_like(t) for t in (to_keys, to_values))
-        d_keys[: max(lengths), :most], d_values[: max(lengths), :most] = d_used.unflatten(1, (2, most)).unbind(1)
-        return d_x.to(x.dtype), d_keys, d_values, None, None
-
-
-def _side_by_side(to_keys: Tensor, to_values: Tensor, longest: int) -> Tensor:
-    """The part of both projections that rows of up to `longest` tokens use, [longest, 2, slots]."""
-    most = min(longest, to_keys.shape[1])
-    return torch.stack([to_keys[:longest, :most], to_values[:longest, :most]], dim=1)
-
-
-def _columns(matrix: Tensor, folded: Tensor, length: int) -> list[tuple[Tensor, Tensor]]:
-    """What a row of `length` tokens uses of matrix [longest, 2 * slots], with its part of folded [2, slots, x]."""
-    most = folded.shape[1]
-    if length >= most:
-        return [(matrix[:length], folded.flatten(0, 1))]
-    return [(matrix[:length, side * most : side * most + length], folded[side, :length]) for side in (0, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +49,17 @@ FOLD = 0.1
 DISTILLATION_FACTOR, TOKENS_FOR_THAT_FACTOR = 10.0, 50
 
 
-def fold(max_length: int, slots: int, later: Callable[[Tensor], Tensor] = torch.ones_like) -> Tensor:
-    """A projection [max_length, slots] with which position n goes to slot n mod slots.
+def fold(max_length: int, size: int, later: Callable[[Tensor], Tensor] = torch.ones_like) -> Tensor:
+    """A projection [max_length, size] with which position n goes to place n mod size.
 
-    The first `slots` positions have weight 1: a row that is no longer keeps its keys and values as they are. `later`
-    has the weight of those behind: of the c-th that comes to a slot after the first (c a float tensor from 1 on).
+    The first `size` positions have weight 1: a sequence that is no longer keeps its keys and values as they are.
+    `later` has the weight of those behind: of the c-th that comes to a place after the first (c a float tensor from 1
+    on).
     """
     position = torch.arange(max_length)
-    turn = (position // slots).to(torch.get_default_dtype())
-    projection = torch.zeros(max_length, slots)
-    projection[position, position % slots] = torch.where(turn == 0, 1.0, later(turn.clamp(min=1)))
+    turn = (position // size).to(torch.get_default_dtype())
+    projection = torch.zeros(max_length, size)
+    projection[position, position % size] = torch.where(turn == 0, 1.0, later(turn.clamp(min=1)))
     return projection
 
 
@@ -142,22 +79,22 @@ class LinformerAttention(SelfAttention):
 
     def __init__(self, *args, **settings) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **settings)
-        slots = self.options.projection_size
-        # [max_length, slots]: column s says how much each position gives to slot s.
-        self.key_projection = nn.Parameter(torch.empty(self.max_length, slots))
-        self.value_projection = nn.Parameter(torch.empty(self.max_length, slots))
+        size = self.options.projection_size
+        # [max_length, size]: how much each position gives to each projected key or value.
+        self.key_projection = nn.Parameter(torch.empty(self.max_length, size))
+        self.value_projection = nn.Parameter(torch.empty(self.max_length, size))
         for projection in (self.key_projection, self.value_projection):
-            nn.init.normal_(projection, std=slots**-0.5)
+            nn.init.normal_(projection, std=size**-0.5)
             if self.options.projection_init == "fold":
                 with torch.no_grad():
-                    projection.copy_(fold(self.max_length, slots))
+                    projection.copy_(fold(self.max_length, size))
 
     @classmethod
     def published_sizes(cls, head_dim: int) -> dict[str, Any]:
         return {"projection_size": 256}
 
     def from_dense(self, dense: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Rows of up to projection_size tokens begin as dense; the tokens behind are added with less weight."""
+        """Sequences of up to projection_size tokens begin as dense; the tokens behind are added with less weight."""
         folded = fold(self.max_length, self.options.projection_size, lambda turn: FOLD / turn)
         return dict(dense) | dict.fromkeys(self.new_parameters, folded)
 
@@ -197,12 +134,13 @@ class LinformerAttention(SelfAttention):
 
         Along the sequence first: Eᵀ (x W) = (Eᵀ x) W, and W then meets `projection_size` positions instead of N.
         """
-        folded, weight = _Fold.apply(  # type: ignore[no-untyped-call]
+        projected, constants = ProjectSequences.apply(  # type: ignore[no-untyped-call]
             x, self.key_projection, self.value_projection, batch.lengths, batch.seqlens
         )
+        pairs = zip(projected.unbind(1), constants.unbind(1), (self.key, self.value), strict=True)
         return [
             self.heads(nn.functional.linear(part, linear.weight) + constant.unsqueeze(-1) * linear.bias)
-            for part, constant, linear in zip(folded.unbind(1), weight.unbind(1), (self.key, self.value), strict=True)
+            for part, constant, linear in pairs
         ]
 
     def _check(self, length: int) -> None:
@@ -214,11 +152,11 @@ class LinformerAttention(SelfAttention):
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
         length = x.shape[0]
         self._check(length)
-        slots = min(length, self.options.projection_size)
+        size = min(length, self.options.projection_size)
         q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
-        to_keys, to_values = self.key_projection[:length, :slots], self.value_projection[:length, :slots]
-        shares = torch.softmax(q @ (to_keys.t() @ k).transpose(-1, -2) * self.scale, dim=-1)  # [H, N, slots]
-        matrix = shares @ to_values.t()
+        to_keys, to_values = self.key_projection[:length, :size], self.value_projection[:length, :size]
+        probabilities = torch.softmax(q @ (to_keys.t() @ k).transpose(-1, -2) * self.scale, dim=-1)  # [H, N, size]
+        matrix = probabilities @ to_values.t()
         return self.row_output(matrix @ v), matrix
 
     def padded(self, x: Tensor, real: Tensor) -> Tensor:
@@ -241,8 +179,8 @@ class LinformerAttention(SelfAttention):
         return {"projected": sum(lengths)}
 
     def flops(self, length: int) -> float:
-        slots = min(length, self.options.projection_size)
+        size = min(length, self.options.projection_size)
         inner, hidden = self.num_attention_heads * self.head_dim, self.query.in_features
-        # Both folds, the slots' key and value projections in place of the tokens', and the attention itself.
-        saved = 4.0 * (length - slots) * hidden * inner
-        return 4.0 * length * slots * hidden + 4.0 * length * slots * inner - saved
+        # Both projections along the sequence, W_k and W_v of what they leave in place of all tokens, and the attention.
+        saved = 4.0 * (length - size) * hidden * inner
+        return 4.0 * length * size * hidden + 4.0 * length * size * inner - saved

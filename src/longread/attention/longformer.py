@@ -16,12 +16,10 @@ from torch import Tensor, nn
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Rule
 from longread.errors import UserError
+from longread.ops.band import band
 from longread.ops.packed import Group, PackedBatch, bias_from, split, to_device
 from longread.ops.tiled import Tile, attend
 
-# Queries of one tile of the band. A tile of Q queries looks at Q + attention_window keys: smaller wastes less on
-# masked corners, larger makes fewer calls.
-BAND_QUERIES = 128
 UNKNOWN_FIRST_TEXT = (
     'global_tokens="first_text" needs to know where the first text of a pair ends: pass token_type_ids, 0 there and 1 '
     'behind it, or global_mask (for a single text: its first token), or set global_tokens="first"'
@@ -70,6 +68,14 @@ class LongformerAttention(SelfAttention):
     def from_dense(self, dense: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The second projections begin as copies of the first, as in the published conversion (section 5)."""
         return {name: dense[name.replace("_global.", ".")] for name in self.state_dict()}
+
+    def global_tokens_of(self, token_types: Tensor, mask: Tensor) -> Tensor | None:
+        if self.options.global_tokens == "first":
+            return None
+        chosen = (token_types == 0) & mask
+        if ((chosen == mask).all(1) & (mask.sum(1) > 1)).any():  # no type tells two texts apart
+            raise ValueError(UNKNOWN_FIRST_TEXT)
+        return chosen
 
     def positions(self, batch: PackedBatch) -> Sequence[Sequence[int]] | None:
         """The global tokens of each sequence; None: the first of each. ValueError where nobody knows them."""
@@ -252,7 +258,7 @@ def _part(
     tiles = None
     if positions is None:
         if group.longest > side + 1:
-            tiles = _band(group, group.planned_valid, 1, side, dtype)
+            tiles = band(group, group.planned_valid, 1, side, dtype)
         return _Part(group, None, None, None, tiles), [(0,)] * group.count
     most = max(1, *map(len, positions))  # a slot, even an unused one, where no sequence has a global token
     count = torch.tensor([len(own) for own in positions])
@@ -263,37 +269,9 @@ def _part(
         valid = group.planned_valid
         local = torch.ones(group.count, group.longest, dtype=torch.bool) if valid is None else valid.clone()
         local[torch.arange(group.count)[:, None].expand_as(index)[there], index[there]] = False
-        tiles = _band(group, local, 0, side, dtype)
+        tiles = band(group, local, 0, side, dtype)
     index, chosen, bias = (
         to_device(tensor, group.device)
         for tensor in (index, there.flatten().nonzero().squeeze(1), bias_from(there, dtype)[:, None, None, :])
     )
     return _Part(group, index, chosen, bias, tiles), positions
-
-
-def _band(group: Group, allowed: Tensor | None, first: int, side: int, dtype: torch.dtype) -> tuple[Tile, ...]:
-    """Tiles that cover the window without the global tokens, which come as extra keys: each is counted once.
-
-    allowed: bool [b, N] on the processor, the keys that count (None: all); those before `first` do not.
-    """
-    length = group.longest
-    shapes: dict[tuple[int, int, int], Tensor] = {}
-    tiles = []
-    # A sequence that one inner tile's keys would cover anyway is one tile: cutting it up would save nothing.
-    queries = length if length <= BAND_QUERIES + 2 * side else BAND_QUERIES
-    for q0 in range(0, length, queries):
-        q1 = min(length, q0 + queries)
-        k0, k1 = max(first, q0 - side), min(length, q1 + side)
-        bias = None
-        if q1 - 1 - side > k0 or q0 + side < k1 - 1:  # some pair of the tile lies outside the window
-            shape = (q1 - q0, k1 - k0, q0 - k0)
-            if shape not in shapes:
-                query = torch.arange(q0, q1)[:, None]
-                inside = bias_from((query - torch.arange(k0, k1)).abs() <= side, dtype)[None, None]
-                shapes[shape] = inside if allowed is not None else to_device(inside, group.device)
-            bias = shapes[shape]
-        if allowed is not None:
-            tokens = bias_from(allowed[:, k0:k1], dtype)[:, None, None, :]
-            bias = to_device(tokens if bias is None else bias + tokens, group.device)
-        tiles.append(Tile(q0, q1, k0, k1, bias))
-    return tuple(tiles)

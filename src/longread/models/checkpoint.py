@@ -176,7 +176,7 @@ def save_pretrained(
             log.info(
                 "transformers will lay other random blocks over sequences of more than %d tokens; "
                 'only random_block_plan="huggingface" is its own',
-                model.blocks[0].attention.longest_full_row,  # type: ignore[union-attr]
+                model.blocks[0].attention.longest_full,  # type: ignore[union-attr]
             )
         hf = families.config_for(family, model.config, ids)
         state = _their_state(state, family, model.config, ids.get("pad_token_id"))

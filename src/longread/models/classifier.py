@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from longread.attention import ATTENTIONS
-from longread.attention.longformer import UNKNOWN_FIRST_TEXT
 from longread.ops.dropout import Dropout
 from longread.ops.packed import PackedBatch, to_device
 
@@ -260,8 +259,9 @@ class Classifier(nn.Module):
         mask = self._checked_mask(input_ids, mask, token_type_ids, global_mask)
         if global_mask is not None and not ATTENTIONS[self.config.attention].has_global_tokens:
             raise ValueError(f"{self.config.attention} attention has no global tokens; leave global_mask out")
-        if global_mask is None and token_type_ids is not None and self._wants_first_text:
-            global_mask = _first_text(token_type_ids, mask)
+        if global_mask is None and token_type_ids is not None and self.blocks:
+            attention: Any = self.blocks[0].attention
+            global_mask = attention.global_tokens_of(token_type_ids, mask)
         kept, *flags = torch.stack([mask] if global_mask is None else [mask, global_mask.bool()]).cpu()
         order = torch.argsort(kept.sum(1), stable=True)
         kept = kept[order]
@@ -306,8 +306,8 @@ class Classifier(nn.Module):
                 f"a row has {batch.longest} tokens and the model {self.config.max_length} positions; "
                 f"cut the text to max_length={self.config.max_length}, or convert the model to a longer one"
             )
-        if self._wants_first_text and not batch.knows_globals and token_types is not None:
-            batch = _with_first_text(batch, token_types)
+        if token_types is not None and self.blocks and not batch.knows_globals:
+            batch = self._with_global_tokens(batch, token_types)
         x = self.embeddings(tokens, batch, token_types)
         for block in self.blocks:
             yield x
@@ -316,6 +316,17 @@ class Classifier(nn.Module):
             else:
                 x = block(x, batch)
         yield x if self.final_norm is None else self.final_norm(x)
+
+    def _with_global_tokens(self, batch: PackedBatch, token_types: Tensor) -> PackedBatch:
+        """The batch with the global tokens that types [T] ask for, where its maker knew nothing of them."""
+        attention: Any = self.blocks[0].attention
+        chosen = []
+        for own in token_types.split(batch.lengths):
+            flags = attention.global_tokens_of(own[None], torch.ones_like(own[None], dtype=torch.bool))
+            if flags is None:
+                return batch
+            chosen.append(flags[0].nonzero().flatten().tolist())
+        return PackedBatch(batch.lengths, batch.device, chosen)
 
     def plan(self, batch: PackedBatch, dtype: torch.dtype | None = None, gradients: bool = False) -> None:
         """Makes every index and mask of a pass over `batch` ahead, on the processor.
@@ -347,10 +358,6 @@ class Classifier(nn.Module):
         sums = sums.index_add(0, batch.sequence_of_token, x.to(wide))
         return (sums / batch.seqlens[:, None]).to(x.dtype)
 
-    @property
-    def _wants_first_text(self) -> bool:
-        return getattr(self.config.options, "global_tokens", "first") == "first_text"
-
     def _checked_mask(
         self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None, global_mask: Tensor | None
     ) -> Tensor:
@@ -368,21 +375,6 @@ class Classifier(nn.Module):
     @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
-
-
-def _first_text(token_types: Tensor, mask: Tensor) -> Tensor:
-    """The tokens of type 0 in each sequence, [B, N]. ValueError where those are all: no type tells two texts apart."""
-    chosen = (token_types == 0) & mask
-    if ((chosen == mask).all(1) & (mask.sum(1) > 1)).any():
-        raise ValueError(UNKNOWN_FIRST_TEXT)
-    return chosen
-
-
-def _with_first_text(batch: PackedBatch, token_types: Tensor) -> PackedBatch:
-    """The batch with the tokens of type 0 as global ones, for callers that know no more than types [T]."""
-    parts = token_types.cpu().split(batch.lengths)
-    chosen = [_first_text(part[None], torch.ones(1, len(part), dtype=torch.bool))[0] for part in parts]
-    return PackedBatch(batch.lengths, batch.device, [own.nonzero().flatten().tolist() for own in chosen])
 
 
 def build(attention: str = "dense", **config: Any) -> Classifier:
