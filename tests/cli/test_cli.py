@@ -42,6 +42,14 @@ TINY = ["--train-rows", "32", "--eval-rows", "16", "--epochs", "1", "--hidden-si
         ("train --attention longformer --attention-window 7", "attention_window is 7; it must be an even number, 2"),
         ("train --hidden-size 10 --num-attention-heads 4", "hidden_size 10 is no multiple of num_attention_heads 4"),
         ("train --max-length 2", "--max-length 2"),
+        ("train --attention dense --attention-window 8", "attention_window: dense attention has no such setting"),
+        ("train --attention tfidf --epochs 3", "--epochs: tfidf has no such setting"),
+        ("train --attention performer --attention-dropout .1", "Performer has no attention probabilities to drop"),
+        ("train --init somewhere --hidden-size 32", "--hidden-size: only from scratch; --init brings its own"),
+        ("compare --attention dense performer --block-size 8", "has no such setting; it is for bigbird"),
+        ("compare --init somewhere --num-hidden-layers 1 2", "--num-hidden-layers: only from scratch"),
+        ("evaluate somewhere --epochs 3", "Unknown option: --epochs"),
+        ("predict somewhere text --epochs 3", "Unknown option: --epochs"),
         ("compare --seed", "--seed requires at least 1"),
         ("compare --attention dense nope", "'nope': there is no such mechanism"),
         ("compare --task reviews imbd", "unknown task 'imbd'"),
@@ -129,3 +137,20 @@ def test_compare_runs_its_grid_in_processes_of_their_own_and_repeats_nothing(tmp
     assert second.stderr.count("was done before") == 3
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
     assert (tmp_path / "index.html").read_text() == page
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_has_an_example_and_every_option_says_what_it_does(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert cli.main([command, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"Example: longread {command}") for line in lines) or command in ("report", "tasks")
+    options = [line.strip("│ ") for line in lines if line.startswith("│ --")]
+    assert not [line for line in options if len(line.split("  ", 1)) == 1 or line.split("  ", 1)[1].lstrip()[0] == "["]
+
+
+def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    assert "Usage: longread COMMAND" in capsys.readouterr().out

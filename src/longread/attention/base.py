@@ -47,7 +47,7 @@ class SelfAttention(nn.Module, ABC):
     """
 
     Options: ClassVar[type[Options]] = Options
-    title: ClassVar[str]  # as reports write it
+    title: ClassVar[str] = ""  # as reports write it; empty: the name of the class
     color: ClassVar[str | None] = None  # of its lines in figures, "#rrggbb"; None: the report picks one
     supports_attention_dropout: ClassVar[bool] = True  # False where there are no attention probabilities to drop
     has_global_tokens: ClassVar[bool] = False  # which may be given with a batch
@@ -82,6 +82,11 @@ class SelfAttention(nn.Module, ABC):
     def look(cls) -> dict[str, str | None]:
         """How reports name and draw it: for a run's record, from which alone reports are made."""
         return {"title": cls.title, "color": cls.color}
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "title" not in vars(cls):
+            cls.title = cls.__name__.removesuffix("Attention")
 
     @classmethod
     def published_sizes(cls, head_dim: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from longread.attention import ATTENTIONS
+from longread.attention import ATTENTIONS, place_of
 from longread.config import BASELINES, RunConfig
 from longread.data.load import check_classes, load_task
 from longread.errors import UserError
@@ -101,7 +101,8 @@ def benchmark_all(
         values = vars(config) | {"out": str(config.out), "options": list(config.options)}
         done = _Child()
         with tempfile.TemporaryFile("w+") as errors:
-            for event in _events({"kind": "benchmark", "config": values}, done, errors):
+            order = {"kind": "benchmark", "config": values, "mechanism": _mechanism(config.attention)}
+            for event in _events(order, done, errors):
                 done.take(event)
                 on_event(index, event)
             errors.seek(0)
@@ -116,7 +117,8 @@ def benchmark_all(
 def _run(index: int, config: RunConfig, on_event: Callable[[int, Event], None]) -> Run:
     done = _Child()
     with tempfile.TemporaryFile("w+") as errors:
-        for event in _events({"kind": "train", "config": config.to_json(), "resume": True}, done, errors):
+        order = {"kind": "train", "config": config.to_json(), "resume": True, "mechanism": _mechanism(config.attention)}
+        for event in _events(order, done, errors):
             done.take(event)
             on_event(index, event)
         errors.seek(0)
@@ -147,7 +149,7 @@ class _Child:
 
 
 def _events(order: Event, done: _Child, errors: Any) -> Iterator[Event]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (_source(), os.environ.get("PYTHONPATH"))))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([_source(), *filter(None, sys.path)])}
     # A session of its own: a Ctrl-C reaches this process alone, which passes it on once.
     process = subprocess.Popen(
         [sys.executable, "-m", "longread.study.worker"],
@@ -175,6 +177,11 @@ def _events(order: Event, done: _Child, errors: Any) -> Iterator[Event]:
         raise
     finally:
         process.stdout.close()
+
+
+def _mechanism(attention: str) -> tuple[str, str] | None:
+    """What the process needs to know of a mechanism that this program may have registered itself."""
+    return (attention, place_of(attention)) if attention in ATTENTIONS else None
 
 
 def _source() -> str:

@@ -27,6 +27,10 @@ def main() -> int:
         out.flush()
 
     try:
+        if order["mechanism"] is not None:
+            from longread.attention import register
+
+            register(*order["mechanism"])
         if order["kind"] == "benchmark":
             from longread.study.benchmark import BenchmarkConfig, benchmark
 
