@@ -9,6 +9,7 @@ whose client has left, touches no other.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 SHORT = 512
 OLDEST_SECONDS = 0.5
+IDLE_SECONDS = 0.5
 
 Ids = npt.NDArray[np.int32]
 Types = npt.NDArray[np.uint8]
@@ -67,12 +69,18 @@ class Batcher:
         tokens_per_batch: int = 16_384,
         max_waiting: int = 512,
         short: int = SHORT,
-        on_thread: Callable[[int], None] = lambda lane: None,
+        before_batch: Callable[[int, bool], None] = lambda lane, alone: None,
     ) -> None:
-        """`on_thread(lane)` runs first in each lane's thread: 0 for the short sequences, 1 for the long ones."""
+        """`before_batch(lane, alone)` runs in a lane's thread before the model does: lane 0 has the short sequences,
+
+        1 the long ones, and it is alone if the other one has nothing to do.
+        """
         self.max_waiting = max_waiting
         self._short = short
-        self._lanes = [_Lane(number, model, tokens_per_batch, on_thread) for number in (0, 1)]
+        self._lanes = [_Lane(tokens_per_batch) for _ in range(2)]
+        for number, lane in enumerate(self._lanes):
+            other = self._lanes[1 - number]
+            lane.start(model, lambda number=number, other=other: before_batch(number, other.is_idle()))  # type: ignore[misc]
 
     @property
     def waiting(self) -> int:
@@ -94,13 +102,22 @@ class Batcher:
 class _Lane:
     """A queue and the thread that empties it."""
 
-    def __init__(self, number: int, model: Model, budget: int, on_thread: Callable[[int], None]) -> None:
+    def __init__(self, budget: int) -> None:
         self.queue: list[_Waiting] = []
-        self._model, self._budget, self._number, self._on_thread = model, budget, number, on_thread
+        self._budget = budget
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
+        self._running = False
+        self._ended = -math.inf  # when the last batch did
+
+    def start(self, model: Model, before: Callable[[], None]) -> None:
+        self._model, self._before = model, before
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def is_idle(self) -> bool:
+        """Nothing to do, and nothing done for a moment: another request may be on its way."""
+        return not self._running and not self.queue and time.monotonic() - self._ended > IDLE_SECONDS
 
     def put(self, ids: Ids, types: Types | None) -> _Waiting:
         entry = _Waiting(ids, types, time.monotonic())
@@ -118,7 +135,6 @@ class _Lane:
         self._thread.join()
 
     def _run(self) -> None:
-        self._on_thread(self._number)
         while True:
             with self._changed:
                 while not self.queue and not self._closed:
@@ -129,7 +145,10 @@ class _Lane:
             # A future that was cancelled belongs to a client that has left.
             batch = [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
             if batch:
+                self._running = True
+                self._before()
                 self._answer(batch)
+                self._running, self._ended = False, time.monotonic()
 
     def _take(self) -> list[_Waiting]:
         """The next batch out of the queue: whatever is too old, then the shortest, while the budget lasts."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from longread.inference.predictor import Predictor
 from longread.ops.packed import PackedBatch
 from longread.serving.batcher import Answer, Batcher, Ids, Types
 from longread.serving.settings import ServeSettings
+
+SHORT_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,18 @@ class Service:
     def __init__(self, predictor: Predictor, settings: ServeSettings) -> None:
         self.predictor = predictor
         self.pairs = predictor.model.config.type_vocab_size > 1
-        cores = settings.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        self._threads = cores or 1
+        self._threads = settings.threads or torch.get_num_threads()
         self.batcher = Batcher(
             self._logits,
             tokens_per_batch=settings.tokens_per_batch,
             max_waiting=settings.max_concurrent,
-            on_thread=self._on_thread,
+            before_batch=self._before_batch,
         )
 
-    def _on_thread(self, lane: int) -> None:
-        """One core for short texts, the others for long ones: two thread pools on one core would hinder each other."""
+    def _before_batch(self, lane: int, alone: bool) -> None:
+        """All cores for a lane that is alone, else one for short texts and the others for long ones."""
         if self.predictor.device.type == "cpu":
-            torch.set_num_threads(1 if lane == 0 else max(1, self._threads - 1))
+            torch.set_num_threads(self._threads if alone else 1 if lane == 0 else max(1, self._threads - 1))
 
     def _logits(self, ids: Sequence[Ids], types: Sequence[Types] | None) -> npt.NDArray[np.float32]:
         model, device = self.predictor.model, self.predictor.device
@@ -70,7 +70,10 @@ class Service:
     async def predict(self, item: Item) -> Served:
         """Raises Overloaded or Closed; a text without any token has no label, and says so."""
         start = time.monotonic()
-        ids, types, whole = await asyncio.to_thread(self._encode, item)
+        if len(item.text) + len(item.pair or "") <= SHORT_CHARACTERS:  # quicker than another thread would begin
+            ids, types, whole = self._encode(item)
+        else:
+            ids, types, whole = await asyncio.to_thread(self._encode, item)
         tokenized = time.monotonic() - start
         read = {"tokens": len(ids), "tokens_in_text": whole, "truncated": len(ids) < whole}
         if not item.text.strip() or not len(ids):
