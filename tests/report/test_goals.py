@@ -36,11 +36,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def verdicts(study: Path, tmp_path: Path, text: str) -> list[list[str]]:
     (study.parent / "goals.toml").write_text(text)
-    lines = build_report(study, tmp_path, figures=False).read_text("utf-8").split("## Goals")[1].splitlines()
+    lines = (
+        build_report(study, tmp_path, figures=False)
+        .read_text("utf-8")
+        .split("## Goals")[1]
+        .split("\n## ")[0]
+        .splitlines()
+    )
     table = [line for line in lines if line.startswith("|")]
     rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in table]
-    end = next(i for i, row in enumerate(rows) if row[0].startswith("Attention"))
-    return rows[2:end]
+    return rows[2:]
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,13 @@ def test_torch_is_not_imported(built: Path, tmp_path: Path) -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_the_command_of_a_run_lists_its_options_by_name(built: Path) -> None:
+    commands = re.findall(r"^longread train .*$", (built / "report.md").read_text("utf-8"), re.M)
+    options = re.findall(r"--([a-z-]+)", max(commands, key=len))[2:-1]
+    assert len(options) > 3
+    assert options == sorted(options)
+
+
 # --- what is said
 
 

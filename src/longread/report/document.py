@@ -99,7 +99,7 @@ def make_report(
             sections.insert(0, Section("tasks", "All tasks", lead, blocks=[Block(BY_TASK, table)]))
         if goals:
             verdicts = judge(goals, groups, elsewhere)
-            sections.insert(0, Section("goals", "Goals", summary(verdicts), blocks=[Block("", goal_table(verdicts))]))
+            sections.append(Section("goals", "Goals", summary(verdicts), blocks=[Block("", goal_table(verdicts))]))
         sections += [bench_section(bench, figures) for bench in benches(runs)]
     tasks = list(dict.fromkeys(group.task for group in groups))
     title = f"longread: {say.listing(tasks)}" if tasks else "longread: time and memory by length"

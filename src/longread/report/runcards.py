@@ -50,7 +50,7 @@ def command_of(record: Mapping[str, Any]) -> str:
     config = {**(record.get("config") or {}), "init": record.get("init")}
     words = ["longread", "train", "--task", str(record.get("task")), "--attention", str(record.get("attention"))]
     defaults = {field.name: field.default for field in dataclasses.fields(RunConfig)}
-    for option in (*defaults, *(name for name in config if name not in defaults)):  # the mechanism's own come last
+    for option in sorted({*defaults, *config}):  # by name: the order of the fields may change
         value = config.get(option)
         if value in (None, defaults.get(option)) or option in ("task", "attention", "seed", "out", "data_dir"):
             continue
