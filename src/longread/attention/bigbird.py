@@ -20,7 +20,7 @@ from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Count, Natural
 from longread.ops.eager import EagerAttention, longest_kept
 from longread.ops.gathered import attend_blocks
-from longread.ops.packed import Group, PackedBatch, bias_from, split, to_device
+from longread.ops.packed import Group, PackedBatch, bias_from, join, split, to_device
 from longread.ops.tiled import attend
 
 # Tokens up to which, without gradients, the pattern as a bias was faster than gathered blocks (LOG.md, "small blocks").
@@ -104,7 +104,7 @@ class BigBirdAttention(SelfAttention):
             else:
                 made = EagerAttention.apply(q, k, v, part.pattern, self.dropping)  # type: ignore[no-untyped-call]
             mixed.append(part.group.pack(made))
-        return torch.cat(mixed).flatten(1)
+        return join(mixed).flatten(1)
 
     def _pattern(self, group: Group, dtype: torch.dtype) -> Tensor:
         """[b, H, N, N] to add to scores: ln m for a key whose block is seen m times, very negative for m = 0."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from longread.attention.base import SelfAttention
-from longread.ops.packed import PackedBatch, bias_from, split
+from longread.ops.packed import PackedBatch, bias_from, join, split
 from longread.ops.tiled import attend
 
 
@@ -23,7 +23,7 @@ class DenseAttention(SelfAttention):
         for group, *own in zip(batch.groups, *parts, strict=True):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
             mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype), dropout=self.dropping)))
-        return torch.cat(mixed).flatten(1)
+        return join(mixed).flatten(1)
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
         q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))

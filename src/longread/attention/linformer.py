@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Count, Positive
-from longread.ops.packed import PackedBatch, bias_from, split
+from longread.ops.packed import PackedBatch, bias_from, join, split
 from longread.ops.projected import ProjectSequences
 from longread.ops.tiled import attend
 
@@ -127,7 +127,7 @@ class LinformerAttention(SelfAttention):
             bias = group.key_bias(q.dtype) if min(group.lengths) < size else None
             bias = None if bias is None else bias[..., :size]
             mixed.append(group.pack(attend(q, k, v, bias=bias, dropout=self.dropping)))
-        return torch.cat(mixed).flatten(1)
+        return join(mixed).flatten(1)
 
     def _project(self, x: Tensor, batch: PackedBatch) -> list[Tensor]:
         """x [T, hidden] -> projected keys and values, [B, projected length, H, D] each.

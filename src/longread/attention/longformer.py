@@ -17,7 +17,7 @@ from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Rule
 from longread.errors import UserError
 from longread.ops.band import band
-from longread.ops.packed import Group, PackedBatch, bias_from, split, to_device
+from longread.ops.packed import Group, PackedBatch, bias_from, join, split, to_device
 from longread.ops.tiled import Tile, attend
 
 UNKNOWN_FIRST_TEXT = (
@@ -114,7 +114,7 @@ class LongformerAttention(SelfAttention):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
             mixed.append(group.pack(self._local(q, k, v, part)))
             outputs.append(self._global(group.pad(own_x), part))
-        return torch.cat(mixed).index_copy(0, plan.tokens, torch.cat(outputs).to(query.dtype)).flatten(1)
+        return join(mixed).index_copy(0, plan.tokens, torch.cat(outputs).to(query.dtype)).flatten(1)
 
     def _local(self, q: Tensor, k: Tensor, v: Tensor, part: _Part) -> Tensor:
         """Every token over its window and the global tokens, by the local projections -> [b, N, H, D]."""

@@ -24,7 +24,7 @@ from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Count, Rule
 from longread.errors import UserError
 from longread.ops.favor import favor
-from longread.ops.packed import PackedBatch, split
+from longread.ops.packed import PackedBatch, join, split
 
 # Added to every feature, as the authors' code does, so that a query far from every key still has a denominator.
 FEATURE_FLOOR = 1e-6
@@ -125,7 +125,7 @@ class PerformerAttention(SelfAttention):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
             q, k, weight = self._followed(q, k, group.valid)
             mixed.append(group.pack(favor(q, k, v, self.features, weight, group.valid, FEATURE_FLOOR)))
-        return torch.cat(mixed).flatten(1)
+        return join(mixed).flatten(1)
 
     def _followed(self, query: Tensor, key: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """[b, H, N, D], padding zero -> what the features follow of query and key, and the keys' exact log-weights."""

@@ -108,7 +108,14 @@ class Group:
 
 def split(packed: Tensor, groups: Sequence[Group]) -> tuple[Tensor, ...]:
     """[T, ...] -> the tokens of each group, as views; their gradients are put together once, not once a group."""
+    if len(groups) == 1:  # the gradient of a split is a copy, even where there is nothing to put together
+        return (packed,)
     return packed.split([group.num_tokens for group in groups])
+
+
+def join(parts: Sequence[Tensor]) -> Tensor:
+    """The tokens of all groups again, [T, ...]; a single group is no copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
 
 
 def bias_from(allowed: Tensor, dtype: torch.dtype) -> Tensor:

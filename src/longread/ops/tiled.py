@@ -161,8 +161,13 @@ class _TiledAttention(torch.autograd.Function):
     def backward(ctx: Any, grad_transposed: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, extra_key, extra_value, extra_bias, out, lse = ctx.saved_tensors
         grad = grad_transposed.transpose(1, 2).to(query.dtype)
-        if len(ctx.tiles) == 1 and extra_key is None and query.dtype != torch.float32:
-            return (*_recomputed_gradients(query, key, value, grad, ctx.tiles[0].bias), None, None, None, None)
+        if len(ctx.tiles) == 1 and extra_key is None:
+            bias = ctx.tiles[0].bias
+            if query.dtype == torch.float32:
+                own = fused_gradients(query, key, value, grad, bias, lse, out)
+            else:
+                own = _recomputed_gradients(query, key, value, grad, bias)
+            return (*own, None, None, None, None)
         scale = query.shape[-1] ** -0.5
         delta = (grad * out).sum(-1, dtype=lse.dtype).unsqueeze(-1)
         column = lse.unsqueeze(-1)
@@ -231,11 +236,7 @@ def tile_gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of one tile by eager products, in slices of queries; lse, delta [b, H, n, 1] are of the sequence."""
     if q.dtype == torch.float32:
-        # torch's fused backward recomputes the scores from lse; in bf16 it is slower than eager products.
-        mask = None if bias is None else bias.expand(q.shape[0], 1, q.shape[2], k.shape[2])
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # type: ignore[no-any-return]
-            grad, q, k, v, out, lse.squeeze(-1), 0.0, False, attn_mask=mask
-        )
+        return fused_gradients(q, k, v, grad, bias, lse.squeeze(-1), out)
     d_q = torch.empty_like(q)
     d_k = d_v = None
     for start in range(0, q.shape[2], QUERIES_PER_TILE):
@@ -259,6 +260,16 @@ def tile_gradients(
             d_v += add_v
     assert d_k is not None and d_v is not None
     return d_q, d_k, d_v
+
+
+def fused_gradients(
+    query: Tensor, key: Tensor, value: Tensor, grad: Tensor, bias: Tensor | None, lse: Tensor, out: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `fused` from its log-sum-exp [b, H, Nq]. For float32: in bf16 explicit products are faster."""
+    mask = None if bias is None else bias.expand(query.shape[0], 1, query.shape[2], key.shape[2])
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # type: ignore[no-any-return]
+        grad, query, key, value, out, lse, 0.0, False, attn_mask=mask
+    )
 
 
 def fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
