@@ -18,6 +18,7 @@ _ROOMS = {
     "save_pretrained": "longread.models.checkpoint",
     "load": "longread.inference.predictor",
     "train": "longread.training.run",
+    "distill": "longread.training.distill",
     "evaluate": "longread.inference.run",
     "compare": "longread.study.compare",
     "convert": "longread.models.convert",

@@ -24,7 +24,7 @@ BASELINE_SETTINGS = ("task", "attention", "train_rows", "eval_rows", "sample_see
 SCRATCH_SETTINGS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim", "intermediate_size",
                     "norm_position", "vocab_size", "lowercase")  # fmt: skip
 # Where a run happens and what it keeps do not change what it computes: they are no part of its name.
-OUTSIDE_THE_NAME = ("data_dir", "out", "seed")
+OUTSIDE_THE_NAME = ("data_dir", "out", "seed", "save_seconds")
 # Fields that came later are left out at their default, so that older records keep their names.
 LATER_FIELDS: dict[str, Any] = {
     "fill_rows": False, "new_weights_rate": 1.0, "average_weights": 0.0, "attention_dropout": 0.0,
@@ -130,11 +130,13 @@ class ModelSettings:
         Fill every text up to max_length with padding that attention sees, as a model does that ignores its mask. For
         comparisons: it costs time, and the result depends on max_length.
     dropout:
-        Fraction of hidden values set to zero in training. Default 0.1, or what a generated task suggests.
+        Fraction of hidden values set to zero in training. Default 0.1, what a generated task suggests, or the
+        checkpoint's own.
     embedding_dropout:
         The same for the embedding alone; default: as dropout.
     attention_dropout:
-        Fraction of the attention probabilities set to zero in training, for mechanisms that have them.
+        Fraction of the attention probabilities set to zero in training, for mechanisms that have them. Default 0, or
+        the checkpoint's own.
     token_dropout:
         Fraction of a training text's tokens that are left out, others in each epoch.
     """
@@ -151,7 +153,7 @@ class ModelSettings:
     fill_rows: bool = False
     dropout: Fraction | None = None
     embedding_dropout: Fraction | None = None
-    attention_dropout: Fraction = 0.0
+    attention_dropout: Fraction | None = None
     token_dropout: Fraction = 0.0
 
 
@@ -198,6 +200,8 @@ class TrainingSettings:
         Stop after so many epochs without a better one on the held-out rows.
     selection_fraction:
         Fraction of the training rows held out for choose_epoch and patience.
+    save_seconds:
+        A run saves its state this often; at most so much is lost when it is killed.
     """
 
     train_rows: Count | None = None
@@ -218,6 +222,7 @@ class TrainingSettings:
     choose_epoch: Literal["last", "best"] = "last"
     patience: Count | None = None
     selection_fraction: InnerFraction = 0.1
+    save_seconds: NotNegative = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ TINY = ["--train-rows", "32", "--eval-rows", "16", "--epochs", "1", "--hidden-si
         ("predict somewhere text --epochs 3", "Unknown option: --epochs"),
         ("compare --seed", "--seed requires at least 1"),
         ("compare --attention dense nope", "'nope': there is no such mechanism"),
+        ("compare --init nowhere --no-baselines", "nowhere: no such directory"),
         ("compare --task reviews imbd", "unknown task 'imbd'"),
         ("evaluate nowhere", "nowhere"),
         ("predict nowhere text", "nowhere"),

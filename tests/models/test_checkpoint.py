@@ -94,6 +94,7 @@ def test_pretraining_checkpoints_load(bert: Path, caplog: pytest.LogCaptureFixtu
     tensors = load_file(bert / "model.safetensors")
     extra = {"cls.predictions.bias": torch.zeros(40), "embeddings.position_ids": torch.arange(90)[None]}
     save_file(tensors | extra, bert / "model.safetensors")
+    caplog.clear()
     with caplog.at_level(logging.INFO, logger="longread"):
         model = from_pretrained(bert, num_labels=4, seed=1)
     assert set(model.loading.ignored) == set(extra)

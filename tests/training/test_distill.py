@@ -1,26 +1,39 @@
-"""A converted model repaired: it comes nearer to the dense one, and says what was done."""
+"""A converted model follows the dense one: exact gradients, and a run like any other."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_cli import TINY
 from test_convert import dense, tokens
 
 from longread import records
 from longread.cli import main as cli
+from longread.config import RunConfig
 from longread.data.dataset import Split
 from longread.data.tokenizer import Encoded
 from longread.errors import UserError
 from longread.models.checkpoint import from_pretrained, save_pretrained
+from longread.models.classifier import Classifier
 from longread.models.convert import convert
-from longread.training.distill import repair
+from longread.training import trainer as training
+from longread.training.distill import distill
+from longread.training.distillation import HeldOut, distillation_trainer
+from longread.training.run import train
+from longread.training.trainer import Trainer
 
-KEPT = [*TINY[:6], *TINY[-4:]]  # without the shape of a new model, which a checkpoint brings
+CONFIG = RunConfig(
+    tokens_per_micro_batch=400, batch_size=8, learning_rate=3e-3, warmup_fraction=0.05, weight_decay=0.0
+)  # fmt: skip
 
 
 def texts(rows: int = 60, longest: int = 36) -> Split:
@@ -31,6 +44,32 @@ def texts(rows: int = 60, longest: int = 36) -> Split:
     return Split(encoded, np.zeros(rows, dtype=np.int64), np.arange(rows), "train", "made", ("a", "b", "c"), "")
 
 
+def following(
+    student: Classifier, teacher: Classifier, directory: Path, steps: int = 20, split: Split | None = None,
+    **changes: Any,
+) -> tuple[Trainer, HeldOut]:  # fmt: skip
+    config = replace(CONFIG, **changes)
+    trainer = distillation_trainer(student, teacher, split or texts(), config, steps, directory, lambda event: None)
+    assert isinstance(trainer.evaluation, HeldOut)
+    return trainer, trainer.evaluation
+
+
+@pytest.mark.parametrize("attention", ["linformer", "bigbird"])
+def test_gradients_are_the_whole_batchs_at_any_token_budget(attention: str, tmp_path: Path) -> None:
+    options = {"projection_size": 6} if attention == "linformer" else {"block_size": 2, "num_random_blocks": 1}
+    teacher, found = dense().double(), []
+    for budget in (1000, 20, 1):
+        student = convert(teacher, attention, 64, **options)
+        trainer, _ = following(student, teacher, tmp_path, tokens_per_micro_batch=budget)
+        assert trainer.objective.with_outputs  # type: ignore[attr-defined]  # both parts of the loss are there
+        loss, _ = trainer._accumulate(trainer.rows[:8])
+        gradients = [p.grad.flatten() for p in trainer.trained if p.grad is not None]
+        found.append(torch.cat([loss.reshape(1), *gradients]))
+    assert found[0].abs().max() > 0.01
+    for other in found[1:]:
+        assert (other - found[0]).abs().max() / found[0].abs().max() < 1e-10
+
+
 @pytest.mark.parametrize(
     ("attention", "options"),
     [
@@ -39,84 +78,147 @@ def texts(rows: int = 60, longest: int = 36) -> Split:
         ("performer", {"num_features": 8, "centred": True, "learned_features": True}),
     ],
 )
-def test_repair_brings_the_hidden_states_nearer(attention: str, options: dict[str, int], tmp_path: Path) -> None:
+def test_the_hidden_states_come_nearer(attention: str, options: dict[str, int], tmp_path: Path) -> None:
     teacher = dense()
     student = convert(teacher, attention, 64, **options)
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    taught = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    done = repair(student, teacher, texts(), minutes=0.05, tokens=400, batch_size=8, learning_rate=3e-3)
-    assert done["steps"] > 5
-    assert done["distance_after"] < 0.8 * done["distance_before"] and done["kept"] is True
-    assert all(torch.equal(taught[name], tensor) for name, tensor in teacher.state_dict().items())
+    teachers = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    trainer, held_out = following(student, teacher, tmp_path, steps=30)
+    trainer.run()
+    assert trainer.step == 30 and held_out.kept
+    assert held_out.after < 0.8 * held_out.before
+    assert all(torch.equal(teachers[name], tensor) for name, tensor in teacher.state_dict().items())
     for name, tensor in student.state_dict().items():
         drawn = ("draws",) if options.get("learned_features") else ("features", "draws")
         trained = name.startswith("blocks.") and not name.endswith(drawn)
         assert torch.equal(before[name], tensor) != trained, name
 
 
-def test_projections_learn_slower_on_longer_rows() -> None:
+def test_projections_learn_slower_on_longer_rows(tmp_path: Path) -> None:
     teacher, factors = dense(), []
     for split in (texts(), texts(longest=200)):  # 24 and 106 tokens on average
         student = convert(teacher, "linformer", 256)
-        done = repair(student, convert(teacher, "dense", 256), split, minutes=0.002, tokens=400, learning_rate=1e-9)
-        assert set(done["faster"]) == {"key_projection", "value_projection"}
-        factors.append(done["faster"]["key_projection"])
+        trainer, held_out = following(student, convert(teacher, "dense", 256), tmp_path, split=split)
+        assert {name.rpartition(".")[2] for name in held_out.factors} == {"key_projection", "value_projection"}
+        factors.append(held_out.factors["0.attention.key_projection"])
+        assert max(trainer.base_rates) == pytest.approx(3e-3 * factors[-1])
     assert factors[0] == 10 and 1 < factors[1] < 5
 
 
-def test_a_repair_that_leads_away_is_undone() -> None:
+def test_a_distillation_that_leads_away_is_undone(tmp_path: Path) -> None:
     teacher = dense()
     student = convert(teacher, "linformer", 64, projection_size=16)
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    done = repair(student, teacher, texts(), minutes=0.01, tokens=400, batch_size=8, learning_rate=3.0)
-    assert done["distance_after"] > done["distance_before"] and done["kept"] is False
+    trainer, held_out = following(student, teacher, tmp_path, learning_rate=3.0)
+    trainer.run()
+    assert held_out.after > held_out.before and not held_out.kept
     assert all(torch.equal(before[name], tensor) for name, tensor in student.state_dict().items())
 
 
-def test_repair_drops_nothing() -> None:
+def test_nothing_is_dropped(tmp_path: Path) -> None:
     teacher = dense(dropout=0.5)
-    losses: list[float] = []
     student = convert(teacher, "longformer", 64, attention_window=80).train()  # dense, on rows as short as these
-    done = repair(
-        student, teacher, texts(), minutes=0.01, tokens=400, on_event=lambda event: losses.append(event["loss"])
-    )
-    assert losses[0] < 1e-6 and done["distance_before"] < 1e-6
+    trainer, held_out = following(student, teacher, tmp_path, steps=1)
+    trainer.run()
+    assert trainer.history[0]["train_loss"] < 1e-6 and held_out.before < 1e-6
 
 
-def test_repair_of_too_few_rows_or_another_shape_is_refused() -> None:
-    teacher = dense()
-    student = convert(teacher, "linformer", 64)
-    with pytest.raises(UserError, match="too few"):
-        repair(student, teacher, texts(3), minutes=1, tokens=100)
-    with pytest.raises(UserError, match="minutes is 0"):
-        repair(student, teacher, texts(), minutes=0, tokens=100)
-    with pytest.raises(UserError, match="same layers"):
-        repair(student, dense(num_hidden_layers=3), texts(), minutes=1, tokens=100)
+@pytest.fixture
+def teacher(tmp_path: Path) -> records.Run:
+    return train(RunConfig(train_rows=32, eval_rows=16, epochs=1, hidden_size=16, num_attention_heads=2, vocab_size=300,
+                           max_length=96, threads=1, dropout=0.0, out=tmp_path / "teacher"))  # fmt: skip
 
 
-def test_the_command_converts_repairs_and_can_be_trained_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def distilling(teacher: records.Run, out: Path, **changes: Any) -> RunConfig:
+    given = {"train_rows": 40, "batch_size": 8, "threads": 1, "projection_size": 8, "max_length": 128}
+    return RunConfig(attention="linformer", init=str(teacher.directory / "checkpoint"), out=out, **(given | changes))
+
+
+def test_it_is_a_run_like_any_other(
+    teacher: records.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Recorded, skipped when finished, resumed to the same bits; what begins from it names it and its teacher."""
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_EVENTS", 0.0)
+    whole = distill(distilling(teacher, tmp_path / "whole"), steps=7)
+    record = whole.record
+    assert (record["kind"], record["status"], record["attention"]) == ("distill", "ok", "linformer")
+    assert record["config"]["steps"] == record["distillation"]["steps"] == 7
+    assert record["distillation"]["rows_seen"] == 7 * 8 - 2  # 30 rows in four batches, the last one of six
+    assert [line["step"] for line in whole.history()] == [4, 7]
+    ancestor = {"run_id": teacher.record["run_id"], "kind": "train", "seconds": teacher.record["train_seconds"]}
+    assert record["lineage"] == [{"role": "teacher", **ancestor}]
+    events: list[dict[str, Any]] = []
+    distill(distilling(teacher, tmp_path / "whole"), steps=7, on_event=events.append)
+    assert [event["event"] for event in events] == ["skipped"]
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["step"] == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = distill(distilling(teacher, tmp_path / "stopped"), steps=7, on_event=stop)
+    assert (stopped.record["status"], stopped.record["run_id"]) == ("interrupted", record["run_id"])
+    resumed = distill(distilling(teacher, tmp_path / "stopped"), steps=7, resume=True)
+    a, b = (load_file(run.directory / "checkpoint" / "model.safetensors") for run in (whole, resumed))
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    assert resumed.record["distillation"]["distance_before"] == record["distillation"]["distance_before"]
+
+    tuned = train(RunConfig(attention="linformer", init=str(resumed.directory / "checkpoint"), train_rows=32,
+                            eval_rows=16, epochs=1, threads=1, out=tmp_path / "tuned"))  # fmt: skip
+    assert [(a["role"], a["run_id"]) for a in tuned.record["lineage"]] == [
+        ("distillation", record["run_id"]),
+        ("teacher", teacher.record["run_id"]),
+    ]
+    assert tuned.record["lineage"][0]["seconds"] == resumed.record["train_seconds"] > 0
+    assert tuned.record["conversion"]["distillation"] == resumed.record["distillation"]
+
+
+def test_what_a_distillation_cannot_use_is_refused(teacher: records.Run, tmp_path: Path) -> None:
+    config = distilling(teacher, tmp_path / "out")
+    for steps, wrong, message in (
+        (0, config, "--distill-steps 0: must be 1 or more"),
+        (5, replace(config, epochs=3), "epochs: a distillation does not use it"),
+        (5, replace(config, init="scratch"), "names no teacher"),
+        (5, replace(config, train_rows=3), "3 rows are too few"),
+        (5, replace(config, attention="dense", options={}, max_length=96), "dense attention of this length already"),
+    ):
+        with pytest.raises(UserError, match=message):
+            distill(wrong, steps=steps)
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_the_command_converts_distils_and_can_be_trained_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", *TINY, "--out", "first"]) == 0
     (first,) = records.load_runs(Path("first"))
     order = ["convert", str(first.directory / "checkpoint"), "--attention", "linformer", "--projection-size", "8",
-             "--max-length", "128", "--out", "made", "--threads", "1"]  # fmt: skip
-    repaired = ["--repair-task", "reviews", "--repair-rows", "24", "--repair-minutes", "0.02"]
-    assert cli.main(order + repaired) == 0
-    conversion = json.loads(Path("made/config.json").read_text())["longread_conversion"]
+             "--max-length", "128"]  # fmt: skip
+    assert cli.main([*order, "--out", "plain"]) == 0
+    assert cli.main([*order, "--out", "plain"]) == 2  # what is there is not overwritten
+    assert cli.main([*order, "--out", "other", "--batch-size", "4"]) == 2
+    assert "--batch-size: of a distillation alone; give --distill-task" in capsys.readouterr().err
+    distilled = [*order, "--out", "made", "--threads", "1", "--distill-task", "reviews", "--distill-rows", "24"]
+    assert cli.main(distilled) == 2
+    assert cli.main([*distilled, "--distill-steps", "3"]) == 0
+    (run,) = records.load_runs(Path("made"))
+    made = str(run.directory / "checkpoint")
+    conversion = json.loads(Path(made, "config.json").read_text())["longread_conversion"]
     assert (conversion["from"], conversion["to"], conversion["max_length"]) == ("dense", "linformer", 128)
-    assert conversion["distillation"]["steps"] >= 1
-    assert from_pretrained("made").loading.converted == conversion
-    assert cli.main(["train", *KEPT, "--init", "made", "--attention", "linformer", "--out", "second"]) == 0
+    assert conversion["distillation"]["steps"] == 3
+    assert from_pretrained(made).loading.converted == conversion
+    model = [given for n, given in enumerate(TINY) if not {"--hidden-size", "--num-attention-heads", "--vocab-size",
+             "--num-hidden-layers"} & {TINY[n], TINY[n - 1]}]  # fmt: skip
+    assert cli.main(["train", *model, "--init", made, "--attention", "linformer", "--out", "second"]) == 0
     (second,) = records.load_runs(Path("second"))
     assert second.record["conversion"] == conversion
-    assert cli.main(order) == 2  # what is there is not overwritten
-    tiny = [given if KEPT[n - 1] != "--max-length" else "200" for n, given in enumerate(KEPT)]
-    longer = ["train", *tiny, "--init", "made", "--attention", "linformer", "--out", "third"]
+    tiny = [given if model[n - 1] != "--max-length" else "200" for n, given in enumerate(model)]
+    longer = ["train", *tiny, "--init", made, "--attention", "linformer", "--out", "third"]
     assert cli.main(longer) == 0
     (third,) = records.load_runs(Path("third"))
     assert third.record["encoder"]["max_length"] == 200
     assert (third.record["conversion"]["from"], third.record["conversion"]["trained"]) == ("linformer", 128)
-    assert cli.main([*longer, "--projection-size", "4"]) == 2  # not ignored: the checkpoint has eight slots
+    assert cli.main([*longer, "--projection-size", "4"]) == 2  # not ignored: the checkpoint has eight
 
 
 def test_a_conversion_is_remembered_in_hugging_faces_layout_too(tmp_path: Path) -> None:

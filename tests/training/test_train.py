@@ -13,22 +13,26 @@ import numpy as np
 import pytest
 import torch
 
+from checkpoints import POSTNORM, random_model, rewrite
 from longread import records
 from longread.config import LATER_FIELDS, RunConfig
-from longread.data.dataset import epoch_batches, micro_batches, prepare
+from longread.data.dataset import Prepared, epoch_batches, micro_batches, prepare
 from longread.data.load import load_split
 from longread.errors import UserError
 from longread.inference import predictor as classifier
 from longread.inference.collate import make_batch
 from longread.inference.evaluate import predict_split
 from longread.inference.run import evaluate
-from longread.models.classifier import build
+from longread.models.checkpoint import save_pretrained
+from longread.models.classifier import Classifier, build
 from longread.records.compact import compact
 from longread.study.worker import CODES
 from longread.training import trainer as loop
+from longread.training.classification import Validation, classification_trainer
 from longread.training.optimize import make_optimizer, rate_at
 from longread.training.resolve import resolve, resolve_machine
 from longread.training.run import train
+from longread.training.start import load_model
 from longread.training.trainer import Trainer
 
 SMALL: dict[str, Any] = {
@@ -49,6 +53,10 @@ def small(out: Path, **changes: Any) -> RunConfig:
     return RunConfig(**(SMALL | {"out": out} | changes))
 
 
+def trainer(model: Classifier, data: Prepared, config: RunConfig, directory: Path) -> Trainer:
+    return classification_trainer(model, data, config, directory, lambda event: None)
+
+
 def weights(run: records.Run) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
@@ -64,9 +72,7 @@ def test_micro_batches_give_the_update_of_the_whole_batch(tmp_path: Path, attent
     for tokens in (100_000, 150, 1):
         model = build(attention, vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2,
                       num_hidden_layers=1, max_length=96, dropout=0.0).double()  # fmt: skip
-        run = Trainer(model, data, replace(config, tokens_per_micro_batch=tokens), tmp_path, lambda event: None)
-        assert run.weights is not None
-        run.weights = run.weights.double()
+        run = trainer(model, data, replace(config, tokens_per_micro_batch=tokens), tmp_path)
         for indices in epoch_batches(len(data.train), 8, 0, 0)[:3]:
             run._step(indices)
         results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
@@ -84,7 +90,7 @@ def test_a_step_is_torchs_own_with_plain_gradients(tmp_path: Path) -> None:
               max_length=96, dropout=0.0).double()
         for _ in range(2)
     ]  # fmt: skip
-    run = Trainer(models[0], data, config, tmp_path, lambda event: None)
+    run = trainer(models[0], data, config, tmp_path)
     assert run.table is not None
     optimizer = make_optimizer(models[1], config, config.learning_rate or 0.0)
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -218,7 +224,7 @@ def test_the_mean_of_the_weights_is_evaluated_and_kept(tmp_path: Path, decay: fl
     data = prepare(config.data_config(), 96)
     model = build("dense", vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2,
                   num_hidden_layers=1, max_length=96)  # fmt: skip
-    run = Trainer(model, data, config, tmp_path, lambda event: None)
+    run = trainer(model, data, config, tmp_path)
     expected = [p.detach().clone() for p in model.parameters()]
     step, seen = run._step, 0
 
@@ -232,12 +238,12 @@ def test_the_mean_of_the_weights_is_evaluated_and_kept(tmp_path: Path, decay: fl
         return loss
 
     run._step = watched  # type: ignore[method-assign]
-    run.run(resume=False)
+    run.run()
     for mean, kept in zip(expected, model.parameters(), strict=True):
         torch.testing.assert_close(kept.detach(), mean)
-    assert run.evaluated is not None
+    assert isinstance(run.evaluation, Validation)
     again = predict_split(model, data.evaluation, tokens=run.tokens, device=run.device)
-    np.testing.assert_array_equal(run.evaluated.probabilities, again.probabilities)
+    np.testing.assert_array_equal(run.evaluation.predictions().probabilities, again.probabilities)
 
 
 def test_lower_layers_learn_slower_and_new_weights_faster() -> None:
@@ -251,6 +257,27 @@ def test_lower_layers_learn_slower_and_new_weights_faster() -> None:
     assert found["blocks.0.up.bias"] == pytest.approx(2.5e-3)
     assert found["blocks.0.attention.key_projection"] == pytest.approx(5e-3)
     assert found["embeddings.word.weight"] == pytest.approx(1.25e-3)
+
+
+def test_a_checkpoints_own_dropout_is_kept_and_all_of_a_new_head_learns_faster(tmp_path: Path) -> None:
+    """RoBERTa's head has a dense layer before its classifier: pretraining has seen neither."""
+    settings = POSTNORM | {"dropout": 0.3, "attention_dropout": 0.2, "classifier_dropout": 0.4, "position_offset": 2}
+    save_pretrained(random_model(settings | {"type_vocab_size": 1}), tmp_path, layout="huggingface")
+    rewrite(tmp_path, lambda name, tensor: None if name.startswith("classifier.") else (name, tensor))
+    config = RunConfig(init=str(tmp_path), new_weights_rate=10.0)
+
+    def loaded(**changes: Any) -> Classifier:
+        return load_model(resolve(replace(config, **changes)), ("bad", "so so", "good"))
+
+    model = loaded()
+    assert (model.config.dropout, model.config.attention_dropout, model.config.classifier_dropout) == (0.3, 0.2, 0.4)
+    assert model.head.dropout.rate == 0.4
+    given = loaded(dropout=0.0, attention_dropout=0.1)
+    assert (given.config.dropout, given.config.attention_dropout, given.head.dropout.rate) == (0.0, 0.1, 0.0)
+    optimizer = make_optimizer(model, config, 1e-3)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(1e-2 if name.startswith("head.") else 1e-3), name
 
 
 def test_a_classifier_over_positions_on_filled_rows(tmp_path: Path) -> None:

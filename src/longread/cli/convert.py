@@ -1,4 +1,4 @@
-"""`longread convert`: a checkpoint with another attention or more positions, repaired on a task's texts if asked."""
+"""`longread convert`: a checkpoint with another attention or more positions, distilled on a task's texts if asked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from longread.cli.options import NONE_GIVEN, OfMechanisms, given_options
+from longread.cli.status import FAILED, INTERRUPTED
 from longread.errors import UserError
 
 
@@ -19,17 +20,21 @@ def convert(
     attention: str | None = None,
     out: Path,
     max_length: int | None = None,
-    repair_task: str | None = None,
-    repair_minutes: float = 5.0,
-    repair_rows: int | None = None,
-    repair_learning_rate: float = 1e-4,
-    batch_size: int = 32,
+    distill_task: str | None = None,
+    distill_steps: int | None = None,
+    distill_rows: int | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    save_seconds: float | None = None,
+    resume: bool = False,
+    restart: bool = False,
     tokenizer: str | None = None,
     text_columns: Annotated[list[str] | None, Parameter(consume_multiple=1)] = None,
     label_column: str | None = None,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] | None = None,
+    tokens_per_micro_batch: int | None = None,
     threads: int | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Literal["auto", "cpu", "cuda"] | None = None,
     seed: int = 0,
     data_dir: Path | None = None,
     options: OfMechanisms = NONE_GIVEN,
@@ -38,8 +43,8 @@ def convert(
 
     Example: longread convert bert-base-uncased --attention longformer --max-length 4096 --out out/long-bert
 
-    Where the new attention covers a whole text, the outputs stay what they were. With --repair-task the new model then
-    learns, on that task's texts and without their labels, to follow the old one.
+    Where the new attention covers a whole text, the outputs stay what they were. With --distill-task the new model is
+    then trained, on that task's texts and without their labels, to follow the old one.
 
     Parameters
     ----------
@@ -48,19 +53,26 @@ def convert(
     attention:
         longformer, bigbird, performer, linformer. Default: the checkpoint's own, which it keeps if it is not dense.
     out:
-        Folder to write to; it must not exist yet, or be empty.
+        Folder to write to; it must not exist yet, or be empty. With --distill-task the folder where runs are kept: the
+        checkpoint is then in OUT/runs/ID/checkpoint.
     max_length:
         Tokens of the longest text to come; positions beyond the trained ones are copies. Default: as it is.
-    repair_task:
-        Task, or file of your own, whose training texts the new model learns from. Default: no repair.
-    repair_minutes:
-        How long it learns.
-    repair_rows:
+    distill_task:
+        Task, or file of your own, whose training texts the new model learns from. Default: no distillation.
+    distill_steps:
+        Updates of the distillation.
+    distill_rows:
         Texts to learn from; default all of the task's training rows.
-    repair_learning_rate:
-        The highest of the repair.
+    learning_rate:
+        The highest learning rate of the distillation; default 1e-4.
     batch_size:
-        Texts of one step of the repair.
+        Texts of one update; default 32.
+    save_seconds:
+        A distillation saves its state this often; at most so much is lost when it is killed. Default 60.
+    resume:
+        Go on where this distillation stopped (or start, when there is nothing yet).
+    restart:
+        Begin anew where this distillation stopped; what it has learned is deleted.
     tokenizer:
         Directory or Hub id, for a checkpoint that brings none.
     text_columns:
@@ -68,7 +80,9 @@ def convert(
     label_column:
         Column of the class of your own file.
     precision:
-        Of the repair; auto is bfloat16 where it is faster.
+        Of the distillation; auto is bfloat16 where it is faster.
+    tokens_per_micro_batch:
+        Tokens that are in memory at once; the result does not depend on it.
     threads:
         Processor threads; default: all cores.
     device:
@@ -78,70 +92,66 @@ def convert(
     data_dir:
         Directory with TASK/SPLIT.parquet (.csv, .tsv, .jsonl); default LONGREAD_DATA_DIR, else the Hub.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: exists already; give a new folder")
+    distillation: dict[str, Any] = {
+        "train_rows": distill_rows, "learning_rate": learning_rate, "batch_size": batch_size, "tokenizer": tokenizer,
+        "save_seconds": save_seconds, "text_columns": None if text_columns is None else tuple(text_columns),
+        "label_column": label_column, "precision": precision, "tokens_per_micro_batch": tokens_per_micro_batch,
+        "device": device, "threads": threads, "data_dir": data_dir,
+    }  # fmt: skip
+    distillation = {name: value for name, value in distillation.items() if value is not None}
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
-    import torch
-
+    if distill_task is None:
+        unused = [*distillation, *(["distill_steps"] if distill_steps else []), *(["resume"] if resume else []),
+                  *(["restart"] if restart else [])]  # fmt: skip
+        if unused:
+            option = "--distill-rows" if unused[0] == "train_rows" else "--" + unused[0].replace("_", "-")
+            raise UserError(f"{option}: of a distillation alone; give --distill-task and --distill-steps with it")
+        return _convert(checkpoint, attention, out, max_length, seed, given_options(options))
+    if distill_steps is None:
+        raise UserError(f"--distill-task {distill_task}: say for how many updates with --distill-steps")
+    if attention is None:
+        raise UserError("--distill-task: name the new attention with --attention")
+    if resume and restart:
+        raise UserError("--resume and --restart: choose one")
+    from longread.cli.live import RunView
     from longread.config import RunConfig
-    from longread.models.checkpoint import from_pretrained, save_pretrained
-    from longread.models.convert import convert as convert_model
+    from longread.training.distill import distill
 
-    if threads:
-        torch.set_num_threads(threads)
-    teacher = from_pretrained(checkpoint, seed=seed)
-    wanted = attention or teacher.config.attention
-    student = convert_model(teacher, wanted, max_length, **given_options(options))
-    if repair_task is not None:
-        config = RunConfig(
-            task=repair_task, init=checkpoint, tokenizer=tokenizer, train_rows=repair_rows, precision=precision,
-            text_columns=None if text_columns is None else tuple(text_columns), label_column=label_column,
-            threads=threads, device=device, data_dir=data_dir, seed=seed,
-        )  # fmt: skip
-        _repair(student, teacher, config, repair_minutes, batch_size, repair_learning_rate)
-    save_pretrained(student, out)
-    for name, value in (student.loading.converted or {}).items():
-        print(f"{name}: {value}", file=sys.stderr)
-    print(f"checkpoint: {out}", file=sys.stderr)
+    config = RunConfig(
+        task=distill_task, init=checkpoint, attention=attention, max_length=max_length, seed=seed, out=out,
+        options=given_options(options), **distillation,
+    )  # fmt: skip
+    with RunView(config) as view:
+        run = distill(config, steps=distill_steps, resume=resume, restart=restart, on_event=view.on_event)
+    record = run.record
+    if record["status"] != "ok":
+        print(f"{record['status']}: {record['error']}", file=sys.stderr)
+        return INTERRUPTED if record["status"] == "interrupted" else FAILED
+    done = record["distillation"]
+    print(
+        f"distance from the teacher {done['distance_before']:.4f}, then {done['distance_after']:.4f}", file=sys.stderr
+    )
+    print(f"checkpoint: {run.directory / 'checkpoint'}", file=sys.stderr)
     return 0
 
 
-def _repair(
-    student: Any, teacher: Any, config: Any, minutes: float, batch_size: int, learning_rate: float
-) -> None:  # fmt: skip
-    """Distils on the texts of the task; the student's conversion says so afterwards, a warning if it did no good."""
-    from dataclasses import replace
+def _convert(
+    checkpoint: str, attention: str | None, out: Path, max_length: int | None, seed: int, options: dict[str, Any]
+) -> int:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: exists already; give a new folder")
+    from longread.models.checkpoint import from_pretrained, save_pretrained
+    from longread.models.convert import convert as convert_model
+    from longread.training.lineage import provenance_of
 
-    from longread.cli.live import RepairView
-    from longread.data.dataset import tokenize
-    from longread.data.load import load_task
-    from longread.data.tokenizer import load_tokenizer
-    from longread.system import runtime
-    from longread.training.distill import repair
-    from longread.training.resolve import resolve_machine
-
-    place = config.tokenizer or teacher.tokenizer_file
-    if place is None:
-        raise UserError(f"{config.init}: the checkpoint brings no tokenizer; give one with --tokenizer DIR")
-    device = runtime.pick_device(config.device)
-    resolved = resolve_machine(config, teacher.config.hidden_size)
-    assert resolved.tokens_per_micro_batch
-    examples, _ = load_task(replace(config, eval_rows=1).data_config())
-    longest = min(teacher.config.max_length, student.config.max_length)
-    split = tokenize(examples, load_tokenizer(place), longest, None)
-    with RepairView(minutes) as view:
-        done = repair(
-            student.to(device), teacher.to(device), split, minutes=minutes, tokens=resolved.tokens_per_micro_batch,
-            batch_size=batch_size, learning_rate=learning_rate, precision=resolved.precision, seed=config.seed,
-            on_event=view.on_event,
-        )  # fmt: skip
-    student.cpu()
-    if not done["kept"]:
-        print(
-            f"longread: the repair led away from the teacher (distance {done['distance_before']:.3f}, then "
-            f"{done['distance_after']:.3f}): the weights are those from before it; try a lower --repair-learning-rate",
-            file=sys.stderr,
-        )
-    student.loading = replace(student.loading, converted=dict(student.loading.converted) | {"distillation": done})
+    model = from_pretrained(checkpoint, seed=seed)
+    converted = convert_model(model, attention or model.config.attention, max_length, **options)
+    save_pretrained(converted, out)
+    if (provenance := provenance_of(checkpoint)) is not None:  # the weights are still that run's
+        provenance.write(out)
+    for name, value in (converted.loading.converted or {}).items():
+        print(f"{name}: {value}", file=sys.stderr)
+    print(f"checkpoint: {out}", file=sys.stderr)
+    return 0

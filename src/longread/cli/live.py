@@ -25,6 +25,14 @@ def duration(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
+def epoch_line(event: Event) -> str:
+    """What training and evaluation of an epoch came to, or a distillation's distance from its teacher."""
+    line = f"epoch {event['epoch']}: train loss {event['train_loss']:.4f}"
+    if "distance" in event:
+        return f"{line}, distance from the teacher {event['distance']:.4f}"
+    return f"{line}, evaluation loss {event['eval_loss']:.4f}, accuracy {event['eval_accuracy']:.4f}"
+
+
 class GridView:
     """One line a run: state, epoch, loss, accuracy, time left; below, the time left for the whole grid."""
 
@@ -59,10 +67,10 @@ class GridView:
             state |= {k: event[k] for k in ("epoch", "epochs", "step", "steps", "loss", "seconds_left")}
             state["state"] = "training"
         elif kind == "epoch":
-            state |= {"accuracy": event["eval_accuracy"], "loss": event["train_loss"], "done_epochs": event["epoch"]}
-            self._say(
-                index, f"epoch {event['epoch']}: loss {event['train_loss']:.4f}, accuracy {event['eval_accuracy']:.4f}"
-            )
+            state |= {"loss": event["train_loss"], "done_epochs": event["epoch"]}
+            if "eval_accuracy" in event:  # a distillation has none
+                state["accuracy"] = event["eval_accuracy"]
+            self._say(index, epoch_line(event))
         elif kind == "end":
             self.took[index] = now - self.began[index]
             state["state"] = "done" if event["status"] == "ok" else event["status"]
@@ -144,11 +152,7 @@ class RunView:
             left = duration(event["seconds_left"])
             self.progress.update(self.bar, completed=event["step"], total=event["steps"], left=left)
         elif kind == "epoch":
-            self._say(
-                f"epoch {event['epoch']}: train loss {event['train_loss']:.4f}, "
-                f"evaluation loss {event['eval_loss']:.4f}, accuracy {event['eval_accuracy']:.4f}, "
-                f"{event['train_seconds']:.1f} s of training"
-            )
+            self._say(f"{epoch_line(event)}, {event['train_seconds']:.1f} s of training")
         elif kind == "start" and "num_parameters" in event:
             self._say(f"run {event['run_id']}: {event['rows']:,} rows, {event['num_parameters']:,} parameters")
         elif kind == "skipped":
@@ -160,31 +164,3 @@ class RunView:
 
     def _say(self, text: str) -> None:
         self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-class RepairView:
-    """A bar over the minutes that a converted model may learn; without a terminal a line for each tenth."""
-
-    def __init__(self, minutes: float) -> None:
-        self.console = Console(stderr=True)
-        self.progress = Progress(
-            TextColumn("repair"), BarColumn(), TextColumn("step {task.fields[step]}, loss {task.fields[loss]}"),
-            TextColumn("{task.fields[left]} left"), console=self.console, transient=True,
-            disable=not self.console.is_terminal,
-        )  # fmt: skip
-        self.bar = self.progress.add_task("repair", total=1.0, step=0, loss="?", left=duration(60 * minutes))
-        self.said = 0
-
-    def __enter__(self) -> RepairView:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.progress.stop()
-
-    def on_event(self, event: Event) -> None:
-        loss, left = f"{event['loss']:.4f}", duration(event["seconds_left"])
-        self.progress.update(self.bar, completed=event["done"], step=event["step"], loss=loss, left=left)
-        if not self.console.is_terminal and int(10 * event["done"]) > self.said:
-            self.said = int(10 * event["done"])
-            self.console.print(f"repair: step {event['step']}, loss {loss}, {left} left", highlight=False)

@@ -22,6 +22,7 @@ from longread.cli.options import (
     run_config,
 )
 from longread.cli.status import FAILED, INTERRUPTED
+from longread.errors import UserError
 
 
 def compare(
@@ -95,6 +96,7 @@ def train(
     num_hidden_layers: int = 1,
     seed: int = 0,
     resume: bool = False,
+    restart: bool = False,
     rows: OfRows = ROWS,
     model: OfModel = MODEL,
     training: OfTraining = TRAINING,
@@ -117,6 +119,8 @@ def train(
         Decides the first weights and the order of the rows.
     resume:
         Go on where this run stopped (or start, when there is nothing yet).
+    restart:
+        Begin anew where this run stopped; what it has learned is deleted.
     """
     from longread.cli.live import RunView
     from longread.system.allocator import tune_allocator
@@ -130,8 +134,10 @@ def train(
         task=task, attention=attention, num_hidden_layers=num_hidden_layers, seed=seed,
     )  # fmt: skip
     refuse_unused(config, [attention], [num_hidden_layers])
+    if resume and restart:
+        raise UserError("--resume and --restart: choose one")
     with RunView(config) as view:
-        run = run_one(config, resume=resume, on_event=view.on_event)
+        run = run_one(config, resume=resume, restart=restart, on_event=view.on_event)
     record = run.record
     if record["status"] != "ok":
         print(f"{record['status']}: {record['error']}", file=sys.stderr)

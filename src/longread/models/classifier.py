@@ -63,6 +63,7 @@ class ClassifierConfig:
     dropout: float = 0.1
     embedding_dropout: float | None = None  # None: dropout
     attention_dropout: float = 0.0  # of the attention probabilities, for mechanisms that have them
+    classifier_dropout: float | None = None  # in the head; None: dropout
     pooling: str = "mean"  # or "first", or "positions": a number from each token, a weight for each position
     head_activation: str | None = None  # None: a linear head; else dense + activation + linear
     dropout_before_head: bool = False  # in front of that dense layer too, as in all but BERT
@@ -100,7 +101,7 @@ class ClassifierConfig:
                 f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}; "
                 "change one of them, or give head_dim"
             )
-        for name in ("dropout", "embedding_dropout", "attention_dropout"):
+        for name in ("dropout", "embedding_dropout", "attention_dropout", "classifier_dropout"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
@@ -217,7 +218,7 @@ class Head(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size) if config.head_activation else None
         self.activation = ACTIVATIONS[config.head_activation] if config.head_activation else None
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout if config.classifier_dropout is None else config.classifier_dropout)
         self.drops_first = config.dropout_before_head
         width = config.max_length if config.pooling == "positions" else config.hidden_size
         self.classifier = nn.Linear(width, config.num_labels)

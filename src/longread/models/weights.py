@@ -25,6 +25,7 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+RUN = "longread_run.json"  # which run wrote the checkpoint (training/lineage.py)
 CHECKSUMS = "longread_checksums.json"  # file name -> SHA-256, of what `write_checkpoint` wrote
 LONGEST_JSON = 64 * 2**20  # bytes; an index of a thousand shards has a tenth of that
 

@@ -56,8 +56,11 @@ class RowGradients:
 
 
 @torch.no_grad()
-def clip(parameters: Sequence[Tensor], largest: float, table: RowGradients | None) -> None:
-    """Scales the gradients to a norm of at most `largest`, as torch's clip_grad_norm_; the table's by its rows."""
+def clip(parameters: Sequence[Tensor], largest: float, table: RowGradients | None) -> Tensor:
+    """Scales the gradients to a norm of at most `largest`, as torch's clip_grad_norm_; the table's by its rows.
+
+    Returns the norm that they had: not finite where one of them is not.
+    """
     grads = [p.grad for p in parameters if p.grad is not None and (table is None or p is not table.weight)]
     norms = list(torch._foreach_norm(grads))
     seen, own = torch.empty(0), None
@@ -67,9 +70,11 @@ def clip(parameters: Sequence[Tensor], largest: float, table: RowGradients | Non
         own = table.weight.grad.index_select(0, seen)
         norms.append(torch.linalg.vector_norm(own))
     if not norms:
-        return
-    factor = largest / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6)
+        return torch.zeros(())
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    factor = largest / (norm + 1e-6)
     if factor < 1:
         torch._foreach_mul_(grads, factor)
         if table is not None and own is not None and table.weight.grad is not None:
             table.weight.grad.index_copy_(0, seen, own.mul_(factor))
+    return norm

@@ -6,6 +6,8 @@ A grid starts one for each run, so that no run sees another's memory.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -23,8 +25,13 @@ def main() -> int:
     out = sys.stdout
 
     def send(event: dict[str, object]) -> None:
-        out.write(json.dumps(event) + "\n")
-        out.flush()
+        nonlocal out
+        try:
+            out.write(json.dumps(event) + "\n")
+            out.flush()
+        except BrokenPipeError:  # nobody watches any more: what a signal asks for, and the rest goes unsaid
+            sys.stdout = out = open(os.devnull, "w")  # noqa: SIM115
+            os.kill(os.getpid(), signal.SIGTERM)
 
     try:
         if order["mechanism"] is not None:
@@ -40,9 +47,14 @@ def main() -> int:
             run = benchmark(BenchmarkConfig(**values), on_event=send)
         else:
             from longread.config import RunConfig
+            from longread.training.distill import distill
             from longread.training.run import train
 
-            run = train(RunConfig.from_json(order["config"]), resume=order["resume"], on_event=send)
+            config, steps = RunConfig.from_json(order["config"]), order["distill_steps"]
+            if steps is None:
+                run = train(config, resume=True, on_event=send)
+            else:
+                run = distill(config, steps=steps, resume=True, on_event=send)
     except UserError as error:
         send({"event": "refused", "error": str(error)})
         return WRONG_INPUT

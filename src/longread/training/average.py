@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from longread.models.classifier import Classifier
+from longread.training.state import State
 
 
 class WeightAverage:
@@ -43,10 +43,10 @@ class WeightAverage:
         finally:
             self.exchange()
 
-    def state(self) -> dict[str, Tensor]:
-        return dict(zip(self.names, self.mean, strict=True))
+    def state(self) -> State:
+        return State(dict(zip(self.names, self.mean, strict=True)), {"updates": self.updates})
 
-    def load(self, state: dict[str, Tensor], updates: int) -> None:
-        self.updates = updates
+    def load(self, state: State) -> None:
+        self.updates = state.values["updates"]
         for name, mean in zip(self.names, self.mean, strict=True):
-            mean.copy_(state[name])
+            mean.copy_(state.tensors[name])

@@ -46,8 +46,9 @@ def make_optimizer(model: Classifier, config: RunConfig, learning_rate: float) -
 
 
 def _own_rates(model: Classifier, config: RunConfig) -> dict[str, float]:
-    """Factors of the learning rate: the head's and those of what a mechanism has that dense attention has not."""
-    rates = {f"head.classifier.{name}": config.new_weights_rate for name in ("weight", "bias")}
+    """Factors of the learning rate: those of a new head and of what a mechanism has that dense attention has not."""
+    new = {"head.classifier.weight", "head.classifier.bias", *(model.loading.initialised if model.loading else ())}
+    rates = dict.fromkeys(new, config.new_weights_rate)
     for place, layer in model.named_modules():
         if isinstance(layer, SelfAttention):
             rates |= {f"{place}.{name}": config.new_weights_rate for name in layer.new_parameters}

@@ -15,8 +15,9 @@ from longread.errors import UserError
 from longread.models.classifier import ClassifierConfig
 from longread.system import runtime
 
-SCRATCH = {"epochs": 10, "learning_rate": 1e-3, "max_length": 4096, "pooling": "mean", "dropout": 0.1}
-PRETRAINED = {"epochs": 3, "learning_rate": 5e-5, "dropout": 0.1}
+SCRATCH = {"epochs": 10, "learning_rate": 1e-3, "max_length": 4096, "pooling": "mean", "dropout": 0.1,
+           "attention_dropout": 0.0}  # fmt: skip
+PRETRAINED = {"epochs": 3, "learning_rate": 5e-5}
 
 
 def resolve(config: RunConfig) -> RunConfig:
@@ -36,7 +37,7 @@ def resolve(config: RunConfig) -> RunConfig:
     if config.is_baseline:
         return config
     config = replace(config, options=own_options(config.attention, own) | dict(config.options))
-    _check_options(config)
+    check_options(config)
     if config.pooling == "positions" and config.init != "scratch":
         raise UserError("--pooling positions: only from scratch; with --init choose mean or first")
     if config.init == "scratch":  # what cannot be built is said before any data is read
@@ -77,7 +78,7 @@ def _unknown(attention: str) -> str:
     return f"--attention {attention!r}: there is no such mechanism; there are {', '.join(names)}{close}"
 
 
-def _check_options(config: RunConfig) -> None:
+def check_options(config: RunConfig) -> None:
     """UserError for an option that the mechanism does not have, or that a checkpoint's weights leave no use for."""
     mechanism = ATTENTIONS[config.attention]
     fields = {field.name: field for field in dataclasses.fields(mechanism.Options)}

@@ -1,76 +1,141 @@
-"""What a stopped run needs to go on to bit-identical weights: one safetensors file, written whole or not at all."""
+"""What a stopped run needs to go on to bit-identical weights: a safetensors file, written whole or not at all.
+
+The file's name carries its step and the SHA-256 of its content. Two are kept: if the newest is damaged, by a fault of
+the disk or by hand, the run goes on from the one before.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from longread.models.classifier import Classifier
+from longread.errors import UserError
 from longread.records import write_atomically
 
-FILE = "state.safetensors"
+log = logging.getLogger("longread")
+
+KEPT = 2
+PATTERN = "state-*.safetensors"
 
 
-def save_state(
-    directory: Path,
-    model: Classifier,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor] | None,
-    mean: dict[str, Tensor] | None,
-    position: dict[str, Any],
-) -> None:
-    """`best`: the chosen epoch's weights; `mean`: the running mean; `position`: plain values, kept as JSON."""
+@dataclass
+class State:
+    """Of a run, or of one of its components: tensors, and plain values that JSON can hold."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, part: State) -> None:
+        """A component's state under its name."""
+        self.tensors |= {f"{name}.{key}": tensor for key, tensor in part.tensors.items()}
+        self.values[name] = part.values
+
+    def part(self, name: str) -> State:
+        """The inverse of `add`."""
+        begin = f"{name}."
+        tensors = {key.removeprefix(begin): t for key, t in self.tensors.items() if key.startswith(begin)}
+        return State(tensors, self.values.get(name, {}))
+
+
+def save_state(directory: Path, state: State, step: int) -> None:
+    """`directory`/state-STEP-SHA256.safetensors; of older states the newest is kept."""
     from safetensors.torch import save
 
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in (best or {}).items()}
-    tensors |= {f"mean.{name}": tensor for name, tensor in (mean or {}).items()}
-    tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(directory / FILE, save(packed, metadata={"position": json.dumps(position)}))
+    packed = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    content = save(packed, metadata={"values": json.dumps(state.values, allow_nan=False)})
+    name = f"state-{step:010}-{hashlib.sha256(content).hexdigest()}.safetensors"
+    write_atomically(directory / name, content)
+    for old in state_files(directory)[KEPT:]:
+        old.unlink(missing_ok=True)
 
 
-def load_state(
-    directory: Path, model: Classifier, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Tensor] | None, dict[str, Tensor], dict[str, Any]]:
-    """Puts everything back; returns the best weights so far, the running mean's and the position."""
+def state_files(directory: Path) -> list[Path]:
+    """Newest first."""
+    return sorted(directory.glob(PATTERN), reverse=True)
+
+
+def step_of(file: Path) -> int:
+    return int(file.name.split("-")[1])
+
+
+def read_values(directory: Path) -> dict[str, Any] | None:
+    """The plain values of the newest state that is whole, or None: for finding a run, not for going on with it."""
+    whole = next((file for file in state_files(directory) if _problem(file) is None), None)
+    return None if whole is None else _read(whole).values
+
+
+def delete_states(directory: Path) -> None:
+    for file in state_files(directory):
+        file.unlink(missing_ok=True)
+
+
+def load_state(directory: Path) -> State | None:
+    """The newest state that is whole; None where there is none at all.
+
+    A damaged one is warned of. UserError where all are.
+    """
+    files = state_files(directory)
+    for file in files:
+        problem = _problem(file)
+        if problem is None:
+            return _read(file)
+        log.warning("%s: %s; the state before it is used", file, problem)
+    if files:
+        raise UserError(
+            f"{directory}: no saved state of this run is whole; --restart (or deleting the folder) begins anew"
+        )
+    return None
+
+
+def _problem(file: Path) -> str | None:
+    """Why a state cannot be used."""
+    try:
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if file.stem.endswith(f"-{digest}") else "is damaged: its content is not what was saved"
+
+
+def _read(file: Path) -> State:
     from safetensors import safe_open
 
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}, "mean": {}, "random": {}}
-    with safe_open(directory / FILE, framework="pt") as file:
-        position: dict[str, Any] = json.loads(file.metadata()["position"])
-        for key in file.keys():
-            group, _, name = key.partition(".")
-            groups[group][name] = file.get_tensor(key)
-    model.load_state_dict(groups["model"])
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in groups["optimizer"].items():
+    with safe_open(file, framework="pt") as content:
+        values = json.loads(content.metadata()["values"])
+        return State({name: content.get_tensor(name) for name in content.keys()}, values)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> State:
+    found = State()
+    for index, values in optimizer.state_dict()["state"].items():
+        found.tensors |= {f"{index}.{name}": tensor for name, tensor in values.items()}
+    return found
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: State) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in state.tensors.items():
         index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(groups["random"]["cpu"])
-    if "cuda" in groups["random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(groups["random"]["cuda"])
-    return groups["best"] or None, groups["mean"], position
+        moments.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def read_position(directory: Path) -> dict[str, Any] | None:
-    """The plain values of a saved state, or None where there is none."""
-    from safetensors import SafetensorError, safe_open
+def random_state() -> State:
+    """torch's generators; the order of rows and token dropout are functions of the seed and need none."""
+    found = State({"cpu": torch.get_rng_state()})
+    if torch.cuda.is_available():
+        found.tensors["cuda"] = torch.cuda.get_rng_state()
+    return found
 
-    if not (directory / FILE).is_file():
-        return None
-    try:
-        with safe_open(directory / FILE, framework="pt") as file:
-            position: dict[str, Any] = json.loads(file.metadata()["position"])
-            return position
-    except (SafetensorError, KeyError, TypeError, ValueError):
-        return None
+
+def load_random_state(state: State) -> None:
+    torch.set_rng_state(state.tensors["cpu"])
+    if "cuda" in state.tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state.tensors["cuda"])

@@ -1,0 +1,179 @@
+"""Training on labels: the loss, and what is measured after each epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from longread import records
+from longread.config import RunConfig
+from longread.data.dataset import Indices, Prepared, Split
+from longread.inference.attention_maps import attention_map
+from longread.inference.collate import Batch
+from longread.inference.evaluate import Predictions, metrics, predict_split
+from longread.models.classifier import Classifier
+from longread.system.measure import Stopwatch
+from longread.training.optimize import make_optimizer
+from longread.training.state import State
+from longread.training.trainer import Event, Trainer
+from longread.training.work import Work
+
+
+class Classification:
+    """Cross-entropy, the mean over a batch's rows; weighted by class, the weighted mean."""
+
+    drops = True
+
+    def __init__(self, split: Split, config: RunConfig, num_labels: int, device: torch.device) -> None:
+        self.split, self.label_smoothing = split, config.label_smoothing
+        self.class_weights: Tensor | None = None
+        if config.class_weights == "balanced":
+            counts = np.bincount(split.labels, minlength=num_labels)
+            weights = len(split) / (num_labels * np.maximum(counts, 1))
+            self.class_weights = torch.tensor(weights, dtype=torch.float32, device=device)
+        self._of_row = None if self.class_weights is None else self.class_weights.double().cpu().numpy()
+        self._denominator = 1.0
+
+    def begin(self, indices: Indices) -> None:
+        labels = self.split.labels[indices]
+        self._denominator = float(len(labels) if self._of_row is None else self._of_row[labels].sum())
+
+    def loss(self, model: Classifier, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = model.classify(batch.tokens, batch.rows, batch.types)
+        with torch.autocast(logits.device.type, enabled=False):
+            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            weights = None if self.class_weights is None else self.class_weights.to(wide.dtype)
+            loss = F.cross_entropy(
+                wide, batch.labels, weights, reduction="sum", label_smoothing=self.label_smoothing
+            )  # fmt: skip
+        return loss / self._denominator, (logits.detach().argmax(1) == batch.labels).sum()
+
+
+class Validation:
+    """Predicts the evaluation rows after each epoch, and the rows that were held out of train to choose an epoch."""
+
+    def __init__(self, model: Classifier, data: Prepared, config: RunConfig) -> None:
+        self.model, self.data = model, data
+        self.device = next(model.parameters()).device
+        self.tokens = config.tokens_per_micro_batch or 0
+        self.patience, self.keeps_best = config.patience, config.choose_epoch == "best"
+        self.watch = Stopwatch(self.device)
+        self.best: dict[str, Tensor] | None = None
+        self.best_accuracy, self.best_epoch = -1.0, 0
+        self.chosen_epoch = 0
+        self._predicted: Predictions | None = None  # by the weights as they are
+
+    def begin(self) -> None:
+        """Nothing is measured before the first step."""
+
+    def after_epoch(self, epoch: int) -> Event:
+        self._predicted = self._predict(self.data.evaluation)
+        line = _summary("eval", self.data.evaluation, self._predicted)
+        if self.data.selection is not None:
+            line |= _summary("selection", self.data.selection, self._predict(self.data.selection))
+            if line["selection_accuracy"] > self.best_accuracy:
+                self.best_accuracy, self.best_epoch = line["selection_accuracy"], epoch
+                if self.keeps_best:
+                    self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        return line
+
+    def is_enough(self, epoch: int) -> bool:
+        return self.patience is not None and epoch - self.best_epoch >= self.patience and self.best_epoch > 0
+
+    def end(self, epoch: int) -> None:
+        self.chosen_epoch = epoch
+        if self.best is not None:
+            self.chosen_epoch = self.best_epoch
+            self.model.load_state_dict(self.best)
+            if self.best_epoch != epoch:
+                self._predicted = None
+
+    def predictions(self) -> Predictions:
+        """Of the evaluation rows, by the weights that are kept."""
+        if self._predicted is None:
+            self._predicted = self._predict(self.data.evaluation)
+        return self._predicted
+
+    def state(self) -> State:
+        return State(dict(self.best or {}), {"accuracy": self.best_accuracy, "epoch": self.best_epoch})
+
+    def load(self, state: State) -> None:
+        self.best = state.tensors or None
+        self.best_accuracy, self.best_epoch = state.values["accuracy"], state.values["epoch"]
+
+    def _predict(self, split: Split) -> Predictions:
+        with np.errstate(all="ignore"):  # what is no number is said below
+            done = predict_split(self.model, split, tokens=self.tokens, device=self.device)
+        if not math.isfinite(done.loss):
+            raise FloatingPointError(f"the loss on the {split.name} rows is {done.loss}")
+        return done
+
+
+def classification_trainer(
+    model: Classifier, data: Prepared, config: RunConfig, directory: Path, on_event: Callable[[Event], None]
+) -> Trainer:
+    """`config` is resolved: epochs, learning rate, precision and token budget are numbers."""
+    assert config.epochs and config.learning_rate
+    device = next(model.parameters()).device
+    optimizer = make_optimizer(model, config, config.learning_rate)
+    objective = Classification(data.train, config, model.config.num_labels, device)
+    return Trainer(
+        model, data.train, objective, Validation(model, data, config), optimizer, config, directory, on_event
+    )
+
+
+def _summary(name: str, split: Split, done: Predictions) -> dict[str, Any]:
+    accuracy = metrics(split.labels, done.probabilities)["accuracy"]
+    return {f"{name}_loss": done.loss, f"{name}_accuracy": accuracy}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationWork(Work):
+    """Training on labels, evaluated on the task's evaluation rows."""
+
+    data: Prepared
+
+    kind = "train"
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        selection = {} if self.data.selection is None else {"selection": self.data.selection}
+        return {"train": self.data.train, "eval": self.data.evaluation} | selection
+
+    def named(self, config: RunConfig) -> dict[str, Any]:
+        return config.named()
+
+    def trainer(self, config: RunConfig, directory: Path, on_event: Callable[[Event], None]) -> Trainer:
+        return classification_trainer(self.model, self.data, config, directory, on_event)
+
+    def results(self, trainer: Trainer) -> dict[str, Any]:
+        validation = trainer.evaluation
+        assert isinstance(validation, Validation)
+        done, chosen = validation.predictions(), validation.chosen_epoch
+        found = metrics(self.data.evaluation.labels, done.probabilities) | {"loss": done.loss}
+        return {
+            "metrics": found | {"train_accuracy": trainer.history[chosen - 1]["train_accuracy"]},
+            "chosen_epoch": chosen,
+            "eval_seconds": done.seconds,
+            "cpu_seconds": done.cpu_seconds,
+            "samples_per_second": len(self.data.evaluation) / done.seconds,
+            "tokens_per_second": done.usage.tokens / done.seconds,
+            "effective_attention": done.usage.effective_attention,
+        }
+
+    def write(self, trainer: Trainer, directory: Path) -> None:
+        assert isinstance(trainer.evaluation, Validation)
+        evaluation, done = self.data.evaluation, trainer.evaluation.predictions()
+        records.write_predictions(
+            directory / "predictions.parquet", evaluation.rows, evaluation.labels, done.probabilities
+        )
+        # No line for each number: that would be four times the bytes.
+        records.write_json(directory / "attention_map.json", attention_map(self.model, self.data), indent=None)

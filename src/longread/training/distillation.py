@@ -1,0 +1,183 @@
+"""Following a teacher: the loss on a batch, and the distance on rows that are held out.
+
+Every hidden state is compared, as in TinyBERT (Jiao et al. 2020, section 3.1), and where the teacher's classifier is
+trained, its outputs too (Hinton et al. 2015).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from longread.attention.base import SelfAttention
+from longread.config import RunConfig
+from longread.data.dataset import Indices, Split, micro_batches
+from longread.inference.collate import Batch, make_batch
+from longread.models.classifier import Classifier
+from longread.system.measure import Stopwatch
+from longread.training.state import State
+from longread.training.trainer import Event, Trainer
+
+HELD_OUT_ROWS = 128
+
+
+def distillation_trainer(
+    student: Classifier, teacher: Classifier, split: Split, config: RunConfig, steps: int, directory: Path,
+    on_event: Callable[[Event], None],
+) -> Trainer:  # fmt: skip
+    """The blocks of `student` learn; its embedding and its head stay as they are. `config` is resolved."""
+    assert config.tokens_per_micro_batch and config.learning_rate
+    device = next(student.parameters()).device
+    teacher = teacher.to(device).eval()
+    order = np.random.default_rng([config.seed, 2]).permutation(len(split))
+    count = min(HELD_OUT_ROWS, len(split) // 4)
+    rows = order[count:]
+    for parameter in student.parameters():
+        parameter.requires_grad_(False)
+    factors = {
+        f"{place}.{name}": factor
+        for place, layer in student.blocks.named_modules()
+        if isinstance(layer, SelfAttention)
+        for name, factor in layer.distillation_factors(float(split.lengths[rows].mean())).items()
+    }
+    groups: list[dict[str, Any]] = []
+    for name, parameter in student.blocks.named_parameters():
+        parameter.requires_grad_(True)
+        groups.append({"params": [parameter], "lr": config.learning_rate * factors.get(name, 1.0)})
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=0.0, fused=True)
+    known = dict(student.blocks.named_parameters())
+    held_out = HeldOut(student, teacher, split, order[:count], config.tokens_per_micro_batch)
+    held_out.factors = {name: factor for name, factor in factors.items() if name in known}
+    objective = Distillation(teacher, split, held_out.spread)
+    return Trainer(
+        student, split, objective, held_out, optimizer, config, directory, on_event, rows=rows, steps=steps
+    )  # fmt: skip
+
+
+class Distillation:
+    """Distance of the hidden states from the teacher's, and of the outputs where the teacher's classifier is trained.
+
+    The distance: |own - teacher's|² over the teacher's variance, mean over layers, tokens and dimensions. Each
+    layer's variance is a constant of the run, so that a sum over micro-batches is the whole batch's loss. Nothing is
+    dropped: the noise of dropout is of the size of what a distilled student still differs by.
+    """
+
+    drops = False
+
+    def __init__(self, teacher: Classifier, split: Split, spread: tuple[float, ...]) -> None:
+        self.teacher, self.split, self.spread = teacher, split, spread
+        self.with_outputs = not (teacher.loading and teacher.loading.head_is_untrained)
+        self._tokens, self._rows = 1, 1
+
+    def begin(self, indices: Indices) -> None:
+        self._tokens, self._rows = int(self.split.lengths[indices].sum()), len(indices)
+
+    def loss(self, model: Classifier, batch: Batch) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            theirs = self.teacher.hidden_states(batch.tokens, batch.rows, batch.types)
+        own = model.hidden_states(batch.tokens, batch.rows, batch.types)
+        loss = squared_distance(own, theirs, self.spread) / self._tokens
+        if self.with_outputs:
+            with torch.no_grad():
+                wanted = _wide(self.teacher.head(self.teacher.pool(theirs[-1], batch.rows)))
+            given = _wide(model.head(model.pool(own[-1], batch.rows)))
+            divergence = F.kl_div(
+                given.log_softmax(1), wanted.log_softmax(1), reduction="sum", log_target=True
+            )  # fmt: skip
+            loss = loss + divergence / self._rows
+        return loss, loss.new_zeros(())
+
+
+class HeldOut:
+    """The distance on rows that are not learned from; where it grew, the student gets its first weights back."""
+
+    def __init__(self, student: Classifier, teacher: Classifier, split: Split, rows: Indices, tokens: int) -> None:
+        self.student, self.teacher, self.split, self.rows, self.tokens = student, teacher, split, rows, tokens
+        self.device = next(student.parameters()).device
+        self.watch = Stopwatch(self.device)
+        self.factors: dict[str, float] = {}  # of the learning rate, of the parameters that learn faster
+        self.before = self.after = math.nan
+        self.first = {name: tensor.detach().clone() for name, tensor in student.blocks.state_dict().items()}
+        with self.watch:
+            self.spread = self._spread()
+
+    def begin(self) -> None:
+        with self.watch:
+            self.before = self.distance()
+
+    def after_epoch(self, epoch: int) -> Event:
+        self.after = self.distance()
+        if not math.isfinite(self.after):
+            raise FloatingPointError(f"the distance from the teacher is {self.after}")
+        return {"distance": self.after}
+
+    def is_enough(self, epoch: int) -> bool:
+        return False
+
+    def end(self, epoch: int) -> None:
+        if not self.kept:
+            self.student.blocks.load_state_dict(self.first)
+
+    @property
+    def kept(self) -> bool:
+        return self.after <= self.before
+
+    @property
+    def kept_distance(self) -> float:
+        return min(self.before, self.after)
+
+    def state(self) -> State:
+        return State(values={"before": self.before})
+
+    def load(self, state: State) -> None:
+        self.before = state.values["before"]
+
+    @torch.no_grad()
+    def distance(self) -> float:
+        total, was_training = 0.0, self.student.training
+        self.student.eval()
+        for batch in self._batches():
+            theirs = self.teacher.hidden_states(batch.tokens, batch.rows, batch.types)
+            own = self.student.hidden_states(batch.tokens, batch.rows, batch.types)
+            total += float(squared_distance(own, theirs, self.spread))
+        self.student.train(was_training)
+        return total / int(self.split.lengths[self.rows].sum())
+
+    @torch.no_grad()
+    def _spread(self) -> tuple[float, ...]:
+        """Of each layer: the variance of the teacher's hidden states over the held-out tokens, mean over dimensions."""
+        sums: list[Tensor] = []
+        squares: list[Tensor] = []
+        for batch in self._batches():
+            wide = [x.double() for x in self.teacher.hidden_states(batch.tokens, batch.rows, batch.types)[1:]]
+            here = [x.sum(0) for x in wide], [x.square().sum() for x in wide]
+            sums = [a + b for a, b in zip(sums, here[0], strict=True)] if sums else here[0]
+            squares = [a + b for a, b in zip(squares, here[1], strict=True)] if squares else here[1]
+        tokens = int(self.split.lengths[self.rows].sum())
+        width = self.teacher.config.hidden_size
+        spreads = [(s - m.square().sum() / tokens) / (tokens * width) for m, s in zip(sums, squares, strict=True)]
+        return tuple(max(float(spread), 1e-12) for spread in spreads)
+
+    def _batches(self) -> Iterator[Batch]:
+        for part in micro_batches(self.rows, self.split.lengths, self.tokens):
+            yield make_batch(self.split, part, self.device)
+
+
+def squared_distance(own: list[Tensor], theirs: list[Tensor], spread: tuple[float, ...]) -> Tensor:
+    """Over the blocks' hidden states [T, hidden], |own - theirs|² / spread: a sum over tokens, a mean over the rest."""
+    parts = [
+        (_wide(mine) - _wide(target)).square().mean(1).sum() / layer
+        for mine, target, layer in zip(own[1:], theirs[1:], spread, strict=True)
+    ]
+    return torch.stack(parts).mean()
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

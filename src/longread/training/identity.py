@@ -1,0 +1,74 @@
+"""Which run this is: the same work has the same name, so that a finished run is skipped and a stopped one found again.
+
+The name is a hash of the resolved configuration, of the data and the tokenizer, and of every initial weight. A run that
+stopped goes on as it began: its machine's settings are then the ones of its state, not what this machine would choose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from longread import records
+from longread.config import RunConfig
+from longread.errors import UserError
+from longread.models.weights import weights_fingerprint
+from longread.training import state as states
+from longread.training.work import Work
+
+# What the machine decides where the configuration leaves it open. They may change the last bits of a result.
+OF_THE_MACHINE = ("device", "precision", "tokens_per_micro_batch", "threads")
+# Paths of what is hashed by its content.
+BY_CONTENT = ("init", "tokenizer")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """`work_id` is the run's name without the machine's settings: equal for one piece of work on any machine."""
+
+    config: RunConfig  # wholly resolved
+    run_id: str
+    work_id: str
+
+
+def identify(work: Work, resolved: RunConfig) -> Identity:
+    named = {name: value for name, value in work.named(resolved).items() if name not in BY_CONTENT}
+    fingerprints = (*work.fingerprints, weights_fingerprint(work.model))
+
+    def name(config: dict[str, Any]) -> str:
+        return records.run_id(work.kind, config, resolved.seed, fingerprints)
+
+    anywhere = {name: value for name, value in named.items() if name not in OF_THE_MACHINE}
+    return Identity(resolved, name(named), name(anywhere))
+
+
+def resumable(work: Work, wanted: Identity) -> Identity | None:
+    """The stopped run that does this work, as it began; None where there is none.
+
+    What `work.config` leaves to the machine is taken from there. UserError, with the difference, where it asks for
+    another device, precision, token budget or number of threads than the stopped run has.
+    """
+    runs = work.config.out / "runs"
+    if states.state_files(runs / wanted.run_id):
+        return wanted
+    others = []
+    for directory in sorted({file.parent for file in runs.glob(f"*/{states.PATTERN}")}):
+        values = states.read_values(directory)
+        if values is None or values.get("work_id") != wanted.work_id:
+            continue
+        began = {name: values["config"][name] for name in OF_THE_MACHINE}
+        asked = {name: getattr(work.config, name) for name in OF_THE_MACHINE}
+        different = {n: v for n, v in asked.items() if v not in (None, "auto") and v != began[n]}
+        if not different:
+            return identify(work, replace(wanted.config, **began))
+        others.append(", ".join(f"{_option(name)} {began[name]} (not {value})" for name, value in different.items()))
+    if others:
+        raise UserError(
+            f"this run was begun with {' and once with '.join(others)}; --resume needs what it was begun with. "
+            "Leave these options out, or begin anew without --resume"
+        )
+    return None
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

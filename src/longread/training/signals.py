@@ -1,0 +1,73 @@
+"""Asking a run to stop: it finishes its step, saves its state and says so in its record."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Ctrl-C, a scheduler's or `kill`'s request, and a terminal that was closed.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+
+
+class Interrupted(Exception):
+    """Somebody asked the run to stop; its state is on disk."""
+
+
+class StopRequest:
+    """Turns the first signal into a flag, read between steps; a second Ctrl-C acts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._acts_at_once = False
+        self._old: dict[int, Any] = {}
+
+    @contextmanager
+    def acting_at_once(self) -> Iterator[None]:
+        """Inside, a signal raises Interrupted where it comes: for work that takes long and changes no weights."""
+        self._acts_at_once = True
+        try:
+            if self.asked:
+                raise Interrupted
+            yield
+        finally:
+            self._acts_at_once = False
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._old[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        # A closed terminal sends SIGHUP and often SIGTERM behind it: only a person's second Ctrl-C means "at once".
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+        if self._acts_at_once:
+            self._acts_at_once = False
+            raise Interrupted
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does: for a process that watches others work."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {number: signal.signal(number, interrupt) for number in SIGNALS if number != signal.SIGINT}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,95 @@
+"""A run's first weights and its data, as its configuration asks for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from longread.config import RunConfig
+from longread.data.dataset import Prepared, prepare
+from longread.data.load import load_task
+from longread.data.tokenizer import Tokenizer, load_tokenizer
+from longread.errors import UserError
+from longread.models.checkpoint import from_pretrained
+from longread.models.classifier import Classifier, build
+from longread.models.loading import check_tokenizer
+from longread.records import Ancestor
+from longread.training.lineage import provenance_of
+
+SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size", "dropout",
+         "embedding_dropout", "attention_dropout", "norm_position", "pooling", "max_length", "seed")  # fmt: skip
+# What a run may change of a checkpoint; what it leaves open stays the checkpoint's own.
+OVERRIDES = ("dropout", "embedding_dropout", "attention_dropout", "pooling")
+
+
+@dataclass(frozen=True)
+class Start:
+    """`config` is resolved but for the machine."""
+
+    config: RunConfig
+    model: Classifier
+    data: Prepared
+    lineage: tuple[Ancestor, ...] = ()
+
+
+def start(config: RunConfig) -> Start:
+    """UserError for what cannot be read or built, before anything is written."""
+    if config.init == "scratch":
+        return _from_scratch(config)
+    names = load_task(config.data_config())[0].label_names
+    model = load_model(config, names)
+    tokenizer = tokenizer_for(model, config)
+    limit = min(config.max_length or tokenizer.limit(model.config.max_length), model.config.max_length)
+    data = prepare(config.data_config(), limit, tokenizer.reading(limit))
+    provenance = provenance_of(config.init)
+    resolved = replace(config, max_length=limit, **{name: getattr(model.config, name) for name in OVERRIDES})
+    return Start(resolved, model, data, provenance.as_parent() if provenance else ())
+
+
+def _from_scratch(config: RunConfig) -> Start:
+    assert config.max_length
+    data = prepare(config.data_config(), config.max_length)
+    model = build(
+        config.attention,
+        **{name: getattr(config, name) for name in SHAPE},
+        **config.options,
+        vocab_size=data.tokenizer.vocab_size,
+        type_vocab_size=0 if data.train.encoded.types is None else 2,
+        num_labels=len(data.train.label_names),
+        label_names=data.train.label_names,
+    )
+    return Start(config, model, data)
+
+
+def load_model(config: RunConfig, label_names: tuple[str, ...] | None) -> Classifier:
+    """`config.init` with the attention and the length asked for; `label_names` None: the checkpoint's own labels."""
+    overrides: dict[str, Any] = {name: getattr(config, name) for name in OVERRIDES}
+    overrides = {name: value for name, value in overrides.items() if value is not None}
+    if "dropout" in overrides:
+        overrides["classifier_dropout"] = None  # the head's is then the same
+    if label_names is not None:
+        overrides |= {"num_labels": len(label_names), "label_names": label_names}
+    model = from_pretrained(config.init, seed=config.seed, **overrides)
+    return converted(model, config)
+
+
+def converted(model: Classifier, config: RunConfig) -> Classifier:
+    """The model itself where it already has the attention, its settings and the length."""
+    own = dict(config.options)
+    longest = max(config.max_length or 0, model.config.max_length)
+    wanted = (config.attention, longest, vars(model.config.options) | own)
+    if wanted == (model.config.attention, model.config.max_length, vars(model.config.options)):
+        return model
+    from longread.models.convert import convert
+
+    return convert(model, config.attention, longest, **own)
+
+
+def tokenizer_for(model: Classifier, config: RunConfig) -> Tokenizer:
+    """What the configuration names, or the checkpoint's own. UserError for ids that the model does not have."""
+    place = config.tokenizer or model.tokenizer_file
+    if place is None:
+        raise UserError(f"--init {config.init}: the checkpoint brings no tokenizer; give one with --tokenizer DIR")
+    tokenizer = load_tokenizer(place)
+    check_tokenizer(model, tokenizer)
+    return tokenizer

@@ -1,0 +1,84 @@
+"""What a run has to do, apart from how runs go on, end and are recorded: one class for each kind of training."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from longread.config import RunConfig
+from longread.data.dataset import Split
+from longread.data.examples import Examples
+from longread.data.tasks import find_task
+from longread.data.tokenizer import Tokenizer
+from longread.models.classifier import Classifier
+from longread.records import Ancestor, Dataset, SplitRecord
+from longread.records.record import Kind
+from longread.training.trainer import Event, Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(ABC):
+    """A model with its first weights, its data, and how it is trained. `config` is resolved but for the machine."""
+
+    config: RunConfig
+    model: Classifier
+    tokenizer: Tokenizer
+    fingerprints: tuple[str, ...]  # of data and tokenizer, and of a teacher
+    lineage: tuple[Ancestor, ...]
+
+    @property
+    @abstractmethod
+    def kind(self) -> Kind: ...
+
+    @property
+    @abstractmethod
+    def splits(self) -> dict[str, Split]:
+        """train, and where there are any eval and selection."""
+
+    @abstractmethod
+    def named(self, config: RunConfig) -> dict[str, Any]:
+        """What decides the result, for the record and the run's name; `config` is this run's, wholly resolved."""
+
+    @abstractmethod
+    def trainer(self, config: RunConfig, directory: Path, on_event: Callable[[Event], None]) -> Trainer: ...
+
+    @abstractmethod
+    def results(self, trainer: Trainer) -> dict[str, Any]:
+        """Fields of the record, after training."""
+
+    @abstractmethod
+    def write(self, trainer: Trainer, directory: Path) -> None:
+        """The larger results; the checkpoint apart."""
+
+    def dataset(self) -> Dataset:
+        lengths = self.splits["train"].lengths
+        return Dataset(
+            label_names=self.splits["train"].label_names,
+            **{name: split_record(split, self.config) for name, split in self.splits.items()},
+            tokens_per_row={
+                "mean": float(lengths.mean()),
+                "median": float(np.median(lengths)),
+                "longest": int(lengths.max()),
+            },
+        )
+
+    def truncated_fraction(self) -> float:
+        read = [split.encoded.truncated for name, split in self.splits.items() if name != "selection"]
+        return float(np.concatenate(read).mean())
+
+
+def split_record(rows: Split | Examples, config: RunConfig) -> SplitRecord:
+    name = rows.name if isinstance(rows, Split) else rows.split
+    return SplitRecord(
+        name=rows.task,
+        split=name,
+        rows=len(rows),
+        fingerprint=rows.fingerprint,
+        rows_of_split=find_task(config.task).split_rows.get(name),
+        pairs=bool(rows.pairs),
+    )

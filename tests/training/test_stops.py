@@ -1,0 +1,245 @@
+"""Runs that are stopped, killed or damaged: they go on to the same bits, or say why they cannot."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_train import small, weights
+
+from longread import records
+from longread.config import RunConfig
+from longread.errors import UserError
+from longread.inference.evaluate import Predictions
+from longread.models.weights import CHECKSUMS
+from longread.training import classification, state
+from longread.training import trainer as training
+from longread.training.run import is_failed_allocation, train
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_EVENTS", 0.0)
+
+
+def stop_at(step: int, number: int = signal.SIGTERM) -> Any:
+    def listener(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["step"] == step:
+            os.kill(os.getpid(), number)
+
+    return listener
+
+
+class Killed(BaseException):
+    """As good as SIGKILL: nothing of ours catches it."""
+
+
+def kill_at(step: int) -> Any:
+    def listener(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["step"] == step:
+            raise Killed
+
+    return listener
+
+
+def same(one: records.Run, other: records.Run) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> records.Run:
+    return train(small(tmp_path_factory.mktemp("whole"), dropout=0.2))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_every_signal_saves_first(whole: records.Run, number: int, tmp_path: Path) -> None:
+    config = small(tmp_path, dropout=0.2)
+    stopped = train(config, on_event=stop_at(4, number))
+    assert (stopped.record["status"], stopped.record["run_id"]) == ("interrupted", whole.record["run_id"])
+    resumed = train(config, resume=True)
+    assert resumed.record["status"] == "ok" and same(whole, resumed)
+    assert not state.state_files(resumed.directory)
+
+
+def test_a_stopped_runs_work_is_never_deleted_unasked(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    stopped = train(config, on_event=stop_at(4))
+    kept = state.state_files(stopped.directory)
+    with pytest.raises(UserError, match="stopped at step 4; --resume goes on from there, --restart begins anew"):
+        train(config)
+    assert state.state_files(stopped.directory) == kept
+    events: list[dict[str, Any]] = []
+    assert train(config, restart=True, on_event=events.append).record["status"] == "ok"
+    assert not any(event["event"] == "resumed" for event in events)
+
+
+def test_a_killed_run_goes_on_from_its_last_state(whole: records.Run, tmp_path: Path) -> None:
+    config = small(tmp_path, dropout=0.2, save_seconds=0)
+    with pytest.raises(Killed):
+        train(config, on_event=kill_at(8))
+    events: list[dict[str, Any]] = []
+    resumed = train(config, resume=True, on_event=events.append)
+    assert [event["step"] for event in events if event["event"] == "resumed"] == [7]
+    assert same(whole, resumed)
+
+
+@pytest.mark.parametrize("moment", ["last evaluation", "signal in the last evaluation", "checkpoint"])
+def test_the_end_of_a_run_can_be_repeated(
+    whole: records.Run, moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(tmp_path, dropout=0.2, save_seconds=0)
+    evaluations = 0
+    predict = classification.predict_split
+
+    def fall(*args: Any, **values: Any) -> Predictions:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations == 2:
+            if moment == "last evaluation":
+                raise Killed
+            os.kill(os.getpid(), signal.SIGTERM)
+        return predict(*args, **values)
+
+    def killed(*args: Any, **values: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if moment == "checkpoint":
+            patch.setattr("longread.training.run.save_pretrained", killed)
+        else:
+            patch.setattr(classification, "predict_split", fall)
+        if moment.startswith("signal"):
+            assert train(config, on_event=lambda event: None).record["status"] == "interrupted"
+        else:
+            with pytest.raises(Killed):
+                train(config)
+    resumed = train(config, resume=True)
+    assert same(whole, resumed)
+    assert len(resumed.history()) == 2
+
+
+def damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_damaged_state_is_noticed_and_the_one_before_is_used(
+    whole: records.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = small(tmp_path, dropout=0.2, save_seconds=0)
+    stopped = train(config, on_event=stop_at(7))
+    files = state.state_files(stopped.directory)
+    assert [state.step_of(file) for file in files] == [7, 6]
+    damage(files[0])
+    events: list[dict[str, Any]] = []
+    resumed = train(config, resume=True, on_event=events.append)
+    assert "is damaged" in caplog.text
+    assert [event["step"] for event in events if event["event"] == "resumed"] == [6]
+    assert same(whole, resumed)
+
+
+def test_without_a_whole_state_the_run_is_refused_and_nothing_deleted(tmp_path: Path) -> None:
+    config = small(tmp_path, save_seconds=0)
+    stopped = train(config, on_event=stop_at(4))
+    files = state.state_files(stopped.directory)
+    damage(files[0])
+    files[1].write_bytes(files[1].read_bytes()[:100])
+    with pytest.raises(UserError, match="no saved state of this run is whole; --restart"):
+        train(config, resume=True)
+    assert state.state_files(stopped.directory) == files
+
+
+def test_a_run_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
+    config = small(tmp_path, threads=None)
+    began = train(replace(config, threads=1, tokens_per_micro_batch=500), on_event=stop_at(4))
+    with pytest.raises(UserError, match=r"begun with --precision float32 \(not bfloat16\)"):
+        train(replace(config, precision="bfloat16"), resume=True)
+    resumed = train(config, resume=True)
+    assert resumed.record["run_id"] == began.record["run_id"]
+    assert resumed.record["status"] == "ok"
+    assert (resumed.record["config"]["threads"], resumed.record["config"]["tokens_per_micro_batch"]) == (1, 500)
+
+
+def test_a_nan_of_the_last_evaluation_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict = classification.predict_split
+    evaluations = 0
+
+    def spoilt(*args: Any, **values: Any) -> Predictions:
+        nonlocal evaluations
+        evaluations += 1
+        done = predict(*args, **values)
+        return done if evaluations < 2 else replace(done, loss=float("nan"))
+
+    monkeypatch.setattr(classification, "predict_split", spoilt)
+    run = train(small(tmp_path))
+    assert run.record["status"] == "diverged"
+    assert "the loss on the validation rows is nan after step 12" in run.record["error"]
+
+
+def test_a_nan_is_found_in_its_step_before_it_reaches_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[torch.nn.Module] = []
+    original = training.Trainer._accumulate
+
+    def spoilt(self: training.Trainer, indices: Any) -> Any:
+        found = original(self, indices)
+        if self.step == 4:
+            models.append(self.model)
+            next(p for p in self.trained if p.dim() == 1).grad[0] = float("inf")  # type: ignore[index]
+        return found
+
+    monkeypatch.setattr(training.Trainer, "_accumulate", spoilt)
+    run = train(small(tmp_path, gradient_clip=0.0))
+    assert run.record["status"] == "diverged"
+    assert "the gradient is inf at step 5" in run.record["error"]
+    assert all(parameter.isfinite().all() for parameter in models[0].parameters())
+
+
+def test_any_other_fault_leaves_a_record_and_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any) -> None:
+        raise RuntimeError("out of shape: memory layout")
+
+    monkeypatch.setattr(training, "clip", broken)
+    with pytest.raises(RuntimeError, match="memory layout"):
+        train(small(tmp_path))
+    (run,) = records.load_runs(tmp_path)
+    assert (run.record["status"], run.record["error"]) == ("error", "RuntimeError: out of shape: memory layout")
+
+
+def test_only_a_failed_allocation_is_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as huge:
+        torch.empty(2**60, dtype=torch.int8)
+    assert is_failed_allocation(huge.value)
+    assert is_failed_allocation(MemoryError()) and is_failed_allocation(torch.OutOfMemoryError())
+    assert not is_failed_allocation(RuntimeError("the memory format is not supported"))
+
+
+def test_two_runs_differ_by_every_initial_weight_and_by_what_the_machine_chose(tmp_path: Path) -> None:
+    """A changed bias in the last block of --init is another run; the place of the same checkpoint is not."""
+    from safetensors.torch import load_file, save_file
+
+    first = train(small(tmp_path / "first"))
+    checkpoint = first.directory / "checkpoint"
+    moved = checkpoint.rename(tmp_path / "moved")
+
+    def tune(out: str, **changes: Any) -> str:
+        given = {"init": str(moved), "train_rows": 16, "eval_rows": 8, "epochs": 1, "threads": 1} | changes
+        return str(train(RunConfig(out=tmp_path / out, **given)).record["run_id"])
+
+    before = tune("a")
+    again = moved.rename(tmp_path / "again")
+    assert tune("b", init=str(again)) == before
+    assert tune("c", init=str(again), precision="bfloat16") != before
+    tensors = load_file(again / "model.safetensors")
+    tensors["blocks.0.down.bias"][-1] += 1e-3
+    save_file(tensors, again / "model.safetensors", metadata={"format": "pt"})
+    (again / CHECKSUMS).unlink()
+    assert tune("d", init=str(again)) != before
