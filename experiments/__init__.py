@@ -1,1 +1,1 @@
-"""Studies: each a short file whose `configs()` returns the runs, in the order of their value. See `run.py`."""
+"""Studies: each a short file named by its question, whose `steps()` go from nothing to its report. See `run.py`."""

@@ -1,9 +1,13 @@
-"""Runs a study and writes its report: python experiments/run.py STUDY [--data-dir DIR] [--out DIR] [--threads N]
+"""Runs a study from nothing to its report: python experiments/run.py STUDY [--data-dir DIR] [--out DIR] [--threads N]
 
-Records go to results/STUDY/ (or --out): each run's folder to runs/, which is not kept, then all of them to runs.jsonl
-and Parquet (longread.records.compact). A run whose record is in either is skipped, a stopped one goes on where it was.
-The tables are kept beside the records; the page with its figures goes to out/results/STUDY/ (or --out).
-`--only` takes mechanisms, so that two calls can share a study between two processor cores.
+Each run has a process and a folder of its own in out/studies/STUDY/runs/ (or --out), with its checkpoint. What a step
+begins from is made first. A finished run is skipped and a stopped one goes on where it was, so that the same command
+may be given again at any point. At the end the records become compact (longread.records.compact) in results/STUDY/ (or
+DIR/kept/), with the tables; the page with its figures is out/studies/STUDY/report/ (or DIR/report/).
+
+What results/STUDY/ has a record of is not run again, also where no checkpoint is left; --out somewhere else repeats it.
+`--only` takes mechanisms, so that two calls can share a study between two processor cores; a step that these begin
+from is done whatever its mechanism.
 """
 
 from __future__ import annotations
@@ -11,62 +15,110 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-STUDIES = sorted(
-    path.stem
-    for path in Path(__file__).parent.glob("*.py")
-    if "\ndef configs(" in path.read_text("utf-8")
-)  # fmt: skip
+
+from experiments.recorded import recorded  # noqa: E402
+from longread.cli.live import GridView  # noqa: E402
+from longread.errors import UserError  # noqa: E402
+from longread.records import Run  # noqa: E402
+from longread.records.compact import compact  # noqa: E402
+from longread.report import build_report, summary_table  # noqa: E402
+from longread.study.chain import Step, in_order, run_steps  # noqa: E402
+from longread.study.compare import check  # noqa: E402
+
+Own = Callable[[Any, Callable[[dict[str, Any]], None]], Run]
 
 
-def main() -> int:
+def studies() -> dict[str, ModuleType]:
+    """By name: the modules of this folder that have `steps`."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+    modules = {name: importlib.import_module(f"experiments.{name}") for name in names if name != "run"}
+    return {name: module for name, module in modules.items() if hasattr(module, "steps")}
+
+
+def placed(steps: Sequence[Step], **changes: Any) -> list[Step]:
+    """The steps, and those they begin from, with these fields of their configurations (out, data_dir, threads)."""
+    made: dict[Step, Step] = {}
+    for step in in_order(steps):
+        before = made[step.init] if step.init else None
+        made[step] = Step(replace(step.config, **changes), init=before, distill_steps=step.distill_steps)
+    return [made[step] for step in steps]
+
+
+def run_study(steps: Sequence[Step], out: Path, kept: Path, own: Own | None = None) -> list[Run]:
+    """What is not recorded yet, in order; then the compact records and the tables, in `kept`. One run for each step.
+
+    own: what a study does in place of training. KeyboardInterrupt after the run under way has saved its state.
+    """
+    done = recorded(steps, kept)
+    steps = in_order(steps)
+    missing = [step for step in steps if step not in done]
+    if done:
+        print(f"{kept}: has {len(done)} of {len(steps)} runs already", file=sys.stderr)
+    if missing:
+        first = in_order(missing)  # and what they begin from, whose checkpoint is needed
+        check([step.config for step in first if step.distill_steps is None and step.init is None])
+        with GridView([step.config for step in first]) as view:
+            if own:
+                found = [own(step.config, partial(view.on_event, index)) for index, step in enumerate(first)]
+            else:
+                found = run_steps(first, on_event=view.on_event)
+        done = dict(zip(first, found, strict=True)) | done
+        compact(out, kept)
+    build_report(kept, figures=False)
+    return [done[step] for step in steps]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    known = studies()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("study", metavar="STUDY", help=", ".join(known))
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only", nargs="+", metavar="ATTENTION")
     parser.add_argument("--seeds", nargs="+", type=int)
-    given = parser.parse_args()
-
-    from longread.cli.live import GridView
-    from longread.errors import UserError
-    from longread.records.compact import compact
-    from longread.report import build_report, summary_table
-    from longread.study.compare import check, run_all
-
-    out = given.out or ROOT / "results" / given.study.replace("_", "-")
-    study = importlib.import_module(f"experiments.{given.study}")
-    own = getattr(study, "run", None)  # a study that does something else than training
-    configs = [
-        replace(config, out=out, data_dir=given.data_dir, threads=given.threads or config.threads)
-        for config in study.configs()
-        if (not given.only or config.attention in given.only) and (not given.seeds or config.seed in given.seeds)
-    ]
-    if not configs:
-        print(f"experiments: {given.study} has no run for what --only and --seeds ask", file=sys.stderr)
-        return 2
+    given = parser.parse_args(arguments)
     try:
-        check(configs)
-        with GridView(configs) as view:
-            if own:
-                finished = [own(config, partial(view.on_event, index)) for index, config in enumerate(configs)]
-            else:
-                finished = run_all(configs, view.on_event)
-        compact(out)
+        study = known.get(given.study) or _unknown(given.study, known)
+        out = given.out or ROOT / "out" / "studies" / given.study
+        kept = given.out / "kept" if given.out else ROOT / "results" / given.study.replace("_", "-")
+        steps = [
+            step
+            for step in study.steps()
+            if (not given.only or step.config.attention in given.only)
+            and (not given.seeds or step.config.seed in given.seeds)
+        ]
+        if not steps:
+            raise UserError(f"{given.study} has no run for what --only and --seeds ask")
+        changes = {"out": out, "data_dir": given.data_dir} | ({"threads": given.threads} if given.threads else {})
+        finished = run_study(placed(steps, **changes), out, kept, getattr(study, "run", None))
+        print(summary_table([run for run in finished if run.record["kind"] != "distill"]), file=sys.stderr)
+        print(f"report: {build_report(kept, out / 'report')}", file=sys.stderr)
     except UserError as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 2
-    print(summary_table(finished), file=sys.stderr)
-    build_report(out, figures=False)
-    page = build_report(out, given.out or ROOT / "out" / "results" / out.name)
-    print(f"report: {page}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("experiments: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0 if all(run.record["status"] == "ok" for run in finished) else 1
+
+
+def _unknown(name: str, known: dict[str, ModuleType]) -> ModuleType:
+    """UserError, which knows where the records of an earlier study of this name belong."""
+    folder = name.replace("_", "-")
+    now = next((study for study, module in known.items() if folder in module.RECORDS), None)
+    if now:
+        raise UserError(f"{name} is part of {now} now; its records stay in results/{folder}")
+    raise UserError(f"there is no study {name!r}; there are {', '.join(known)}")
 
 
 if __name__ == "__main__":

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from longread.records import load_runs, read_runs
 from longread.report import build_report
 from longread.report.document import make_report
-from longread.training.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "results")]
@@ -86,20 +83,3 @@ def test_every_study_is_shown_somewhere() -> None:
         text = path.read_text("utf-8")
         shown |= blocks.studies_named(text) | values.studies_named(text) | set(re.findall(r"results/([\w-]+)/", text))
     assert {study.name for study in STUDIES} <= shown
-
-
-@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
-def test_every_record_is_a_run_that_its_study_asks_for(study: Path) -> None:
-    name = study.name.replace("-", "_")
-    if not (ROOT / "experiments" / f"{name}.py").exists():
-        pytest.skip("no file in experiments/: made by a command")
-    configs = importlib.import_module(f"experiments.{name}").configs()
-    asked = [without_machine(resolve(config).named()) for config in configs]
-    for run in load_runs(study):
-        if run.record["kind"] == "train":
-            assert without_machine(run.record["config"]) in asked, f"{run.directory}: the study has no such run"
-
-
-def without_machine(config: dict[str, Any]) -> dict[str, Any]:
-    """What the machine settles when a run starts is left out."""
-    return {k: v for k, v in config.items() if k not in ("tokens_per_micro_batch", "precision", "threads", "device")}

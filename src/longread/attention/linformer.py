@@ -45,7 +45,7 @@ FOLD = 0.1
 # How much faster than the rest projections learn in distillation, on sequences of up to so many tokens. A projected
 # key is a sum over tokens, so what one step does to it grows with them: ten times the rate was right for rows of up to
 # 50 tokens and ruined a projected length of 256 for rows of 300, where a tenth and the whole rate were alike in
-# fine-tuning (experiments/imdb_pretrained_settings.py). The square is a guess.
+# fine-tuning (experiments/settings.py). The square is a guess.
 DISTILLATION_FACTOR, TOKENS_FOR_THAT_FACTOR = 10.0, 50
 
 

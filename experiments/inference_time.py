@@ -1,6 +1,6 @@
-"""IMDB, inference of base-size models without fine-tuning: seconds, reviews and tokens a second.
+"""What does a base-size model cost on long reviews? IMDB, inference without fine-tuning: seconds, reviews and tokens.
 
-Run:     python experiments/run.py imdb_inference --data-dir DIR
+Run:     python experiments/run.py inference_time --data-dir DIR
 Expect:  an accuracy near .5, because the classifier is untrained: the time is the result.
 2,500 test reviews, a stratified sample; the seconds for all 25,000 are that times ten, and called projected. The
 weights are random in the checkpoints' own shapes, which costs the same time. The tokenizers are those of the
@@ -20,8 +20,10 @@ from longread.errors import UserError
 from longread.inference.run import evaluate
 from longread.models.checkpoint import save_pretrained
 from longread.records import Run, load_runs, write_json
+from longread.study.chain import Step
 from longread.system.allocator import tune_allocator
 
+RECORDS = ("imdb-inference",)
 BASE = RunConfig(task="imdb", eval_rows=2_500, max_length=4096, precision="bfloat16")
 # Published shapes: allenai/longformer-base-4096 and google/bigbird-roberta-base.
 SHAPE = {
@@ -36,12 +38,12 @@ OWN = {
 TOKENIZERS = {"longformer": "longformer-base-4096", "bigbird": "bigbird-roberta-base"}
 
 
-def configs() -> list[RunConfig]:
-    return [replace(BASE, attention=name) for name in OWN]
+def steps() -> list[Step]:
+    return [Step(replace(BASE, attention=name)) for name in OWN]
 
 
 def run(config: RunConfig, on_event: Callable[[dict[str, Any]], None]) -> Run:
-    """The record of one model, from OUT where it is already there."""
+    """The record of one model, from OUT where it is already there: what `run.py` does in place of training."""
     for found in load_runs(config.out):
         if found.record["attention"] == config.attention and found.record["status"] == "ok":
             on_event({"event": "skipped", "run_id": found.record["run_id"]})
@@ -53,7 +55,7 @@ def run(config: RunConfig, on_event: Callable[[dict[str, Any]], None]) -> Run:
     checkpoint = config.out / "cache" / f"random-{TOKENIZERS[config.attention]}"
     save_pretrained(build(config.attention, **(SHAPE | OWN[config.attention])), checkpoint)
     on_event({"event": "start"})
-    done = evaluate(config, checkpoint, tokenizer=str(place))
+    done = evaluate(config, checkpoint, tokenizer=str(place), untrained_head=True)
     on_event({"event": "end", "status": done.record["status"], "error": done.record.get("error")})
     return named_for_its_shape(done, TOKENIZERS[config.attention])
 
