@@ -277,6 +277,8 @@ class RunConfig(Settings):
         """
         kept = {k: v for k, v in self.to_json().items() if v is not None and k not in OUTSIDE_THE_NAME}
         kept = {k: v for k, v in kept.items() if k not in LATER_FIELDS or v != LATER_FIELDS[k]}
+        if self.init != "scratch":  # the checkpoint brings its shape: the record's `encoder` has it
+            kept = {k: v for k, v in kept.items() if k not in SCRATCH_SETTINGS}
         if self.is_baseline:  # a linear model has rows, and none of a transformer's settings
             kept = {k: v for k, v in kept.items() if k in BASELINE_SETTINGS}
         return kept

@@ -232,7 +232,9 @@ def test_two_runs_differ_by_every_initial_weight_and_by_what_the_machine_chose(t
 
     def tune(out: str, **changes: Any) -> str:
         given = {"init": str(moved), "train_rows": 16, "eval_rows": 8, "epochs": 1, "threads": 1} | changes
-        return str(train(RunConfig(out=tmp_path / out, **given)).record["run_id"])
+        record = train(RunConfig(out=tmp_path / out, **given)).record
+        assert record["config"]["max_length"] == 96 and "hidden_size" not in record["config"]  # not the default's
+        return str(record["run_id"])
 
     before = tune("a")
     again = moved.rename(tmp_path / "again")

@@ -27,8 +27,8 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         self.updates += 1
-        share = max(1 - self.decay, 1 / (self.updates + 1))
-        torch._foreach_lerp_(self.mean, [p.detach() for p in self.weights], share)
+        weight = max(1 - self.decay, 1 / (self.updates + 1))
+        torch._foreach_lerp_(self.mean, [p.detach() for p in self.weights], weight)
 
     def exchange(self) -> None:
         """The mean goes into the model, the model's weights into the mean's place."""

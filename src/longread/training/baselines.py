@@ -22,7 +22,7 @@ NGRAMS = (1, 2)  # words and pairs of words
 TFIDF_C = 10.0  # inverse regularisation; the usual choice for TF-IDF of unit length
 SMOOTHING = 1.0  # alpha of NB-SVM
 NBSVM_C = 0.1  # C = 1 is the paper's for a hinge loss; the logistic loss gives probabilities and wants less
-INTERPOLATION = 0.25  # beta of NB-SVM, the paper's: share of the trained weights against their mean magnitude
+INTERPOLATION = 0.25  # beta of NB-SVM, the paper's: trained weights against their mean magnitude
 MAX_ITERATIONS = 1000
 
 
