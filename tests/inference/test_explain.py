@@ -15,6 +15,7 @@ from longread.errors import UserError
 from longread.inference.explain import explain
 from longread.inference.explain_page import page
 from longread.inference.predictor import Predictor
+from longread.inference.scoring import TorchScorer
 from mechanisms import label, sparse_settings
 
 TEXT = 'He said "no." The film was good!  It was long, bad and\nlong; we slept... End'
@@ -27,7 +28,7 @@ def predictor(attention: str, options: dict[str, Any], **config: Any) -> Predict
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)
-    return Predictor(model, tokenizer, ("bad", "good"), "given")
+    return Predictor(TorchScorer(model), tokenizer, ("bad", "good"), "given")
 
 
 @pytest.mark.parametrize(("attention", "options"), sparse_settings(), ids=label)

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_padded import sharp_model
 
-from longread.data.tokenizer import train_tokenizer
+from longread.cli.main import main
+from longread.data.tokenizer import load_tokenizer, train_tokenizer
 from longread.errors import UserError
-from longread.inference.predictor import Predictor
+from longread.inference.origin import Origin
+from longread.inference.predictor import Predictor, load
+from longread.inference.scoring import TorchScorer
 from longread.models.export import export
 
 pytest.importorskip("onnxruntime")
-from longread.inference.onnx import load_onnx, predict
+from longread.inference.onnx import load_onnx
 
 WORDS = ["a", "long", "warm", "funny", "film", "that", "crashes", "at", "once", "and", "works", "so", "well"]
 
 
-def test_the_file_answers_by_itself(tmp_path: Path) -> None:
+def test_the_file_answers_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = train_tokenizer([" ".join(WORDS)] * 3, 50 + 256, True)
     tokenizer.save(tmp_path / "tokenizer.json")
     model = sharp_model("longformer", {"attention_window": 6, "vocab_size": 306, "label_names": ("no", "yes")}).float()
     model.tokenizer_file = tmp_path / "tokenizer.json"
-    loaded = load_onnx(export(model, tmp_path / "model.onnx"))
-    assert loaded.label_names == ("no", "yes")
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"model_max_length": 24, "model_input_names": ["input_ids"]})
+    )
+    checkpoint = Predictor(TorchScorer(model), load_tokenizer(tmp_path / "tokenizer.json"), ("no", "yes"), "given")
+    trained_on = Origin("t.csv", {"text_columns": ["left", "right"]}, None).to_json()
+    loaded = load(export(model, tmp_path / "model.onnx", trained_on=trained_on))
+    assert loaded.classes_.tolist() == ["no", "yes"]
+    assert loaded.origin is not None and loaded.origin.text_columns == ("left", "right")
+    assert (loaded.max_length, loaded.tokenizer.config.token_types) == (24, False)
     texts = [" ".join(WORDS[: n % 13 + 1] * (n % 9 + 1)) for n in range(30)]
     for pairs in (None, texts[::-1]):
-        own = Predictor(model, tokenizer, ("no", "yes"), "given").predict(texts, pairs)
-        expected = np.array([[p.probabilities["no"], p.probabilities["yes"]] for p in own])
-        assert np.abs(predict(loaded, texts, pairs) - expected).max() < 1e-5
+        assert np.abs(loaded.predict_proba(texts, pairs) - checkpoint.predict_proba(texts, pairs)).max() < 1e-5
+        read = [(p.tokens, p.tokens_in_text) for p in loaded.predict(texts, pairs)]
+        assert read == [(p.tokens, p.tokens_in_text) for p in checkpoint.predict(texts, pairs)]
+        assert 0 < sum(tokens < whole for tokens, whole in read) < len(read)
+    assert main(["predict", str(tmp_path / "model.onnx"), texts[3]]) == 0
+    assert json.loads(capsys.readouterr().out)["label"] == checkpoint.predict(texts[3:4])[0].label
+    with pytest.raises(UserError, match="only predicts"):
+        loaded.explain(texts)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

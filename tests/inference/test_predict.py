@@ -25,6 +25,7 @@ from longread.inference import answers
 from longread.inference import predictor as room
 from longread.inference.origin import Origin
 from longread.inference.predictor import Predictor
+from longread.inference.scoring import TorchScorer
 from longread.models.classifier import build
 
 TEXTS = ["one film", "", "two\u2028\x0cfilms", "  ", "three", "four"]
@@ -36,7 +37,7 @@ def predictor(pairs: bool | None = None) -> Predictor:
                   max_length=32, type_vocab_size=2)  # fmt: skip
     model.head.classifier.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     origin = Origin("t.csv", {"text_columns": ["body"]}, pairs)
-    return Predictor(model.eval(), byte_tokenizer(), ("no", "yes"), "the model", origin=origin)
+    return Predictor(TorchScorer(model.eval()), byte_tokenizer(), ("no", "yes"), "the model", origin=origin)
 
 
 @pytest.fixture
@@ -123,6 +124,27 @@ def test_texts_of_the_command_line_and_of_standard_input(run: Any, monkeypatch: 
     monkeypatch.setattr("sys.stdin", iter(["one\n", "\n", "two"]))
     status, out, _ = run("any")
     assert (status, [json.loads(line)["label"] is None for line in out.splitlines()]) == (0, [False, True, False])
+
+
+def test_an_answer_says_how_much_it_read(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    clf, texts = predictor(), ["a" * 29, "a" * 300, ""]
+    read = [(p.tokens, p.tokens_in_text, p.truncated) for p in clf.predict(texts)]
+    assert read == [(32, 32, False), (32, 303, True), (0, 0, False)]
+    _, out, _ = run("any", *texts)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(line["tokens"], line["tokens_in_text"]) for line in lines] == [found[:2] for found in read]
+    assert "1 of 3 texts are longer than the model reads and were cut" in caplog.text
+
+
+def test_probabilities_as_an_array() -> None:
+    clf = predictor()
+    found = clf.predict_proba(["one", "", "two"])
+    assert (found.shape, clf.classes_.tolist()) == ((3, 2), ["no", "yes"])
+    assert np.isnan(found[1]).all()
+    assert found[2].tolist() == pytest.approx(list(clf.predict(["two"])[0].probabilities.values()), abs=1e-6)
+    assert clf.predict_proba([]).shape == (0, 2)
+    (why,) = clf.explain(["one"], label="no")
+    assert why.explained_label == "no"
 
 
 def test_pairs(run: Any) -> None:

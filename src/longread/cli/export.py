@@ -30,6 +30,8 @@ def export(checkpoint: str, /, *, out: Path, int8: bool = False) -> int:
     from longread.inference.predictor import load
     from longread.models.export import export as write
 
-    path = write(load(checkpoint, device="cpu").model, out, int8=int8)
+    found = load(checkpoint, device="cpu")
+    trained_on = found.origin.to_json() if found.origin else None
+    path = write(found.model, out, int8=int8, trained_on=trained_on)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB", file=sys.stderr)
     return 0

@@ -28,10 +28,12 @@ Write = Callable[[Sequence[Answer]], None]
 def answer(predictor: Predictor, blocks: Iterable[Block], pair: str | None = None) -> Iterator[list[Answer]]:
     """One answer for each row, in order, block by block. `pair`: the second text of every row.
 
-    A line of progress every 10 seconds; at the end, how many texts were empty. UserError where nothing was given.
+    A line of progress every 10 seconds; at the end, how many texts were empty or cut.
+
+    UserError where nothing was given.
     """
     begin = said = time.monotonic()
-    done = empty = 0
+    done = empty = cut = 0
     for block in blocks:
         if pair is not None and block.pairs is not None:
             raise UserError("--pair: the file has two text columns already; leave it out, or name one --text-columns")
@@ -41,6 +43,7 @@ def answer(predictor: Predictor, blocks: Iterable[Block], pair: str | None = Non
         yield [(done + row, ids[row], prediction) for row, prediction in enumerate(found)]
         done += len(block)
         empty += sum(prediction.label is None for prediction in found)
+        cut += sum(prediction.truncated for prediction in found)
         if (now := time.monotonic()) - said >= PROGRESS_SECONDS:
             log.info("%s texts, %.0f a second", f"{done:,}", done / (now - begin))
             said = now
@@ -48,6 +51,8 @@ def answer(predictor: Predictor, blocks: Iterable[Block], pair: str | None = Non
         raise UserError("nothing to classify: give texts, --file with rows, or lines on standard input")
     if empty:
         log.warning("%s of %s texts are empty and have no label", f"{empty:,}", f"{done:,}")
+    if cut:
+        log.warning("%s of %s texts are longer than the model reads and were cut", f"{cut:,}", f"{done:,}")
 
 
 def check_output(out: Path) -> None:
@@ -78,8 +83,7 @@ def json_line(found: Answer, id_column: str | None) -> str:
     if id_column is not None:
         line[id_column] = own
     line |= {"label": prediction.label, "probabilities": prediction.probabilities}
-    if prediction.truncated:
-        line["truncated"] = True
+    line |= {"tokens": prediction.tokens, "tokens_in_text": prediction.tokens_in_text}
     if prediction.why is not None:
         line["why"] = prediction.why
     return json.dumps(line, ensure_ascii=False, default=str)
@@ -97,14 +101,14 @@ def _lines(path: Path, names: Sequence[str], id_column: str | None) -> Iterator[
 
 def _header(names: Sequence[str], id_column: str | None) -> list[str]:
     own = [id_column] if id_column is not None else []
-    return ["row", *own, "label", *(f"probability_{name}" for name in names), "truncated", "why"]
+    return ["row", *own, "label", *(f"probability_{name}" for name in names), "tokens", "tokens_in_text", "why"]
 
 
 def _cells(found: Answer, names: Sequence[str], id_column: str | None) -> list[Any]:
     row, own, prediction = found
     probabilities = [prediction.probabilities.get(name) for name in names]
     kept = [own] if id_column is not None else []
-    return [row, *kept, prediction.label, *probabilities, prediction.truncated, prediction.why]
+    return [row, *kept, prediction.label, *probabilities, prediction.tokens, prediction.tokens_in_text, prediction.why]
 
 
 @contextmanager
@@ -121,7 +125,9 @@ def _parquet(path: Path, names: Sequence[str], id_column: str | None) -> Iterato
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"row": pa.int64(), "truncated": pa.bool_()} | {f"probability_{name}": pa.float32() for name in names}
+    types = {"row": pa.int64(), **dict.fromkeys(("tokens", "tokens_in_text"), pa.int64())} | {
+        f"probability_{name}": pa.float32() for name in names
+    }
     schema = pa.schema([(name, types.get(name, pa.string())) for name in _header(names, id_column)])
 
     def table(found: Sequence[Answer]) -> Any:

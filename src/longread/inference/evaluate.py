@@ -17,6 +17,16 @@ from longread.system.measure import Stopwatch
 
 
 @dataclass(frozen=True)
+class Scores:
+    """Of all sequences of a split, in its order: logits [R, C], and what they took."""
+
+    logits: npt.NDArray[np.float32]
+    seconds: float
+    cpu_seconds: float
+    usage: Usage
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Of all rows of a split, in its order: probabilities [R, C], the mean loss, and what they took."""
 
@@ -30,7 +40,16 @@ class Predictions:
 def predict_split(
     model: Classifier, split: Split, *, tokens: int, device: torch.device, precision: str = "float32"
 ) -> Predictions:
-    """Probabilities of every sequence. Sorted by length, so hardly anything is padded; `tokens` bounds memory."""
+    """Probabilities of every sequence, as `split_logits` computes them."""
+    scores = split_logits(model, split, tokens=tokens, device=device, precision=precision)
+    probabilities, loss = answers_of(scores.logits, split.labels)
+    return Predictions(probabilities, loss, scores.seconds, scores.cpu_seconds, scores.usage)
+
+
+def split_logits(
+    model: Classifier, split: Split, *, tokens: int, device: torch.device, precision: str = "float32"
+) -> Scores:
+    """Logits of every sequence. Sorted by length, so hardly anything is padded; `tokens` bounds memory."""
     usage = Usage()
     logits = np.zeros((len(split), model.config.num_labels), dtype=np.float32)
     was_training = model.training
@@ -48,10 +67,15 @@ def predict_split(
             logits[part] = some.cpu().numpy()
     if was_training:
         model.train()
+    return Scores(logits, watch.seconds, watch.cpu_seconds, usage)
+
+
+def answers_of(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], float]:
+    """Probabilities [R, C] and the mean loss, of logits [R, C] and labels [R]."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    loss = float(-log_probabilities[np.arange(len(split)), split.labels].mean()) if len(split) else 0.0
-    return Predictions(np.exp(log_probabilities).astype(np.float32), loss, watch.seconds, watch.cpu_seconds, usage)
+    loss = float(-log_probabilities[np.arange(len(labels)), labels].mean()) if len(labels) else 0.0
+    return np.exp(log_probabilities).astype(np.float32), loss
 
 
 def metrics(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[Any]) -> dict[str, float]:

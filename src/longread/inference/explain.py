@@ -11,19 +11,36 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from longread.data.tokenizer import Tokenizer
 from longread.errors import UserError
-from longread.inference.predictor import Predictor
 from longread.models.classifier import Classifier
 from longread.ops.packed import PackedBatch
 
 FEWEST_STEPS, MOST_STEPS = 16, 256
 WANTED_GAP = 0.02  # of the difference of the logits: more steps are taken until the sum is that near
 SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+[\"')\]]*(?=\s|$)|\n|$)")
+
+
+class Explained(Protocol):
+    """What is asked why: a `Predictor`."""
+
+    tokenizer: Tokenizer
+    label_names: tuple[str, ...]
+    tokens_per_micro_batch: int
+
+    @property
+    def model(self) -> Classifier: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def max_length(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,7 @@ class Explanation:
 
 
 def explain(
-    predictor: Predictor, texts: Sequence[str], pairs: Sequence[str] | None = None, *, label: str | None = None
+    predictor: Explained, texts: Sequence[str], pairs: Sequence[str] | None = None, *, label: str | None = None
 ) -> list[Explanation]:
     """One explanation for each text, of the predicted label or of `label`.
 
@@ -83,7 +100,7 @@ def explain(
     return [_explain_one(predictor, text, pair, label) for text, pair in zip(texts, partners, strict=True)]
 
 
-def _explain_one(predictor: Predictor, text: str, pair: str | None, label: str | None) -> Explanation:
+def _explain_one(predictor: Explained, text: str, pair: str | None, label: str | None) -> Explanation:
     model = predictor.model
     encoding, truncated = _encode(predictor, text, pair)
     ids = torch.tensor(encoding.ids, device=predictor.device)
@@ -129,7 +146,7 @@ def _explain_one(predictor: Predictor, text: str, pair: str | None, label: str |
     )
 
 
-def _encode(predictor: Predictor, text: str, pair: str | None) -> tuple[Any, bool]:
+def _encode(predictor: Explained, text: str, pair: str | None) -> tuple[Any, bool]:
     """The library's own encoding, which knows where each token stands in the text, and whether it was cut."""
     inner = predictor.tokenizer.inner
     encoding = inner.encode(text, pair)
@@ -141,7 +158,7 @@ def _encode(predictor: Predictor, text: str, pair: str | None) -> tuple[Any, boo
     return inner.encode(text, pair), True
 
 
-def _baseline(predictor: Predictor, ids: Tensor) -> tuple[str, Tensor]:
+def _baseline(predictor: Explained, ids: Tensor) -> tuple[str, Tensor]:
     """Name and word embedding [hidden] of a token without content: the mask, the padding, or the mean of all words."""
     table = predictor.model.embeddings.word.weight.detach()
     for name in ("[MASK]", "<mask>", "[PAD]", "<pad>"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,25 +13,25 @@ import numpy as np
 import numpy.typing as npt
 
 from longread.data.dataset import micro_batches
-from longread.data.tokenizer import Encoded, Tokenizer
+from longread.data.tokenizer import Encoded, Tokenizer, load_tokenizer
 from longread.errors import UserError
+from longread.inference.origin import Origin
 from longread.models.export import METADATA
 
 
 @dataclass
-class OnnxModel:
-    """Padded batches through one session. `logits` answers in the order of the texts."""
+class OnnxScorer:
+    """Padded batches through one session."""
 
     session: Any
-    tokenizer: Tokenizer
-    label_names: tuple[str, ...]
-    max_length: int
+    positions: int
     token_types: bool
+    num_labels: int
 
-    def logits(self, encoded: Encoded, tokens: int = 8192) -> npt.NDArray[np.float32]:
-        """[R, number of labels]. Sorted by length, so that little is padded; `tokens` of a batch, padding included."""
+    def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.float32]:
+        """[S, number of labels]. Sorted by length, so that little is padded; `tokens` of a batch."""
         count = len(encoded.lengths)
-        found = np.zeros((count, len(self.label_names)), dtype=np.float32)
+        found = np.zeros((count, self.num_labels), dtype=np.float32)
         for rows in micro_batches(np.arange(count), encoded.lengths, tokens):
             longest = int(encoded.lengths[rows].max())
             shape = (len(rows), max(1, longest))
@@ -48,38 +49,40 @@ class OnnxModel:
         return found
 
 
-def load_onnx(path: Path, threads: int | None = None) -> OnnxModel:
-    """UserError for a file that is no graph of `longread export`, or where the extra `onnx` is not installed."""
+def load_onnx(path: Path, threads: int | None = None) -> tuple[OnnxScorer, Tokenizer, tuple[str, ...], Origin | None]:
+    """What computes, the tokenizer, the label names, and what is known of the training.
+
+    UserError for a file that is no graph of `longread export`, or where the extra `onnx` is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"{path}: needs the extra onnx; pip install 'longread[onnx]'") from error
-    import tokenizers
-
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
-        described = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
-    except KeyError:
-        raise UserError(f"{path}: carries no label names and tokenizer; make it with longread export") from None
     except Exception as error:  # the library raises its own kinds
         raise UserError(f"{path}: not an ONNX file that onnxruntime reads ({_first_line(error)})") from None
-    if described["tokenizer"] is None:
+    try:
+        told = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
+        files, labels = told["tokenizer_files"], tuple(told["labels"])
+    except (KeyError, ValueError):
+        raise UserError(f"{path}: carries no label names and tokenizer; make it with longread export") from None
+    if files is None:
         raise UserError(f"{path}: carries no tokenizer; export a checkpoint that has one")
-    inner = tokenizers.Tokenizer.from_str(described["tokenizer"])
-    inner.no_truncation()
-    inner.no_padding()
-    labels = tuple(described["labels"])
-    return OnnxModel(session, Tokenizer(inner), labels, described["max_length"], described["token_types"])
+    scorer = OnnxScorer(session, told["max_length"], told["token_types"], len(labels))
+    return scorer, _tokenizer(files), labels, Origin.from_json(told["trained_on"])
 
 
-def predict(model: OnnxModel, texts: Sequence[str], pairs: Sequence[str] | None = None) -> npt.NDArray[np.float64]:
-    """Probabilities [R, number of labels]."""
-    logits = model.logits(model.tokenizer.encode(texts, pairs, model.max_length)).astype(np.float64)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+def _tokenizer(files: Mapping[str, str]) -> Tokenizer:
+    """Of the files that a checkpoint would have: they are read in one way alone."""
+    with tempfile.TemporaryDirectory(prefix="longread-") as directory:
+        for name in files:
+            (Path(directory) / Path(name).name).write_text(files[name], encoding="utf-8")
+        return load_tokenizer(directory)
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ class Origin:
     task: str
     config: dict[str, Any]
     pairs: bool | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What a file made of the checkpoint has to know."""
+        return {"task": self.task, "text_columns": list(self.text_columns), "pairs": self.pairs}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any] | None) -> Origin | None:
+        return None if told is None else cls(told["task"], {"text_columns": told["text_columns"]}, told["pairs"])
 
     @property
     def text_columns(self) -> tuple[str, ...]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from longread.data.dataset import Split
 from longread.data.labels import placeholders
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
-from longread.inference.evaluate import predict_split
+from longread.inference.evaluate import answers_of
+from longread.inference.explain import Explanation, explain
 from longread.inference.origin import Origin, origin_of
+from longread.inference.reading import Cut, read
+from longread.inference.scoring import Scorer, TorchScorer
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
 from longread.models.loading import check_answers, check_tokenizer
@@ -24,29 +27,51 @@ from longread.system import runtime
 
 @dataclass(frozen=True)
 class Prediction:
-    """`label` and the probability of each label, by name. Of an empty text both are empty, and `why` says so."""
+    """`label` and the probability of each label, by name. Of an empty text both are empty, and `why` says so.
+
+    `tokens` of the text's `tokens_in_text` were read, the tokenizer's marks among them.
+    """
 
     label: str | None
     probabilities: dict[str, float]
-    truncated: bool = False  # the text was longer than the model reads; its end was not seen
+    tokens: int = 0
+    tokens_in_text: int = 0
     why: str | None = None  # there is no label
+
+    @property
+    def truncated(self) -> bool:
+        """The text was longer than the model reads; a part of it was not seen."""
+        return self.tokens < self.tokens_in_text
 
 
 @dataclass
 class Predictor:
     """What `longread.load` returns."""
 
-    model: Classifier
+    scorer: Scorer
     tokenizer: Tokenizer
     label_names: tuple[str, ...]
     source: str
     tokens_per_micro_batch: int = 8192
     origin: Origin | None = None
+    cut: Cut = field(default_factory=Cut)
+
+    @property
+    def model(self) -> Classifier:
+        """UserError for an exported graph: it has logits, but no gradients and no weights to look at."""
+        if not isinstance(self.scorer, TorchScorer):
+            raise UserError(f"{self.source}: an exported graph only predicts; for this give the checkpoint it is from")
+        return self.scorer.model
+
+    @property
+    def classes_(self) -> npt.NDArray[np.str_]:
+        """The labels, in the order of the columns of `predict_proba`."""
+        return np.array(self.label_names)
 
     @property
     def max_length(self) -> int:
         """Tokens of the longest text that is read whole."""
-        return self.tokenizer.limit(self.model.config.max_length)
+        return self.tokenizer.limit(self.scorer.positions)
 
     @property
     def device(self) -> torch.device:
@@ -78,20 +103,33 @@ class Predictor:
                 answers[row] = found
         return answers
 
+    def predict_proba(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> npt.NDArray[np.float64]:
+        """[R, C], columns in the order of `classes_`; NaN for an empty text."""
+        found = [
+            [one.probabilities.get(name, np.nan) for name in self.label_names] for one in self.predict(texts, pairs)
+        ]
+        return np.array(found, dtype=np.float64).reshape(len(found), len(self.label_names))
+
+    def explain(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, label: str | None = None
+    ) -> list[Explanation]:
+        """Which tokens decided: see `longread.inference.explain.explain`."""
+        return explain(self, texts, pairs, label=label)
+
     def _predict(self, texts: list[str], pairs: list[str] | None) -> list[Prediction]:
-        encoded = self.tokenizer.encode(texts, pairs, self.max_length)
-        none = np.zeros(len(texts), dtype=np.int64)
-        split = Split(encoded, none, none, "given", "given", self.label_names, "")
-        found = predict_split(self.model, split, tokens=self.tokens_per_micro_batch, device=self.device)
-        if not np.isfinite(found.probabilities).all():
+        reading = read(self.tokenizer, texts, pairs, self.max_length, self.cut)
+        logits = reading.pooled(self.scorer.logits(reading.encoded, self.tokens_per_micro_batch))
+        probabilities, _ = answers_of(logits, np.zeros(len(texts), dtype=np.int64))
+        if not np.isfinite(probabilities).all():
             raise UserError(f"{self.source}: its answers are not numbers (NaN); the weights are damaged")
         return [
             Prediction(
                 self.label_names[int(row.argmax())],
                 {name: float(value) for name, value in zip(self.label_names, row, strict=True)},
-                bool(cut),
+                int(tokens),
+                int(whole),
             )
-            for row, cut in zip(found.probabilities, encoded.truncated, strict=True)
+            for row, tokens, whole in zip(probabilities, reading.tokens, reading.tokens_in_text, strict=True)
         ]
 
 
@@ -107,12 +145,19 @@ def _checked(texts: Iterable[str], what: str) -> list[str]:
 
 
 def load(place: str | Path, device: str = "auto", *, untrained_head: bool = False, **overrides: Any) -> Predictor:
-    """From a run's folder, its checkpoint folder, or any checkpoint that brings a tokenizer.
+    """From a run's folder, its checkpoint folder, any checkpoint that brings a tokenizer, or an exported .onnx.
 
     overrides: as in `from_pretrained`. untrained_head: also with a classifier that was never trained, to measure time.
     UserError for a place without a model, a trained classifier of one label or a tokenizer.
     """
     path = Path(place)
+    if path.suffix == ".onnx" and not path.is_dir():
+        from longread.inference.onnx import load_onnx
+
+        if overrides:
+            raise UserError(f"{place}: {', '.join(overrides)} cannot be set; an exported graph is as it was made")
+        scorer, tokenizer, names, origin = load_onnx(path)
+        return Predictor(scorer, tokenizer, names, str(place), origin=origin)
     if (path / "checkpoint").is_dir():
         path = path / "checkpoint"
     elif (path / "run.json").is_file():
@@ -125,4 +170,5 @@ def load(place: str | Path, device: str = "auto", *, untrained_head: bool = Fals
     tokenizer = load_tokenizer(file)
     check_tokenizer(model, tokenizer)
     names = model.config.label_names or placeholders(model.config.num_labels)
-    return Predictor(model.to(runtime.pick_device(device)).eval(), tokenizer, names, str(place), origin=origin_of(path))
+    own = TorchScorer(model.to(runtime.pick_device(device)).eval())
+    return Predictor(own, tokenizer, names, str(place), origin=origin_of(path))

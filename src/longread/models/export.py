@@ -12,7 +12,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longread.data.tokenizer import load_tokenizer
 from longread.errors import UserError
 from longread.models.classifier import Classifier
 from longread.models.padded import PaddedClassifier
@@ -29,11 +30,14 @@ FORMATS = (".onnx", ".pt2")
 METADATA = "longread"  # key of the ONNX file's metadata
 
 
-def export(model: Classifier, path: str | Path, *, int8: bool = False) -> Path:
+def export(
+    model: Classifier, path: str | Path, *, int8: bool = False, trained_on: Mapping[str, Any] | None = None
+) -> Path:
     """Writes `path`: .onnx, or .pt2 for a `torch.export` archive.
 
     int8: the weights of linear layers in eight bits, their inputs quantized as they come (ONNX alone; answers change a
-    little). UserError for another ending, a model without a padded form, and where the extra `onnx` is not installed.
+    little). trained_on: what is told to whoever predicts with the file. UserError for another ending, a model
+    without a padded form, and where the extra `onnx` is not installed.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
@@ -47,7 +51,7 @@ def export(model: Classifier, path: str | Path, *, int8: bool = False) -> Path:
         torch.export.save(traced(padded), buffer)
         write_atomically(path, buffer.getvalue())
         return path
-    write_atomically(path, _onnx_bytes(padded, metadata(model, int8), int8))
+    write_atomically(path, _onnx_bytes(padded, metadata(model, int8, trained_on), int8))
     return path
 
 
@@ -71,17 +75,19 @@ def _open(inputs: tuple[Tensor, ...]) -> tuple[dict[int, Any], ...]:
     return tuple({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for _ in inputs)
 
 
-def metadata(model: Classifier, int8: bool) -> dict[str, Any]:
+def metadata(model: Classifier, int8: bool, trained_on: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a reader of the file needs beside the graph."""
     config = model.config
-    tokenizer = Path(model.tokenizer_file).read_text("utf-8") if model.tokenizer_file else None
+    tokenizer = load_tokenizer(model.tokenizer_file) if model.tokenizer_file else None
+    token_types = config.type_vocab_size > 1
     return {
         "attention": config.attention,
         "labels": list(config.label_names or (f"LABEL_{i}" for i in range(config.num_labels))),
         "max_length": config.max_length,
-        "token_types": config.type_vocab_size > 1,
+        "token_types": token_types,
         "int8": int8,
-        "tokenizer": tokenizer,
+        "trained_on": trained_on,
+        "tokenizer_files": tokenizer and tokenizer.files(tokenizer.limit(config.max_length), token_types),
     }
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import numpy.typing as npt
 import torch
 
 from longread.inference.predictor import Predictor
+from longread.inference.reading import read as read_texts
 from longread.ops.packed import PackedBatch
-from longread.serving.batcher import Answer, Batcher, Ids, Types
+from longread.serving.batcher import Batcher, Ids, Types
 from longread.serving.settings import ServeSettings
 
 SHORT_CHARACTERS = 2000
@@ -71,29 +73,36 @@ class Service:
         """Raises Overloaded or Closed; a text without any token has no label, and says so."""
         start = time.monotonic()
         if len(item.text) + len(item.pair or "") <= SHORT_CHARACTERS:  # quicker than another thread would begin
-            ids, types, whole = self._encode(item)
+            sequences, tokens, whole = self._encode(item)
         else:
-            ids, types, whole = await asyncio.to_thread(self._encode, item)
+            sequences, tokens, whole = await asyncio.to_thread(self._encode, item)
         tokenized = time.monotonic() - start
-        read = {"tokens": len(ids), "tokens_in_text": whole, "truncated": len(ids) < whole}
-        if not item.text.strip() or not len(ids):
+        read = {"tokens": tokens, "tokens_in_text": whole, "truncated": tokens < whole}
+        if not item.text.strip():
             body: dict[str, Any] = {"label": None, "probabilities": {}, "reason": "the text is empty"} | read
             return Served(body, 0, tokenized, 0.0, 0.0)
-        answer = await self.batcher.submit(ids, types)
-        return Served(self._named(answer) | read, len(ids), tokenized, answer.queue_seconds, answer.inference_seconds)
+        answers = await asyncio.gather(*(self.batcher.submit(ids, types) for ids, types in sequences))
+        logits = np.mean([answer.logits.astype(np.float64) for answer in answers], axis=0)
+        queued, computed = (
+            max(getattr(answer, name) for answer in answers) for name in ("queue_seconds", "inference_seconds")
+        )
+        return Served(self._named(logits) | read, tokens, tokenized, queued, computed)
 
-    def _encode(self, item: Item) -> tuple[Ids, Types | None, int]:
-        """Ids as the model reads them, and how many tokens the whole text has."""
-        tokenizer, limit = self.predictor.tokenizer, self.predictor.max_length
+    def _encode(self, item: Item) -> tuple[list[tuple[Ids, Types | None]], int, int]:
+        """Sequences as the model reads them, several for a text in chunks; tokens read, and tokens of the text."""
         pairs = None if item.pair is None else [item.pair]
-        encoded = tokenizer.encode([item.text], pairs, limit)
-        whole = len(encoded.tokens)
-        if bool(encoded.truncated[0]):
-            whole = len(tokenizer.inner.encode(item.text, item.pair).ids)
-        return encoded.tokens, encoded.types, whole
+        reading = read_texts(
+            self.predictor.tokenizer, [item.text], pairs, self.predictor.max_length, self.predictor.cut
+        )
+        encoded = reading.encoded
+        sequences = [
+            (encoded.tokens[begin:end], None if encoded.types is None else encoded.types[begin:end])
+            for begin, end in pairwise(encoded.offsets.tolist())
+        ]
+        return sequences, int(reading.tokens[0]), int(reading.tokens_in_text[0])
 
-    def _named(self, answer: Answer) -> dict[str, Any]:
-        shifted = answer.logits.astype(np.float64) - answer.logits.max()
+    def _named(self, logits: npt.NDArray[np.float64]) -> dict[str, Any]:
+        shifted = logits - logits.max()
         probabilities = np.exp(shifted) / np.exp(shifted).sum()
         names = self.predictor.label_names
         return {

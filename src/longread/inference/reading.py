@@ -1,0 +1,131 @@
+"""Texts as a model reads them: what is taken of a text that is longer than the model's positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from longread.data.tokenizer import Encoded, Tokenizer
+from longread.errors import UserError
+
+Truncation = Literal["head", "tail", "head_tail", "chunk"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a text that is too long is read.
+
+    Parameters
+    ----------
+    truncation:
+        What is read of a text that is longer than the model takes: its head, its tail, half of each, or all of it in
+        chunks, whose answers are averaged. Default: the head, unless the checkpoint's tokenizer says the tail.
+    chunk_stride:
+        Tokens that a chunk repeats of the one before it.
+    """
+
+    truncation: Truncation | None = field(default=None, kw_only=True)
+    chunk_stride: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.truncation is not None and self.truncation not in get_args(Truncation):
+            raise UserError(f"--truncation {self.truncation}: must be {', '.join(get_args(Truncation))}")
+        if self.chunk_stride < 0:
+            raise UserError(f"--chunk-stride {self.chunk_stride}: must not be negative")
+        if self.chunk_stride and self.truncation != "chunk":
+            raise UserError("--chunk-stride: only with --truncation chunk")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """S sequences of R texts: S is R unless long texts are read in chunks.
+
+    text_of: [S], the text that a sequence is of. tokens, tokens_in_text: [R], how many were read and how many there
+    are, the tokenizer's marks among them (once).
+    """
+
+    encoded: Encoded
+    text_of: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.int64]
+    tokens_in_text: npt.NDArray[np.int64]
+
+    def pooled(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Mean of the logits [S, C] over the sequences of each text: [R, C]."""
+        total = np.zeros((len(self.tokens), logits.shape[1]))
+        np.add.at(total, self.text_of, logits)
+        return total / np.bincount(self.text_of, minlength=len(total))[:, None]  # type: ignore[no-any-return]
+
+
+def read(
+    tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, limit: int, cut: Cut | None = None
+) -> Reading:
+    """Sequences of at most `limit` tokens. Of a pair, the longer text is cut first.
+
+    UserError for pairs that are to be cut otherwise, and for a `limit` or stride that leaves no room.
+    """
+    cut = cut or Cut()
+    if pairs is not None:
+        if cut.truncation not in (None, "head"):
+            raise UserError(f"--truncation {cut.truncation}: only for single texts; of a pair the longer text is cut")
+        encoded = tokenizer.encode(texts, pairs, limit)
+        whole = encoded.lengths.copy()
+        for row in np.flatnonzero(encoded.truncated).tolist():
+            whole[row] = len(tokenizer.inner.encode(texts[row], pairs[row]).ids)
+        return Reading(encoded, np.arange(len(texts)), encoded.lengths, whole)
+    return _read_single(tokenizer, texts, limit, cut)
+
+
+def _read_single(tokenizer: Tokenizer, texts: Sequence[str], limit: int, cut: Cut) -> Reading:
+    inner = tokenizer.inner
+    marks = inner.num_special_tokens_to_add(False)
+    room = limit - marks
+    if room <= cut.chunk_stride:
+        what = f"--chunk-stride {cut.chunk_stride}" if cut.chunk_stride else f"--max-length {limit}"
+        raise UserError(f"{what}: of {limit} tokens the tokenizer's {marks} marks leave room for {max(0, room)}")
+    way = cut.truncation or ("tail" if tokenizer.config.truncation_side == "left" else "head")
+    nothing = next((i for i in (tokenizer.pad_id, inner.token_to_id("<unk>")) if i is not None), 0)
+    sequences: list[npt.NDArray[np.int32]] = []
+    text_of: list[int] = []
+    tokens, whole = np.zeros(len(texts), dtype=np.int64), np.zeros(len(texts), dtype=np.int64)
+    for begin in range(0, len(texts), 1024):  # bounds the memory of the library's own objects
+        for row, encoding in enumerate(inner.encode_batch_fast(list(texts[begin : begin + 1024])), begin):
+            before, own, after = _parts(encoding)
+            parts = [own] if len(own) <= room else _cut(own, room, way, cut.chunk_stride)
+            for part in parts:
+                ids = np.concatenate([before, part, after])
+                sequences.append(ids if len(ids) else np.array([nothing], dtype=np.int32))
+                text_of.append(row)
+            whole[row] = max(1, len(encoding.ids))
+            tokens[row] = whole[row] if way == "chunk" else len(sequences[-1])
+    offsets = np.zeros(len(sequences) + 1, dtype=np.int64)
+    np.cumsum([len(ids) for ids in sequences], out=offsets[1:])
+    flat = np.concatenate(sequences) if sequences else np.zeros(0, dtype=np.int32)
+    owner = np.array(text_of, dtype=np.int64)
+    encoded = Encoded(flat, offsets, None, (tokens < whole)[owner])
+    return Reading(encoded, owner, tokens, whole)
+
+
+def _parts(encoding: Any) -> list[npt.NDArray[np.int32]]:
+    """The marks in front of a text, its own tokens, the marks behind it."""
+    ids = np.array(encoding.ids, dtype=np.int32)
+    own = [place for place, source in enumerate(encoding.sequence_ids) if source is not None]
+    begin, end = (own[0], own[-1] + 1) if own else (len(ids), len(ids))
+    return [ids[:begin], ids[begin:end], ids[end:]]
+
+
+def _cut(own: npt.NDArray[np.int32], room: int, way: str, stride: int) -> list[npt.NDArray[np.int32]]:
+    if way == "head":
+        return [own[:room]]
+    if way == "tail":
+        return [own[-room:]]
+    if way == "head_tail":
+        head = (room + 1) // 2
+        return [np.concatenate([own[:head], own[len(own) - (room - head) :]])]
+    # The last chunk ends with the text and is as long as the others: a few words alone would say little.
+    last = len(own) - room
+    starts = [*range(0, last, room - stride), last]
+    return [own[start : start + room] for start in starts]
