@@ -189,8 +189,8 @@ def test_a_nan_is_found_in_its_step_before_it_reaches_the_weights(
     models: list[torch.nn.Module] = []
     original = training.Trainer._accumulate
 
-    def spoilt(self: training.Trainer, indices: Any) -> Any:
-        found = original(self, indices)
+    def spoilt(self: training.Trainer, indices: Any, planned: Any) -> Any:
+        found = original(self, indices, planned)
         if self.step == 4:
             models.append(self.model)
             next(p for p in self.trained if p.dim() == 1).grad[0] = float("inf")  # type: ignore[index]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from longread.data.dataset import Prepared, epoch_batches, micro_batches, prepar
 from longread.data.load import load_split
 from longread.errors import UserError
 from longread.inference import predictor as classifier
-from longread.inference.collate import make_batch
+from longread.inference.collate import Batch, made_ahead, make_batch, planned_batches
 from longread.inference.evaluate import predict_split
 from longread.inference.run import evaluate
 from longread.models.checkpoint import save_pretrained
@@ -73,8 +74,10 @@ def test_micro_batches_give_the_update_of_the_whole_batch(tmp_path: Path, attent
         model = build(attention, vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2,
                       num_hidden_layers=1, max_length=96, dropout=0.0).double()  # fmt: skip
         run = trainer(model, data, replace(config, tokens_per_micro_batch=tokens), tmp_path)
-        for indices in epoch_batches(len(data.train), 8, 0, 0)[:3]:
-            run._step(indices)
+        steps = epoch_batches(len(data.train), 8, 0, 0)[:3]
+        planned = run._planned(steps)
+        for indices in steps:
+            run._step(indices, planned)
         results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     scale = results[0].abs().max()
     for other in results[1:]:
@@ -95,7 +98,7 @@ def test_a_step_is_torchs_own_with_plain_gradients(tmp_path: Path) -> None:
     optimizer = make_optimizer(models[1], config, config.learning_rate or 0.0)
     rates = [group["lr"] for group in optimizer.param_groups]
     for step, indices in enumerate(epoch_batches(len(data.train), 8, 0, 0)[:4]):
-        run._step(indices)
+        run._step(indices, run._planned([indices]))
         batch = make_batch(data.train, indices, torch.device("cpu"))
         loss = torch.nn.functional.cross_entropy(models[1].classify(batch.tokens, batch.rows), batch.labels)
         loss.backward()
@@ -228,9 +231,9 @@ def test_the_mean_of_the_weights_is_evaluated_and_kept(tmp_path: Path, decay: fl
     expected = [p.detach().clone() for p in model.parameters()]
     step, seen = run._step, 0
 
-    def watched(indices: np.ndarray) -> float:
+    def watched(indices: np.ndarray, planned: Iterator[Batch]) -> float:
         nonlocal expected, seen
-        loss, seen = step(indices), seen + 1
+        loss, seen = step(indices, planned), seen + 1
         share = max(1 - decay, 1 / (seen + 1))
         expected = [
             (1 - share) * mean + share * p.detach() for mean, p in zip(expected, model.parameters(), strict=True)
@@ -326,3 +329,17 @@ def test_the_learning_rate_rises_then_falls() -> None:
     assert rates.index(1.0) in (9, 10)
     assert 0 < rates[-1] < 0.02
     assert rate_at(99, 100, replace(config, schedule="constant")) == 1.0
+
+
+def test_batches_made_in_a_thread_train_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an accelerator; token dropout and dropout draw the same numbers whenever a batch is made."""
+    results = []
+    for threaded in (False, True):
+        if threaded:
+            monkeypatch.setattr(
+                loop, "planned_batches", lambda *given, **more: made_ahead(planned_batches(*given, **more), 2)
+            )
+        run = train(small(tmp_path / str(threaded), dropout=0.2, token_dropout=0.2, tokens_per_micro_batch=150))
+        results.append(weights(run))
+    for name, tensor in results[0].items():
+        assert torch.equal(tensor, results[1][name]), name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -61,25 +61,32 @@ def make_batch(
 
 
 def planned_batches(
-    model: Classifier, batches: Iterable[Batch], *, precision: str = "float32", gradients: bool = False
-) -> Iterator[Batch]:
-    """The batches, each with all that a pass of `model` needs to know of its lengths.
+    model: Classifier,
+    batches: Iterable[Batch],
+    *,
+    precision: str = "float32",
+    gradients: bool = False,
+    teacher: Classifier | None = None,
+) -> Generator[Batch]:
+    """The batches, each with all that a pass of `model` needs to know of its lengths, and one of `teacher` beside it.
 
     Where an accelerator computes, they are made and planned in a background thread while it does; a processor would
     only share its cores. `batches` must not draw from torch's random state: the order of draws would depend on time.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else None
 
-    def plan() -> Iterator[Batch]:
+    def plan() -> Generator[Batch]:
         for batch in batches:
             model.plan(batch.rows, dtype, gradients)
+            if teacher is not None:
+                teacher.plan(batch.rows, dtype)
             yield batch
 
     on_processor = model.embeddings.word.weight.device.type == "cpu"
     return plan() if on_processor else made_ahead(plan(), BATCHES_AHEAD)
 
 
-def made_ahead(items: Iterator[Item], ahead: int) -> Iterator[Item]:
+def made_ahead(items: Iterator[Item], ahead: int) -> Generator[Item]:
     """The same items in the same order, made by a background thread up to `ahead` before they are asked for.
 
     An error in making one is raised where that one would come.

@@ -31,6 +31,7 @@ class Classification:
     """Cross-entropy, the mean over a batch's rows; weighted by class, the weighted mean."""
 
     drops = True
+    teacher = None
 
     def __init__(self, split: Split, config: RunConfig, num_labels: int, device: torch.device) -> None:
         self.split, self.label_smoothing = split, config.label_smoothing

@@ -18,6 +18,10 @@ class Objective(Protocol):
 
     drops: bool  # whether dropout is on
 
+    @property
+    def teacher(self) -> Classifier | None:
+        """A model that computes on the same batches, without gradients."""
+
     def begin(self, indices: Indices) -> None:
         """A new batch: the rows `indices` of the split, whose sizes the parts are divided by."""
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from longread.attention.base import SelfAttention
 from longread.config import RunConfig
 from longread.data.dataset import Indices, Split, micro_batches
-from longread.inference.collate import Batch, make_batch
+from longread.inference.collate import Batch, make_batch, planned_batches
 from longread.models.classifier import Classifier
 from longread.system.measure import Stopwatch
 from longread.training.state import State
@@ -143,7 +143,7 @@ class HeldOut:
     def distance(self) -> float:
         total, was_training = 0.0, self.student.training
         self.student.eval()
-        for batch in self._batches():
+        for batch in planned_batches(self.student, self._batches(), teacher=self.teacher):
             theirs = self.teacher.hidden_states(batch.tokens, batch.rows, batch.types)
             own = self.student.hidden_states(batch.tokens, batch.rows, batch.types)
             total += float(squared_distance(own, theirs, self.spread))
@@ -155,7 +155,7 @@ class HeldOut:
         """Of each layer: the variance of the teacher's hidden states over the held-out tokens, mean over dimensions."""
         sums: list[Tensor] = []
         squares: list[Tensor] = []
-        for batch in self._batches():
+        for batch in planned_batches(self.teacher, self._batches()):
             wide = [x.double() for x in self.teacher.hidden_states(batch.tokens, batch.rows, batch.types)[1:]]
             here = [x.sum(0) for x in wide], [x.square().sum() for x in wide]
             sums = [a + b for a, b in zip(sums, here[0], strict=True)] if sums else here[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from longread.attention.base import SelfAttention
 from longread.config import RunConfig
 from longread.data.dataset import Indices, Split, epoch_batches, micro_batches
-from longread.inference.collate import Usage, make_batch, planned_batches
+from longread.inference.collate import Batch, Usage, make_batch, planned_batches
 from longread.models.classifier import Classifier
 from longread.ops.row_gradients import RowGradients, clip
 from longread.records import write_atomically
@@ -105,19 +105,38 @@ class Trainer:
     def _train_epoch(self, stop: StopRequest) -> None:
         batches = epoch_batches(len(self.rows), self.config.batch_size, self.config.seed, self.epoch)
         done = self.step - self.epoch * self.steps_per_epoch
-        for places in batches[done : done + self.steps - self.step]:
-            with self.watch:
-                loss = self._step(self.rows[places])
-            self._report(loss)
-            if stop.asked:
-                self._save(self.evaluation.state())
-                raise Interrupted
-            if time.monotonic() - self._last_state > self.save_seconds:
-                self._save(self.evaluation.state())
+        steps = [self.rows[places] for places in batches[done : done + self.steps - self.step]]
+        with closing(self._planned(steps)) as planned:
+            for indices in steps:
+                with self.watch:
+                    loss = self._step(indices, planned)
+                self._report(loss)
+                if stop.asked:
+                    self._save(self.evaluation.state())
+                    raise Interrupted
+                if time.monotonic() - self._last_state > self.save_seconds:
+                    self._save(self.evaluation.state())
 
-    def _step(self, indices: Indices) -> float:
-        """One optimizer step on the rows `indices`; the mean loss over them. Diverged before weights are spoilt."""
-        total, correct = self._accumulate(indices)
+    def _planned(self, steps: Sequence[Indices]) -> Generator[Batch]:
+        """The micro-batches of all steps, one after the other, each made before the device has done the one before."""
+        config, first = self.config, self.step
+
+        def made() -> Iterator[Batch]:
+            for step, indices in enumerate(steps, first):
+                dropped = np.random.default_rng([config.seed, 1, step]) if config.token_dropout else None
+                for part in micro_batches(indices, self.split.lengths, self.tokens):
+                    yield make_batch(self.split, part, self.device, config.token_dropout, dropped)
+
+        return planned_batches(
+            self.model, made(), precision=config.precision, gradients=True, teacher=self.objective.teacher
+        )
+
+    def _step(self, indices: Indices, planned: Iterator[Batch]) -> float:
+        """One optimizer step on the rows `indices`, the next ones of `planned`; the mean loss over them.
+
+        Diverged before weights are spoilt.
+        """
+        total, correct = self._accumulate(indices, planned)
         norm = clip(self.trained, self.config.gradient_clip or math.inf, self.table)
         mean_loss, right_rows, gradient = torch.stack([total, correct, norm.to(total)]).tolist()
         for name, value in (("loss", mean_loss), ("gradient", gradient)):
@@ -127,18 +146,17 @@ class Trainer:
         self.sums = [self.sums[0] + mean_loss * len(indices), self.sums[1] + right_rows, self.sums[2] + len(indices)]
         return float(mean_loss)
 
-    def _accumulate(self, indices: Indices) -> tuple[Tensor, Tensor]:
+    def _accumulate(self, indices: Indices, planned: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """The gradients of the whole batch, one micro-batch after the other; its loss and its rows classified right."""
-        config = self.config
         self.objective.begin(indices)
-        dropped = np.random.default_rng([config.seed, 1, self.step]) if config.token_dropout else None
+        left = len(indices)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.float64, device=self.device)
         # One autocast context for all micro-batches: the weights are cast once a step.
-        with torch.autocast(self.device.type, torch.bfloat16, config.precision == "bfloat16"):
-            parts = micro_batches(indices, self.split.lengths, self.tokens)
-            made = (make_batch(self.split, part, self.device, config.token_dropout, dropped) for part in parts)
-            for batch in planned_batches(self.model, made, precision=config.precision, gradients=True):
+        with torch.autocast(self.device.type, torch.bfloat16, self.config.precision == "bfloat16"):
+            while left:
+                batch = next(planned)
+                left -= batch.rows.count
                 loss, right = self.objective.loss(self.model, batch)
                 with torch.autocast(self.device.type, enabled=False):
                     loss.backward()  # type: ignore[no-untyped-call]
