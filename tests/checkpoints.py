@@ -41,6 +41,12 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
         "big_bird",
         {"dropout_before_norm": True, "head_activation": "relu", "hidden_act": "relu", "type_vocab_size": 2},
     ),
+    "electra": ("electra", {"head_activation": "gelu", "type_vocab_size": 2, "embedding_size": 7}),
+    "electra as wide as its embedding": ("electra", {"head_activation": "gelu", "type_vocab_size": 2}),
+    "distilbert": (
+        "distilbert",
+        {"head_activation": "relu", "hidden_act": "relu", "layer_norm_eps": 1e-12, "attention_output_dropout": 0.0},
+    ),
 }  # fmt: skip
 # What it has none for.
 OURS: dict[str, dict[str, Any]] = {

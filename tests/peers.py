@@ -28,18 +28,30 @@ SMALL = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
+# What the peers that do not have these names call them.
+OTHER_NAMES = {
+    "distilbert": {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+        "hidden_dropout_prob": "dropout",
+        "attention_probs_dropout_prob": "attention_dropout",
+    }
+}
 
 
 def random_peer(model_type: str, *, seed: int = 0, base: bool = False, **settings: Any) -> Any:
     """A classifier of transformers (`base`: without its head) in which no weight, bias or gain is trivial."""
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-    config = AutoConfig.for_model(model_type, **(SMALL | settings))
+    named = OTHER_NAMES.get(model_type, {})
+    config = AutoConfig.for_model(model_type, **({named.get(k, k): v for k, v in SMALL.items()} | settings))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = (AutoModel if base else AutoModelForSequenceClassification).from_config(config)
         for name, tensor in model.named_parameters():
-            if name.endswith("LayerNorm.weight"):
+            if name.lower().endswith(("norm.weight", "layer_norm.weight")):
                 nn.init.normal_(tensor, mean=1.0, std=0.3)
             elif name.endswith("bias"):
                 nn.init.normal_(tensor, std=0.3)
@@ -59,7 +71,7 @@ def batch(peer: Any, lengths: Sequence[int], seed: int = 1) -> tuple[Tensor, Ten
     generator = torch.Generator().manual_seed(seed)
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     ids = torch.randint(3, peer.config.vocab_size, mask.shape, generator=generator)
-    types = torch.randint(0, peer.config.type_vocab_size, mask.shape, generator=generator)
+    types = torch.randint(0, getattr(peer.config, "type_vocab_size", 1), mask.shape, generator=generator)
     return ids.masked_fill(~mask, peer.config.pad_token_id), mask, types.masked_fill(~mask, 0)
 
 
@@ -80,12 +92,16 @@ def compare(
         global_mask[:, list(global_positions)] = True
         global_mask &= mask
         extra["global_attention_mask"] = global_mask.long()
-    theirs = peer(ids, attention_mask=mask.long(), token_type_ids=types, output_hidden_states=True, **extra)
-    logits = model(ids, mask, types, global_mask)
+    if hasattr(peer.config, "type_vocab_size"):
+        extra["token_type_ids"] = types
+    theirs = peer(ids, attention_mask=mask.long(), output_hidden_states=True, **extra)
+    logits = model(ids, mask, types if model.config.type_vocab_size else None, global_mask)
     errors = {"logits": relative(logits, theirs.logits)}
     if global_mask is None:
         with torch.no_grad():
-            states = model.hidden_states(ids[mask], PackedBatch(tuple(lengths)), types[mask])
+            states = model.hidden_states(
+                ids[mask], PackedBatch(tuple(lengths)), types[mask] if model.config.type_vocab_size else None
+            )
         assert len(states) == len(theirs.hidden_states)
         for layer, (own, other) in enumerate(zip(states, theirs.hidden_states, strict=True)):
             errors[f"hidden state {layer}"] = relative(own, other[:, : mask.shape[1]][mask])

@@ -63,7 +63,7 @@ def test_a_model_from_scratch_in_a_pipeline(key: str, tmp_path: Path) -> None:
 def test_positions_that_count_from_another_padding_token_are_not_written_as_theirs(tmp_path: Path) -> None:
     """transformers' RoBERTa would take the token with the id of its padding, here <s>, for none."""
     model = random_model(POSTNORM | THEIRS["roberta"][1] | SIZE)
-    with pytest.raises(UserError, match="count positions from behind the padding token's id, here 0, and the model"):
+    with pytest.raises(UserError, match="counts positions from behind the padding token's id, here 0, and the model"):
         save_pretrained(model, tmp_path, layout="huggingface", tokenizer=train_tokenizer([FINE], 300, False))
 
 

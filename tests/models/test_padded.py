@@ -36,7 +36,12 @@ def sharp_model(attention: str, options: dict[str, Any], **config: Any) -> Class
     return model
 
 
-@pytest.mark.parametrize(("attention", "options"), settings(), ids=label)
+SKELETONS = [{"embedding_size": 7, "norm_position": "post"}]  # what families add to the one encoder
+
+
+@pytest.mark.parametrize(
+    ("attention", "options"), [*settings(), *(("dense", skeleton) for skeleton in SKELETONS)], ids=label
+)
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 @torch.inference_mode()
 def test_padded_equals_packed(attention: str, options: dict[str, Any], pooling: str) -> None:

@@ -23,6 +23,11 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("roberta", {"pad_token_id": 0, "hidden_act": "silu", "type_vocab_size": 1}),
     ("xlm-roberta", {"num_hidden_layers": 1}),
     ("camembert", {"num_hidden_layers": 1, "hidden_act": "relu"}),
+    ("electra", {"embedding_size": 16}),
+    ("electra", {"embedding_size": 24, "hidden_act": "relu", "num_hidden_layers": 1, "type_vocab_size": 1}),
+    ("electra", {"embedding_size": 40, "num_attention_heads": 2, "layer_norm_eps": 1e-5}),
+    ("distilbert", {}),
+    ("distilbert", {"dim": 20, "n_heads": 2, "n_layers": 3, "activation": "gelu_new", "num_labels": 1}),
     ("longformer", {"attention_window": 8}),
     ("longformer", {"attention_window": [8, 32], "type_vocab_size": 1, "layer_norm_eps": 1e-5}),
     ("longformer", {"attention_window": [48, 4, 16], "num_hidden_layers": 3, "hidden_act": "gelu_new"}),
@@ -59,7 +64,8 @@ def test_padded_batches_match(family: str, settings: dict[str, Any], tmp_path: P
     lengths = LENGTHS if family == "longformer" else tuple(min(n, 400) for n in LENGTHS)
     ours = ours_from(peer, tmp_path)
     assert_close(compare(peer, ours, lengths, gradients=True), TINY)
-    assert ours.config.dropout_before_head == (family != "bert")  # training alone would show it
+    # Training alone would show it.
+    assert ours.config.dropout_before_head == (family not in ("bert", "distilbert"))
 
 
 @pytest.mark.parametrize(("settings", "length"), BLOCKS, ids=name)

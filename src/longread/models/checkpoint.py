@@ -18,7 +18,7 @@ from torch import Tensor
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.data.tokenizer_files import tokenizer_file
 from longread.errors import UserError
-from longread.models import families, weights
+from longread.models import families, family_config, weights
 from longread.models.classifier import Classifier, ClassifierConfig
 from longread.models.families import FAMILIES, Family
 from longread.models.loading import MULTI_LABEL, OWN, Labels, Loading, assign, match_labels, still_untrained
@@ -106,7 +106,7 @@ def _config(hf: Mapping[str, Any], where: str, labels: Labels, overrides: Mappin
         settings = {name: value for name, value in hf.items() if name not in foreign}
     else:
         try:
-            settings = families.settings_from(hf, where)
+            settings = family_config.settings_from(hf, where)
         except (TypeError, ValueError) as error:
             raise (error if isinstance(error, UserError) else UserError(f"{where}: config.json: {error}")) from error
     settings |= {"num_labels": labels.count, "label_names": labels.names}
@@ -165,7 +165,7 @@ def save_pretrained(
     family: Family | str = OWN
     if layout != "longread":
         source = model.loading.family if model.loading else None
-        family = families.family_of(model.config, ids.get("pad_token_id"), source)
+        family = family_config.family_of(model.config, ids.get("pad_token_id"), source)
     if isinstance(family, str) and layout == "huggingface":
         raise UserError(f"the model has no place in Hugging Face's format: {family}; use layout='longread'")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -178,7 +178,7 @@ def save_pretrained(
                 'only random_block_plan="huggingface" is its own',
                 model.blocks[0].attention.longest_full,  # type: ignore[union-attr]
             )
-        hf = families.config_for(family, model.config, ids)
+        hf = family_config.config_for(family, model.config, ids)
         state = _their_state(state, family, model.config, ids.get("pad_token_id"))
     else:
         hf = {"model_type": OWN, "architectures": [ARCHITECTURE]} | model.config.to_dict() | ids
@@ -211,11 +211,11 @@ def _their_state(
     state: dict[str, Tensor], family: Family, config: ClassifierConfig, pad_token_id: int | None
 ) -> dict[str, Tensor]:
     state = dict(state)
-    start, offset = families.first_position(family, config, pad_token_id), config.position_offset
+    start, offset = family_config.first_position(family, config, pad_token_id), config.position_offset
     if start != offset:
         table = state["embeddings.position.weight"]
         state["embeddings.position.weight"] = torch.cat([table.new_zeros(start, table.shape[1]), table[offset:]])
-    if config.type_vocab_size == 0:
+    if config.type_vocab_size == 0 and family.has_token_types:
         state["embeddings.token_type.weight"] = torch.zeros(1, config.hidden_size)
     names = family.names(state, config.num_hidden_layers)
     assert set(names) == set(state), f"no name for {set(state) - set(names)}"

@@ -6,9 +6,7 @@ token-wise layer sees [T, hidden] and no padding.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,135 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from longread.attention import ATTENTIONS
+from longread.models.config import ACTIVATIONS, IN_PLACE, ClassifierConfig
 from longread.ops.dropout import Dropout
 from longread.ops.packed import PackedBatch, to_device
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": nn.functional.gelu,
-    "gelu_tanh": lambda x: nn.functional.gelu(x, approximate="tanh"),
-    "relu": nn.functional.relu,
-    "silu": nn.functional.silu,
-    "tanh": torch.tanh,
-}
-IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": torch.ops.aten.gelu_,
-    "gelu_tanh": lambda x: torch.ops.aten.gelu_(x, approximate="tanh"),
-    "relu": torch.relu_,
-    "silu": lambda x: nn.functional.silu(x, inplace=True),
-    "tanh": torch.tanh_,
-}
-
-
-def _choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassifierConfig:
-    """What an encoder is. `options` are the mechanism's own settings, an instance of its `Options`."""
-
-    attention: str = "dense"
-    options: Any = None
-    vocab_size: int = 8192
-    num_hidden_layers: int = 2
-    hidden_size: int = 64
-    num_attention_heads: int = 4
-    head_dim: int | None = None  # None: hidden_size / num_attention_heads
-    intermediate_size: int | None = None  # None: 4 * hidden_size
-    hidden_act: str = "gelu"
-    max_length: int = 4096  # tokens of the longest row, which is the number of trained positions
-    position_offset: int = 0  # RoBERTa starts counting at padding_idx + 1 = 2
-    type_vocab_size: int = 0
-    layer_norm_eps: float = 1e-5
-    norm_position: str = "pre"  # or "post", as in BERT
-    dropout_before_norm: bool = False  # in the embedding, as in BigBird
-    embedding_scale: float = 1.0
-    dropout: float = 0.1
-    embedding_dropout: float | None = None  # None: dropout
-    attention_dropout: float = 0.0  # of the attention probabilities, for mechanisms that have them
-    classifier_dropout: float | None = None  # in the head; None: dropout
-    pooling: str = "mean"  # or "first", or "positions": a number from each token, a weight for each position
-    head_activation: str | None = None  # None: a linear head; else dense + activation + linear
-    dropout_before_head: bool = False  # in front of that dense layer too, as in all but BERT
-    num_labels: int = 2
-    initializer_range: float = 0.02
-    seed: int = 0
-    label_names: tuple[str, ...] | None = None
-    checkpointing: bool = False  # recompute a block's activations in the backward pass
-
-    def __post_init__(self) -> None:
-        _choice("attention", self.attention, list(ATTENTIONS))
-        _choice("norm_position", self.norm_position, ("pre", "post"))
-        _choice("pooling", self.pooling, ("mean", "first", "positions"))
-        _choice("hidden_act", self.hidden_act, list(ACTIVATIONS))
-        if self.head_activation is not None:
-            _choice("head_activation", self.head_activation, list(ACTIVATIONS))
-            if self.pooling == "positions":
-                raise ValueError('pooling="positions" goes with a linear head; leave head_activation out')
-        if self.options is None:
-            object.__setattr__(self, "options", ATTENTIONS[self.attention].Options())
-        if not isinstance(self.options, ATTENTIONS[self.attention].Options):
-            raise ValueError(f"options of {self.attention} must be {ATTENTIONS[self.attention].Options.__name__}")
-        for name in ("vocab_size", "hidden_size", "num_attention_heads", "max_length", "num_labels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("head_dim", "intermediate_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be 1 or more, or None for its default")
-        for name in ("num_hidden_layers", "position_offset", "type_vocab_size"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}; "
-                "change one of them, or give head_dim"
-            )
-        for name in ("dropout", "embedding_dropout", "attention_dropout", "classifier_dropout"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
-        mechanism = ATTENTIONS[self.attention]
-        if self.attention_dropout and not mechanism.supports_attention_dropout:
-            raise ValueError(
-                f"attention_dropout is {self.attention_dropout}; {mechanism.title} has no attention probabilities to "
-                "drop, give it 0"
-            )
-
-    @property
-    def width_of_head(self) -> int:
-        return self.head_dim or self.hidden_size // self.num_attention_heads
-
-    @property
-    def width_of_intermediate(self) -> int:
-        return self.intermediate_size or 4 * self.hidden_size
-
-    def to_dict(self) -> dict[str, Any]:
-        """Flat: the mechanism's settings stand beside the others."""
-        flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "options"}
-        return flat | dataclasses.asdict(self.options)
-
-    @classmethod
-    def from_dict(cls, flat: dict[str, Any]) -> ClassifierConfig:
-        """The inverse of `to_dict`. ValueError names a field that neither the encoder nor the mechanism has."""
-        attention = flat.get("attention", "dense")
-        _choice("attention", attention, list(ATTENTIONS))
-        Options = ATTENTIONS[attention].Options
-        own = {f.name for f in dataclasses.fields(Options)}
-        shared = {f.name for f in dataclasses.fields(cls)} - {"options"}
-        unknown = sorted(set(flat) - own - shared)
-        if unknown:
-            raise ValueError(
-                f"{attention} has no setting {', '.join(unknown)}; "
-                f"its own are {', '.join(sorted(own)) or 'none'}, the encoder's {', '.join(sorted(shared))}"
-            )
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in flat.items()}
-        for field in dataclasses.fields(cls):
-            if field.type in ("int", "int | None") and isinstance(values.get(field.name), float):
-                raise ValueError(f"{field.name} is {values[field.name]}; it must be a whole number")
-        options = Options(**{name: values[name] for name in own if name in values})
-        return cls(options=options, **{name: values[name] for name in shared if name in values})
+__all__ = ["ACTIVATIONS", "Classifier", "ClassifierConfig", "build"]
 
 
 class Embeddings(nn.Module):
@@ -153,12 +27,13 @@ class Embeddings(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        self.word = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position = nn.Embedding(config.max_length + config.position_offset, config.hidden_size)
-        self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size) if config.type_vocab_size else None
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        rate = config.dropout if config.embedding_dropout is None else config.embedding_dropout
-        self.dropout = Dropout(rate)
+        width = config.width_of_embedding
+        self.word = nn.Embedding(config.vocab_size, width)
+        self.position = nn.Embedding(config.max_length + config.position_offset, width)
+        self.token_type = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.dropout_of("embedding"))
+        self.project = nn.Linear(width, config.hidden_size) if width != config.hidden_size else None
         self.lookup: Callable[[Tensor], Tensor] | None = None  # a training loop's own; None: the plain one
 
     def forward(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None) -> Tensor:
@@ -170,7 +45,8 @@ class Embeddings(nn.Module):
             # Without token types all are of type 0, as in Hugging Face's models.
             x = x + (self.token_type.weight[0] if token_types is None else self.token_type(token_types))
         x = x + self.position(batch.positions + self.config.position_offset)
-        return self.norm(self.dropout(x)) if self.config.dropout_before_norm else self.dropout(self.norm(x))
+        x = self.norm(self.dropout(x)) if self.config.dropout_before_norm else self.dropout(self.norm(x))
+        return x if self.project is None else self.project(x)
 
 
 class Block(nn.Module):
@@ -195,13 +71,14 @@ class Block(nn.Module):
         self.activation = ACTIVATIONS[config.hidden_act]
         self.activation_in_place = IN_PLACE[config.hidden_act]
         self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention_output_dropout = Dropout(config.dropout_of("attention_output"))
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
         if self.pre:
-            x = x + self.dropout(self.attention(self.attention_norm(x), batch))
+            x = x + self.attention_output_dropout(self.attention(self.attention_norm(x), batch))
             return x + self.dropout(self.feed_forward(self.output_norm(x)))
-        x = self.attention_norm(x + self.dropout(self.attention(x, batch)))
+        x = self.attention_norm(x + self.attention_output_dropout(self.attention(x, batch)))
         return self.output_norm(x + self.dropout(self.feed_forward(x)))
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -218,7 +95,7 @@ class Head(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size) if config.head_activation else None
         self.activation = ACTIVATIONS[config.head_activation] if config.head_activation else None
-        self.dropout = Dropout(config.dropout if config.classifier_dropout is None else config.classifier_dropout)
+        self.dropout = Dropout(config.dropout_of("classifier"))
         self.drops_first = config.dropout_before_head
         width = config.max_length if config.pooling == "positions" else config.hidden_size
         self.classifier = nn.Linear(width, config.num_labels)

@@ -47,6 +47,7 @@ class PaddedClassifier(nn.Module):
         if table is not None:
             x = x + (table.weight[0] if token_type_ids is None else table(token_type_ids.gather(1, order)))
         x = model.embeddings.norm(x + model.embeddings.position.weight[place + config.position_offset])
+        x = x if model.embeddings.project is None else model.embeddings.project(x)
         for block in model.blocks:
             x = self._block(block, x, real)
         if model.final_norm is not None:
