@@ -15,6 +15,7 @@ from longread import records
 from longread.config import RunConfig
 from longread.errors import UserError
 from longread.inference.evaluate import f1_name, per_class
+from longread.inference.reading import Cut
 from longread.inference.run import default_task, evaluate
 
 WORDS = {"bug": "it crashes at once", "praise": "works so well", "wish": "please add this"}
@@ -88,6 +89,29 @@ def test_a_label_that_the_model_does_not_know(trained: records.Run, tmp_path: Pa
     settings = {"text_columns": ("body",), "label_column": "team", "out": tmp_path, "hidden_size": 16}
     with pytest.raises(UserError, match=f"line 3: label '{label}' is not one of: bug, praise, wish"):
         longread.train(RunConfig(task=trained.record["task"], eval_file=str(path), **settings))  # type: ignore[arg-type]
+
+
+def test_long_texts_in_chunks(trained: records.Run, tmp_path: Path) -> None:
+    noise = "zq " * 40
+    (tmp_path / "new.csv").write_text(
+        "body,team\n" + "".join(f"{noise}{f' {w}' * 9},{name}\n" for name, w in WORDS.items())
+    )
+    config = RunConfig(task=trained.record["task"], eval_file=str(tmp_path / "new.csv"), out=tmp_path)
+    head = evaluate(config, trained.directory).record
+    tail, chunks = (
+        evaluate(config, trained.directory, cut=cut).record
+        for cut in (Cut(truncation="tail"), Cut(truncation="chunk", chunk_stride=4))
+    )
+    assert [record["metrics"]["accuracy"] for record in (head, tail)] == [pytest.approx(1 / 3), 1]
+    assert [record["truncated_fraction"] for record in (head, tail, chunks)] == [1, 1, 0]
+    assert (tail["config"]["truncation"], chunks["config"]["chunk_stride"]) == ("tail", 4)
+    assert "truncation" not in head["config"]
+    assert len({record["run_id"] for record in (head, tail, chunks)}) == 3
+    assert chunks["dataset"]["eval"]["rows"] == 3
+    found = longread.load(trained.directory)
+    found.cut = Cut(truncation="chunk", chunk_stride=4)
+    expected = found.predict_proba([noise + f" {words}" * 9 for words in WORDS.values()])
+    assert chunks["metrics"]["loss"] == pytest.approx(-np.log(np.diag(expected)).mean(), abs=1e-5)
 
 
 def test_measures_of_each_class() -> None:

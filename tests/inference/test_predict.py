@@ -25,6 +25,7 @@ from longread.inference import answers
 from longread.inference import predictor as room
 from longread.inference.origin import Origin
 from longread.inference.predictor import Predictor
+from longread.inference.reading import Cut
 from longread.inference.scoring import TorchScorer
 from longread.models.classifier import build
 
@@ -134,6 +135,19 @@ def test_an_answer_says_how_much_it_read(run: Any, caplog: pytest.LogCaptureFixt
     lines = [json.loads(line) for line in out.splitlines()]
     assert [(line["tokens"], line["tokens_in_text"]) for line in lines] == [found[:2] for found in read]
     assert "1 of 3 texts are longer than the model reads and were cut" in caplog.text
+
+
+@pytest.mark.parametrize("way", ["tail", "chunk"])
+def test_a_long_text_is_read_as_asked_for(run: Any, way: Any) -> None:
+    clf, text = predictor(), "a" * 30 + "b" * 29
+    clf.cut = Cut(truncation=way)
+    status, out, _ = run("any", text, "--truncation", way)
+    found = json.loads(out)
+    assert (status, found["probabilities"]) == (0, pytest.approx(clf.predict([text])[0].probabilities))
+    assert (found["tokens"], found["tokens_in_text"]) == (62 if way == "chunk" else 32, 62)
+    assert found["probabilities"] != pytest.approx(predictor().predict([text])[0].probabilities, abs=1e-4)
+    with pytest.raises(UserError, match="only its head"):
+        clf.explain([text])
 
 
 def test_probabilities_as_an_array() -> None:

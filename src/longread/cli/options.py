@@ -22,6 +22,7 @@ from longread.config import (
     TrainingSettings,
 )
 from longread.errors import UserError
+from longread.inference.reading import Cut
 
 ALL = list(ATTENTIONS)
 Several = Parameter(consume_multiple=1)
@@ -37,7 +38,9 @@ OfRows = Annotated[RowSettings, _panel("Texts", 1)]
 OfModel = Annotated[ModelSettings, _panel("Model", 2)]
 OfTraining = Annotated[TrainingSettings, _panel("Training", 4)]
 OfMachine = Annotated[MachineSettings, _panel("Machine", 5)]
+OfLongTexts = Annotated[Cut, Parameter(name="*", group=Group("Long texts", sort_key=2))]
 ROWS, MODEL, TRAINING, MACHINE = RowSettings(), ModelSettings(), TrainingSettings(), MachineSettings()
+CUT = Cut()
 DEFAULTS = Settings()
 USED_BY_ALL = ("data_dir", "out", "threads", "device")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from longread.cli.options import CUT, OfLongTexts
 from longread.errors import UserError
 from longread.serving.settings import ServeSettings
 
@@ -15,7 +17,13 @@ if TYPE_CHECKING:
 DEFAULTS = ServeSettings()
 
 
-def serve(checkpoint: str, /, *, settings: Annotated[ServeSettings, Parameter(name="*")] = DEFAULTS) -> int:
+def serve(
+    checkpoint: str,
+    /,
+    *,
+    settings: Annotated[ServeSettings, Parameter(name="*")] = DEFAULTS,
+    cut: OfLongTexts = CUT,
+) -> int:
     """A checkpoint as a service over HTTP, with a page to try it.
 
     Example: longread serve out/runs/0123456789abcdef --port 8000, then open http://127.0.0.1:8000
@@ -33,7 +41,7 @@ def serve(checkpoint: str, /, *, settings: Annotated[ServeSettings, Parameter(na
     from longread.serving.service import Service
 
     def start() -> Service:
-        return Service(load(checkpoint), settings)
+        return Service(replace(load(checkpoint), cut=cut), settings)
 
     run(start, settings)
     return 0

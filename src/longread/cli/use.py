@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from longread.cli.options import (
+    CUT,
     MACHINE,
     NONE_GIVEN,
     ROWS,
     JsonLines,
+    OfLongTexts,
     OfMachine,
     OfMechanisms,
     OfRows,
@@ -28,6 +31,7 @@ def evaluate(
     task: str | None = None,
     untrained_head: bool = False,
     json_lines: JsonLines = False,
+    cut: OfLongTexts = CUT,
     rows: OfRows = ROWS,
     machine: OfMachine = MACHINE,
     options: OfMechanisms = NONE_GIVEN,
@@ -58,7 +62,7 @@ def evaluate(
 
     wanted = task or evaluation.default_task(checkpoint, rows.eval_file)
     config = run_config(rows, machine, options=options, task=wanted)
-    run = evaluation.evaluate(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head)
+    run = evaluation.evaluate(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head, cut=cut)
     record = run.record
     found, names = record["metrics"], record["dataset"]["label_names"]
     if record["head_is_untrained"]:
@@ -96,6 +100,7 @@ def predict(
     encoding: str | None = None,
     delimiter: str | None = None,
     json_lines: JsonLines = False,
+    cut: OfLongTexts = CUT,
 ) -> int:
     """Labels and probabilities for texts, one for each row of the input and in its order.
 
@@ -142,7 +147,7 @@ def predict(
                 raise UserError(f"{option}: only with --file")
     elif texts:
         raise UserError("give texts or --file, not both")
-    classifier = load(checkpoint)
+    classifier = replace(load(checkpoint), cut=cut)
     if file is not None:
         usual = classifier.origin.text_columns if classifier.origin else ()
         blocks = blocks_of_file(file, text_columns, id_column, usual=usual, encoding=encoding, delimiter=delimiter)

@@ -126,6 +126,11 @@ def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, folder: 
         encoded = tokenizer.encode(examples.texts, examples.pairs, max_length)
         if path is not None:
             cache.write_tokens(path, encoded)
+    return split_of(examples, tokenizer, encoded)
+
+
+def split_of(examples: Examples, tokenizer: Tokenizer, encoded: Encoded) -> Split:
+    """`encoded` [R] with what `examples` say of each row."""
     return Split(
         encoded,
         examples.labels,

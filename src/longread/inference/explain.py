@@ -18,6 +18,7 @@ from torch import Tensor
 
 from longread.data.tokenizer import Tokenizer
 from longread.errors import UserError
+from longread.inference.reading import Cut
 from longread.models.classifier import Classifier
 from longread.ops.packed import PackedBatch
 
@@ -32,6 +33,7 @@ class Explained(Protocol):
     tokenizer: Tokenizer
     label_names: tuple[str, ...]
     tokens_per_micro_batch: int
+    cut: Cut
 
     @property
     def model(self) -> Classifier: ...
@@ -153,6 +155,10 @@ def _encode(predictor: Explained, text: str, pair: str | None) -> tuple[Any, boo
     limit = predictor.max_length
     if len(encoding.ids) <= limit:
         return encoding, False
+    if predictor.cut.truncation not in (None, "head"):
+        raise UserError(
+            f"explain: the text has {len(encoding.ids)} tokens, more than {limit}; only its head can be explained"
+        )
     inner = type(inner).from_str(inner.to_str())
     inner.enable_truncation(limit, strategy="longest_first")
     return inner.encode(text, pair), True

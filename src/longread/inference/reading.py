@@ -53,6 +53,11 @@ class Reading:
     tokens: npt.NDArray[np.int64]
     tokens_in_text: npt.NDArray[np.int64]
 
+    @property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        """[R]: a part of the text is not read."""
+        return self.tokens < self.tokens_in_text
+
     def pooled(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Mean of the logits [S, C] over the sequences of each text: [R, C]."""
         total = np.zeros((len(self.tokens), logits.shape[1]))

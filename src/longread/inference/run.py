@@ -11,15 +11,17 @@ import torch
 from longread import records
 from longread.attention import ATTENTIONS
 from longread.config import RunConfig
-from longread.data.dataset import tokenize
+from longread.data.dataset import Split, split_of, tokenize
+from longread.data.examples import Examples
 from longread.data.labels import placeholders
 from longread.data.load import load_split
 from longread.data.tasks import find_task
-from longread.data.tokenizer import load_tokenizer
+from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
-from longread.inference.evaluate import metrics, per_class, predict_split
+from longread.inference.evaluate import answers_of, metrics, per_class, split_logits
 from longread.inference.origin import origin_of
 from longread.inference.predictor import load
+from longread.inference.reading import Cut, Reading, read
 from longread.models.checkpoint import from_pretrained
 from longread.models.loading import check_answers, check_tokenizer
 from longread.models.weights import weights_fingerprint
@@ -63,7 +65,12 @@ def _same_place(one: str, other: str) -> bool:
 
 
 def evaluate(
-    config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None = None, untrained_head: bool = False
+    config: RunConfig,
+    checkpoint: str | Path,
+    *,
+    tokenizer: str | None = None,
+    untrained_head: bool = False,
+    cut: Cut | None = None,
 ) -> Run:
     """A checkpoint on a task without any training; the record is written like a training run's.
 
@@ -90,7 +97,8 @@ def evaluate(
     data = config.data_config()
     examples = load_split(data, label_names=names)
     limit = min(config.max_length or chosen.limit(model.config.max_length), model.config.max_length)
-    split = tokenize(examples, chosen, limit, data.cache)
+    cut = cut or Cut()
+    split, reading = _sequences(examples, chosen, limit, cut, data.cache)
     machine = runtime.resolve_machine(
         model.config.hidden_size,
         device=config.device,
@@ -102,13 +110,18 @@ def evaluate(
         config, attention=model.config.attention, init=str(checkpoint), max_length=limit, **vars(machine)
     )
     assert settings.tokens_per_micro_batch
-    done = predict_split(
+    done = split_logits(
         model, split, tokens=settings.tokens_per_micro_batch, device=device, precision=settings.precision
     )
     named = {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS or k in own}
+    named |= {name: value for name, value in vars(cut).items() if value}
     name = records.run_id("evaluate", named, 0, (split.fingerprint, chosen.fingerprint, weights_fingerprint(model)))
-    seen = SplitRecord(**split.describe(), rows_of_split=find_task(config.task).split_rows.get(split.name))
-    classes, confusion = per_class(split.labels, done.probabilities, split.label_names)
+    probabilities, loss = answers_of(done.logits if reading is None else reading.pooled(done.logits), examples.labels)
+    count = len(examples.labels)
+    seen = SplitRecord(
+        **split.describe() | {"rows": count}, rows_of_split=find_task(config.task).split_rows.get(split.name)
+    )
+    classes, confusion = per_class(examples.labels, probabilities, split.label_names)
     record = RunRecord(
         run_id=name,
         kind="evaluate",
@@ -120,19 +133,19 @@ def evaluate(
         config=named,
         encoder=model.config.to_dict(),
         seed=0,
-        metrics=metrics(split.labels, done.probabilities) | {"loss": done.loss},
+        metrics=metrics(examples.labels, probabilities) | {"loss": loss},
         per_class=classes,
         confusion_matrix=confusion,
         head_is_untrained=bool(model.loading and model.loading.head_is_untrained),
         train_seconds=0.0,
         eval_seconds=done.seconds,
         cpu_seconds=done.cpu_seconds,
-        samples_per_second=len(split) / done.seconds,
+        samples_per_second=count / done.seconds,
         tokens_per_second=done.usage.tokens / done.seconds,
         peak_memory_bytes=memory.bytes(),
         memory_kind=memory.kind,
         num_parameters=model.num_parameters,
-        truncated_fraction=float(split.encoded.truncated.mean()),
+        truncated_fraction=float((split.encoded if reading is None else reading).truncated.mean()),
         padded_fraction=done.usage.padded_fraction,
         effective_attention=done.usage.effective_attention,
         dataset=Dataset(label_names=split.label_names, eval=seen),
@@ -142,8 +155,19 @@ def evaluate(
     )
     directory = config.out / "runs" / name
     directory.mkdir(parents=True, exist_ok=True)
-    records.write_predictions(directory / "predictions.parquet", split.rows, split.labels, done.probabilities)
+    records.write_predictions(directory / "predictions.parquet", examples.rows, examples.labels, probabilities)
     return records.write_record(config.out, record)
+
+
+def _sequences(
+    examples: Examples, tokenizer: Tokenizer, limit: int, cut: Cut, cache: Path | None
+) -> tuple[Split, Reading | None]:
+    """What the model is given; and where it is not asked for otherwise than in training, which texts it is of."""
+    if cut.truncation is None:
+        return tokenize(examples, tokenizer, limit, cache), None
+    reading = read(tokenizer, examples.texts, examples.pairs, limit, cut)
+    rows = replace(examples, labels=examples.labels[reading.text_of], rows=examples.rows[reading.text_of])
+    return split_of(rows, tokenizer, reading.encoded), reading
 
 
 EVALUATION_SETTINGS = ("task", "attention", "init", "eval_rows", "sample_seed", "max_length",

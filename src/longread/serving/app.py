@@ -233,6 +233,10 @@ class State:
     def _check_pair(self, service: Service, pair: str | None) -> None:
         if pair is not None and not service.pairs:
             raise Refused(422, "pair: this model reads one text")
+        if pair is not None and service.predictor.cut.truncation not in (None, "head"):
+            raise Refused(
+                422, f"pair: this service reads single texts (--truncation {service.predictor.cut.truncation})"
+            )
 
     async def _parsed(self, request: Request, model: type[Any]) -> Any:
         limit = self._settings.max_body_bytes

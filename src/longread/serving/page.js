@@ -21,7 +21,7 @@ function given() {
 
 function showAnswer(answer, headers) {
   at("label").textContent = answer.label === null ? `No label: ${answer.reason}` : answer.label;
-  const cut = answer.truncated ? "; the end was not read" : "";
+  const cut = answer.truncated ? "; a part was not read" : "";
   at("facts").textContent =
     `${answer.tokens.toLocaleString("en")} of ${answer.tokens_in_text.toLocaleString("en")} tokens read${cut} · ` +
     `${milliseconds(headers.get("x-total-time"))} (${milliseconds(headers.get("x-inference-time"))} in the model)`;
