@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from longread.config import SCRATCH_SETTINGS
 from longread.records import Run, load_runs
 from longread.study.chain import Step, in_order
 from longread.training.distill import USED
@@ -61,6 +62,8 @@ def _same_settings(step: Step, config: Mapping[str, Any]) -> bool:
         used = (*USED, *asked.options)
         named = {name: value for name, value in asked.named().items() if name in used} | {"steps": step.distill_steps}
     elsewhere = {*OF_THE_MACHINE, *BY_CONTENT}
+    if asked.init != "scratch":  # earlier records name a shape that the checkpoint decided
+        elsewhere |= {*SCRATCH_SETTINGS}
     left_open = {name for name in OF_THE_CHECKPOINT if getattr(asked, name) is None}
     same = all(config.get(name) == value for name, value in named.items() if name not in elsewhere)
     return same and set(config) <= set(named) | elsewhere | left_open
