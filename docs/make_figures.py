@@ -104,18 +104,18 @@ def forest(page: Path) -> None:
     rows = [(label, row(study, name)) for label, _, name in (line.rpartition(": ") for line in names)]
     figure, axes = new_figure(6.4, 0.75 + 0.27 * len(rows))
     bottom = 0.42 / (0.75 + 0.27 * len(rows))
-    axes.set_position((0.42, bottom, 0.54, 0.97 - bottom))
+    axes.set_position((0.46, bottom, 0.51, 0.97 - bottom))
     for place, (label, line) in enumerate(rows):
         accuracy, interval = line.accuracy
         colour = color_of(line.attention)
         axes.plot([100 * interval.low, 100 * interval.high], [-place, -place], color=colour, lw=1.6)
         axes.plot(100 * accuracy, -place, "o", color=colour, ms=6, mec="white", zorder=4)
-        axes.text(-0.02, -place, label, ha="right", va="center", fontsize=8.5, transform=axes.get_yaxis_transform())
+        axes.text(-0.02, -place, label, ha="right", va="center", fontsize=8, transform=axes.get_yaxis_transform())
     axes.axvline(100 * rows[0][1].accuracy[0], color="#c3c9d3", lw=1, zorder=0)
     axes.set_yticks([])
     axes.set_ylim(0.6 - len(rows), 0.6)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("accuracy, %, with its 95 % interval; the grey line is the first row", color=MUTED, fontsize=8)
+    axes.set_xlabel("accuracy, %, and 95 % interval; grey: the first row", color=MUTED, fontsize=8)
     save(figure, f"findings-{page.stem}")
 
 
@@ -188,7 +188,7 @@ def pattern(name: str) -> None:
         side.set_visible(True)
     right = figure.add_axes((0.53, 0.2, 0.45, 0.66))
     lengths = [2**n for n in range(7, 15)]
-    for other in ("dense", name):
+    for other in dict.fromkeys(("dense", name)):
         made = layer(other, PUBLISHED[other], max(lengths))
         right.plot(lengths, [made.flops(n) / n / 1e6 for n in lengths], color=color_of(other), lw=2, label=other)
     right.set_xscale("log", base=2)

@@ -1,0 +1,89 @@
+"""Builds the site: `make docs`, or `python docs/build.py` where requirements-docs.txt is installed.
+
+The pages lie where GitHub shows them (README.md, docs/, results/STUDY/report.md). They are copied as they lie into
+out/site-source, so that their links hold on the site too; links to files that are no pages (source code, notebooks)
+become plain text there. `python docs/build.py reference` writes docs/reference/cli.md alone, from `--help`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "out" / "site-source"
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
+LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+REFERENCE = ROOT / "docs" / "reference" / "cli.md"
+HEAD = """# Command line
+
+Made from `--help` by `python docs/build.py reference`. Exit status: 0 done; 2 the input is wrong (one line says what
+would be right); 130 interrupted; 1 anything else, a grid in which a run failed among it.
+"""
+
+
+def pages() -> list[Path]:
+    """Every page of the site, and what it shows."""
+    found = [ROOT / name for name in PAGES if (ROOT / name).exists()]
+    found += [p for p in (ROOT / "docs").rglob("*") if p.suffix in (".md", ".svg", ".css")]
+    return found + sorted(ROOT.glob("results/*/report.md"))
+
+
+def copied(page: Path, known: set[Path]) -> str:
+    """The page with links to what is no page as plain text."""
+
+    def link(found: re.Match[str]) -> str:
+        if found[2].startswith(("http:", "https:", "mailto:")) or (page.parent / found[2]).resolve() in known:
+            return found[0]
+        return found[1]
+
+    text = LINK.sub(link, page.read_text("utf-8"))
+    if page.name == "report.md":  # its figures are made by `longread report`, not kept
+        text = re.sub(r"(?m)^!\[[^\n]*\]\(figures/[^\n]*\n\n\*[^\n]*\*\n", "", text)
+    return text
+
+
+def stage() -> None:
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    found = pages()
+    known = {page.resolve() for page in found}
+    for page in found:
+        place = SOURCE / page.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if page.suffix == ".md":
+            place.write_text(copied(page, known), "utf-8")
+        else:
+            shutil.copyfile(page, place)
+
+
+def reference() -> str:
+    """docs/reference/cli.md: what each command prints for --help."""
+    sys.path.insert(0, str(ROOT / "src"))
+    from longread.cli.main import COMMANDS
+
+    parts = [HEAD]
+    for name in sorted(COMMANDS):
+        environment = os.environ | {"COLUMNS": "96", "NO_COLOR": "1", "PYTHONPATH": str(ROOT / "src"), "TERM": "dumb"}
+        command = [sys.executable, "-m", "longread", name, "--help"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+        parts.append(f"## {name}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    if sys.argv[1:] == ["reference"]:
+        REFERENCE.write_text(reference(), "utf-8")
+        return
+    stage()
+    subprocess.run([sys.executable, "-m", "zensical", "build", "--clean"], cwd=ROOT, check=True)
+    size = sum(path.stat().st_size for path in (ROOT / "out" / "site").rglob("*") if path.is_file())
+    print(f"out/site/index.html, {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

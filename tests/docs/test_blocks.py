@@ -1,0 +1,101 @@
+"""Every block of code of the pages that show how to do something runs: small data, no network, in one process."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from pages import ROOT, blocks, name_of
+
+from longread.cli import main as cli
+
+PAGES = [
+    page
+    for folder in ("start", "howto", "inside", "reference")
+    for page in sorted((ROOT / "docs" / folder).glob("*.md"))
+    if any(block.run and block.language in ("sh", "python") for block in blocks(page))
+]
+TEXTS = {
+    "complaint": ("the parcel came late", "nobody answered my calls", "it broke after a day", "still no refund"),
+    "praise": ("thank you it arrived", "great and friendly service", "works as it should", "quick answer"),
+}
+# Sizes of a model that trains in a blink, for what a page leaves at its default.
+TINY = {"--hidden-size": "16", "--num-attention-heads": "2", "--vocab-size": "300", "--threads": "1"}
+NEEDS_A_MODEL = {"serve.md", "export.md", "explain.md"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, length in (("mail.csv", 1), ("complaints.csv", 60)):
+        with Path(name).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            for number in range(15):
+                for label, texts in TEXTS.items():
+                    told = " ".join(texts[(number + i) % 4] for i in range(length))
+                    writer.writerow([f"{told} {number}", label])
+    Path("new.csv").write_text("text\nstill no answer\nthank you\n")
+    return tmp_path
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    """Stands for bert-base-uncased: a BERT of two narrow layers, with a tokenizer of its own."""
+    import longread
+    from longread.data.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer([text for texts in TEXTS.values() for text in texts], 300, lowercase=True)
+    model = longread.build(
+        "dense", vocab_size=300, num_hidden_layers=2, hidden_size=16, num_attention_heads=2, num_labels=2,
+        max_length=64, norm_position="post", pooling="first", head_activation="tanh", type_vocab_size=2,
+    )  # fmt: skip
+    longread.save_pretrained(model, tmp_path / "bert", tokenizer=tokenizer)
+    return tmp_path / "bert"
+
+
+def newest_run(text: str) -> str:
+    """The text with RUN in place of the run that a command named last."""
+
+    def run(found: re.Match[str]) -> str:
+        runs = sorted(Path(found[1]).glob("*/checkpoint"), key=lambda path: path.stat().st_mtime)
+        return f"{found[1]}{runs[-1].parent.name}"
+
+    return re.sub(r"([\w./-]*runs/)RUN\b", run, text)
+
+
+def command(line: str) -> None:
+    words = shlex.split(newest_run(line), comments=True)
+    if words[:1] != ["longread"]:
+        raise AssertionError(f"{line!r} is no command that the test runs; say `<!-- not run: why -->` above the block")
+    arguments = words[1:]
+    if arguments[0] in ("train", "compare"):
+        own = TINY if "--init" not in arguments else {"--threads": "1"}
+        arguments += [part for name, value in own.items() if name not in arguments for part in (name, value)]
+        arguments += [] if "--epochs" in arguments else ["--epochs", "1"]
+        if "tfidf" in arguments:
+            arguments = arguments[: len(words) - 1]
+        if arguments[0] == "compare":  # each run is a process of its own: one seed, no linear models
+            arguments = shlex.split(re.sub(r"--seed 0 1 2", "--seed 0", shlex.join(arguments))) + ["--no-baselines"]
+    assert cli.main(arguments) == 0, line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.filterwarnings("ignore")
+def test_the_blocks_of_a_page_run(page: Path, place: Path, bert: Path) -> None:
+    if page.name in NEEDS_A_MODEL:
+        command("longread train mail.csv --attention longformer --out out/mail")
+    names: dict[str, object] = {}
+    for block in blocks(page):
+        text = block.text.replace("bert-base-uncased", str(bert))
+        if not block.run:
+            continue
+        if block.language == "sh":
+            for line in text.splitlines():
+                command(line)
+        elif block.language == "python":
+            exec(compile(newest_run(text), name_of(page), "exec"), names)
