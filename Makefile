@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' requirements.txt)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help compare test check lint report benchmark wheel install install-dev clean
+.PHONY: help compare test check lint report docs release-check benchmark wheel install install-dev clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,8 @@ help:
 	@echo "make check      the same with the long tests"
 	@echo "make benchmark  this project beside its peers, and by length (25 minutes on an idle machine; QUICK=1: 6), out/"
 	@echo "make report     every table and figure of results/, README and docs/ again, from the run records alone; pages in out/results/"
+	@echo "make docs       the documentation as a site, out/site/index.html"
+	@echo "make release-check  what must hold before a release: wheel and sdist, a clean environment, the README's commands"
 	@echo "make clean      remove .venv and caches (not out/)"
 
 $(VENV)/installed: requirements.txt pyproject.toml
@@ -54,8 +56,21 @@ test: lint
 check: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
 
+$(VENV)/installed-docs: requirements-docs.txt
+	$(PYTHON) -m venv $(VENV)/docs
+	$(VENV)/docs/bin/pip install --quiet --no-deps -r requirements-docs.txt
+	@touch $@
+
+docs: install $(VENV)/installed-docs
+	$(BIN)/python docs/build.py reference
+	$(VENV)/docs/bin/python docs/build.py
+
+release-check: install-dev
+	PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) .ci/release-check $(BIN)/python
+
 report: install
 	$(BIN)/python results/update_documents.py
+	$(BIN)/python docs/make_figures.py
 
 benchmark: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick) --out out/benchmarks

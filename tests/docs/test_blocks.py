@@ -79,7 +79,7 @@ def command(line: str) -> None:
         if "tfidf" in arguments:
             arguments = arguments[: len(words) - 1]
         if arguments[0] == "compare":  # each run is a process of its own: one seed, no linear models
-            arguments = shlex.split(re.sub(r"--seed 0 1 2", "--seed 0", shlex.join(arguments))) + ["--no-baselines"]
+            arguments = [*shlex.split(re.sub(r"--seed 0 1 2", "--seed 0", shlex.join(arguments))), "--no-baselines"]
     assert cli.main(arguments) == 0, line
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 import sys
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,13 @@ OLD_WORDS = {
     r"\b(the|an) older study\b": "the student study",
     r"PackedBatch of one": "a mechanical rename",
 }
+
+
+@cache
+def help_of(command: str) -> str:
+    with redirect_stdout(io.StringIO()) as out:
+        app([command, "--help"], exit_on_error=False, print_error=False, result_action="return_value")
+    return out.getvalue()
 
 
 @every_page
@@ -82,16 +92,15 @@ def test_words_are_todays(page: Path) -> None:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_help_texts_use_todays_words(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    app([command, "--help"], exit_on_error=False, print_error=False, result_action="return_value")
-    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+def test_help_texts_use_todays_words(command: str) -> None:
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", help_of(command)).split())
     for pattern, better in OLD_WORDS.items():
         found = re.search(rf".{{0,30}}(?<![-\w])({pattern})", text, re.IGNORECASE)
         assert found is None, f"longread {command} --help: {found[0]!r}; {better}"
 
 
 @every_page
-def test_commands_and_options_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_and_options_exist(page: Path) -> None:
     lines = [line for block in blocks(page) if block.language == "sh" for line in block.text.splitlines()]
     named = re.findall(r"`(longread [a-z][^`]*)`", page.read_text("utf-8"))
     for line in [*lines, *named]:
@@ -99,8 +108,7 @@ def test_commands_and_options_exist(page: Path, capsys: pytest.CaptureFixture[st
         if words[:1] != ["longread"] or len(words) < 2 or words[1].startswith("-"):
             continue
         assert words[1] in COMMANDS, f"{name_of(page)}: {line}"
-        app([words[1], "--help"], exit_on_error=False, print_error=False, result_action="return_value")
-        text = capsys.readouterr().out
+        text = help_of(words[1])
         for option in (word.split("=")[0] for word in words if word.startswith("--") and word != "--help"):
             assert re.search(rf"{option}(?![-\w])", text), f"{name_of(page)}: {line}: no option {option}"
 
