@@ -2,7 +2,7 @@
 
 Run:     python experiments/run.py depth --data-dir DIR
 Expect:  .85 or more at each depth, no depth worse than a shallower one by more than the interval, in less time than the
-         student study's GPU needed (FINDINGS.md). Times are quoted from runs on an idle machine.
+         student study's GPU needed. Times are quoted from runs on an idle machine.
 Rows:    as the student study drew them (imdb-pooled: both halves of IMDB put together, 10,000 and 5,000 reviews drawn
          from all, so that reviews of one film are on both sides), three seeds; and IMDB's official halves, which share
          no film, one seed. Other mechanisms, at one layer, and the linear models stand beside.

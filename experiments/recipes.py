@@ -40,7 +40,7 @@ def linear_models(base: RunConfig) -> list[Step]:
 def distilled(teacher: Step, attention: str, steps: int, **settings: Any) -> Step:
     """The teacher's own weights under another attention, distilled on the texts of the teacher's task.
 
-    3e-4 had the smallest distance from the teacher on held-out texts (LOG.md).
+    3e-4 had the smallest distance from the teacher on held-out texts (docs/log.md).
     """
     of = teacher.config
     config = RunConfig(

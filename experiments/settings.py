@@ -38,7 +38,7 @@ def steps() -> list[Step]:
 
 
 def sst2() -> list[RunConfig]:
-    """Learning rate and pooling. The runs were made, their records not kept (figures in LOG.md)."""
+    """Learning rate and pooling. The runs were made, their records not kept (figures in docs/log.md)."""
     base = replace(SST2, train_rows=13_400, choose_epoch="best")
     choices = (("mean", 1e-4), ("first", 1e-4), ("mean", 5e-5), ("mean", 2e-4))
     return [replace(base, pooling=pooling, learning_rate=rate) for pooling, rate in choices]

@@ -113,6 +113,16 @@ def test_commands_and_options_exist(page: Path) -> None:
             assert re.search(rf"{option}(?![-\w])", text), f"{name_of(page)}: {line}: no option {option}"
 
 
+@every_page
+def test_studies_named_in_a_command_exist(page: Path) -> None:
+    for line in page.read_text("utf-8").splitlines():
+        if "experiments/run.py" in line:
+            named = re.findall(r"run\.py (\w+)", line)
+            named += re.findall(r"`([a-z_]+)`", line) if line.startswith("Again: ") else []
+            for study in named:
+                assert study == "STUDY" or (ROOT / "experiments" / f"{study}.py").exists(), f"{name_of(page)}: {study}"
+
+
 def test_the_readme_is_short_and_names_the_student_study_once() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     assert len(text.splitlines()) <= 100

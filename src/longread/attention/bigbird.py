@@ -23,7 +23,7 @@ from longread.ops.gathered import attend_blocks
 from longread.ops.packed import Group, PackedBatch, bias_from, join, split, to_device
 from longread.ops.tiled import attend
 
-# Tokens up to which, without gradients, the pattern as a bias was faster than gathered blocks (LOG.md, "small blocks").
+# Tokens up to which, without gradients, the pattern as a bias was faster than gathered blocks (docs/log.md).
 LONGEST_INFERRED = 128
 
 
@@ -281,7 +281,7 @@ class _Part(NamedTuple):
 
 
 def _is_short(group: Group, dtype: torch.dtype, gradients: bool) -> bool:
-    """Small blocks on short sequences: the pattern as a bias beats gathering it (LOG.md, "small blocks")."""
+    """Small blocks on short sequences: the pattern as a bias beats gathering it (docs/log.md)."""
     limit = longest_kept(dtype) if gradients else min(longest_kept(dtype), LONGEST_INFERRED)
     return group.device.type == "cpu" and group.longest <= limit
 

@@ -13,7 +13,7 @@ class Dropout(nn.Module):
     """Inverted dropout, as torch's. The rate is kept to 1 / 65,536.
 
     torch draws a CPU's random numbers one after the other; in a small encoder that is an eighth of a training step
-    (LOG.md, "dropout"). Here one number from torch's generator, so from the state that a checkpoint keeps, seeds a fast
+    (docs/log.md). Here one number from torch's generator, so from the state that a checkpoint keeps, seeds a fast
     generator for each mask.
     """
 

@@ -1,5 +1,5 @@
 """Softmax attention by eager products, for short sequences: their matrices are small, and three products and a softmax
-beat a fused kernel that recomputes them in its backward pass (LOG.md, "short rows").
+beat a fused kernel that recomputes them in its backward pass (docs/log.md).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from longread.ops.dropout import factors_like
 
-# Keys up to which the eager products were faster, with gradients and without (LOG.md). With gradients the matrix is
-# kept for the backward pass: at most this many numbers for each token and head.
+# Keys up to which the eager products were faster, with gradients and without (docs/log.md). With gradients the matrix
+# is kept for the backward pass: at most this many numbers for each token and head.
 LONGEST_TRAINED = {torch.bfloat16: 256, torch.float32: 128, torch.float64: 128}
 LONGEST_INFERRED = 64
 

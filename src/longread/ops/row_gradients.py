@@ -1,7 +1,7 @@
 """The word embedding's gradient, kept in one buffer of which a step touches only the rows of the tokens it saw.
 
 autograd makes a gradient as large as the table for every micro-batch and clears it first: on short rows that is more
-memory traffic than the layers' (LOG.md, "embedding gradients"). The optimizer sees the same numbers.
+memory traffic than the layers' (docs/log.md). The optimizer sees the same numbers.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ def _recomputed_gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients where every query sees every key: slices of queries anew, each with its whole softmax.
 
-    In bf16 twice as fast as from the kept log-sum-exp, whose elementwise steps are in float32 (LOG.md, "one tile").
+    In bf16 twice as fast as from the kept log-sum-exp, whose elementwise steps are in float32 (docs/log.md).
     """
     b, heads, length, dim = query.shape
     k, v = (t.reshape(b * heads, -1, dim) for t in (key, value))

@@ -12,7 +12,7 @@ from longread.system.measure import has_fast_bfloat16
 # Below this width casting should cost more than bf16 products save. A guess: no idle machine has measured it yet.
 NARROWEST_FOR_BFLOAT16 = 256
 # One hidden state of a micro-batch: the dozens of tensors of its size that a layer keeps for its gradient are then
-# tens of megabytes. Larger ones were no faster (LOG.md, "token budget").
+# tens of megabytes. Larger ones were no faster (docs/log.md).
 MICRO_BATCH_BYTES = 1024**2
 FEWEST_TOKENS, MOST_TOKENS = 2048, 8192
 
