@@ -249,3 +249,10 @@ def test_arrays_are_texts_and_broken_weights_are_said() -> None:
     clf.model.head.classifier.weight.data[0, 0] = float("nan")
     with pytest.raises(UserError, match="not numbers"):
         clf.predict(["a"])
+
+
+def test_half_a_character_is_an_error_that_names_the_text() -> None:
+    from longread.inference.predictor import _checked
+
+    with pytest.raises(UserError, match=r"text 1 \(from 0\) holds half a character at position 3"):
+        _checked(["good", "no \ud800"], "text")

@@ -141,6 +141,10 @@ def _checked(texts: Iterable[str], what: str) -> list[str]:
     for row, text in enumerate(found):
         if not isinstance(text, str):
             raise UserError(f"{what} {row} (from 0) is {text!r}, not a string")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{what} {row} (from 0) holds half a character at position {error.start}") from error
     return found
 
 
