@@ -19,6 +19,11 @@ SHAPE: dict[str, Any] = {
     "label_names": ("bad", "so so", "good"),
 }  # fmt: skip
 POSTNORM: dict[str, Any] = SHAPE | {"norm_position": "post", "pooling": "first", "head_activation": "tanh"}
+MODERN: dict[str, Any] = {
+    "norm_position": "pre", "position_kind": "rotary", "gated": True, "first_attention_norm": False,
+    "attention_bias": False, "norm_bias": False, "feed_forward_bias": False, "dropout_inside": True,
+    "head_activation": "gelu", "head_norm": True, "head_bias": False, "layer_norm_eps": 1e-5,
+}  # fmt: skip
 # What transformers has a classifier for.
 THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("bert", {"type_vocab_size": 2}),
@@ -47,6 +52,11 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
         "distilbert",
         {"head_activation": "relu", "hidden_act": "relu", "layer_norm_eps": 1e-12, "attention_output_dropout": 0.0},
     ),
+    "modernbert": (
+        "modernbert",
+        MODERN | {"attention": "dense local", "local_window": 8, "rotary_base": (50.0, 20.0), "pooling": "mean"},
+    ),
+    "modernbert of one layer": ("modernbert", MODERN | {"num_hidden_layers": 1, "rotary_base": 70.0}),
 }  # fmt: skip
 # What it has none for.
 OURS: dict[str, dict[str, Any]] = {
@@ -57,6 +67,7 @@ OURS: dict[str, dict[str, Any]] = {
     "performer": POSTNORM | {"attention": "performer", "attention_dropout": 0.0, "num_features": 9, "redraw_steps": 5},
     "linformer": POSTNORM | {"attention": "linformer", "projection_size": 7, "embedding_dropout": 0.3},
     "windows": SHAPE | {"attention": "longformer", "attention_window": (4, 6)},
+    "rotary with a post-norm": POSTNORM | {"position_kind": "rotary", "attention": "local longformer"},
     "tanh BigBird": POSTNORM | {"attention": "bigbird", "block_size": 2, "dropout_before_norm": True},
 }
 

@@ -36,6 +36,7 @@ SPARSE: dict[str, tuple[dict[str, Any], ...]] = {
         {"num_features": 40, "centred": True, "learned_features": True},
     ),
     "linformer": ({"projection_size": 5}, {"projection_size": 1}),
+    "local": ({"local_window": 6}, {"local_window": 2}),
 }
 SHAPES = ((12, 2, 6), (12, 3, 5), (7, 1, 8))  # hidden_size, heads, head_dim
 
@@ -66,16 +67,20 @@ def layer(
     max_length: int = 800,
     dropout: float = 0.0,
     query_bias: float = 0.5,
+    bias: bool = True,
+    rotary_base: float | None = None,
 ) -> SelfAttention:
     """One attention layer with weights so large that its attention is far from even, and with biases."""
     hidden, heads, dim = shape
     kind = ATTENTIONS[name]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = kind(hidden, heads, dim, max_length, kind.Options(**options), layer=1, seed=seed, dropout=dropout)
+        own: dict[str, Any] = {"layer": 1, "seed": seed, "dropout": dropout, "bias": bias, "rotary_base": rotary_base}
+        made = kind(hidden, heads, dim, max_length, kind.Options(**options), **own)
         for part, module in made.named_modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=gain * hidden**-0.5)
+            if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.normal_(module.bias, std=query_bias if part.startswith("query") else 0.5)
     return made.to(dtype)
 

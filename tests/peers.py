@@ -37,8 +37,14 @@ OTHER_NAMES = {
         "intermediate_size": "hidden_dim",
         "hidden_dropout_prob": "dropout",
         "attention_probs_dropout_prob": "attention_dropout",
-    }
+    },
+    "modernbert": {"hidden_dropout_prob": "mlp_dropout", "attention_probs_dropout_prob": "attention_dropout"},
 }
+# Settings whose defaults do not fit a small model.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "modernbert": {"pad_token_id": 1, "bos_token_id": 0, "cls_token_id": 0, "eos_token_id": 2, "sep_token_id": 2,
+                   "num_attention_heads": 2},
+}  # fmt: skip
 
 
 def random_peer(model_type: str, *, seed: int = 0, base: bool = False, **settings: Any) -> Any:
@@ -46,6 +52,7 @@ def random_peer(model_type: str, *, seed: int = 0, base: bool = False, **setting
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
     named = OTHER_NAMES.get(model_type, {})
+    settings = DEFAULTS.get(model_type, {}) | settings
     config = AutoConfig.for_model(model_type, **({named.get(k, k): v for k, v in SMALL.items()} | settings))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -116,16 +123,17 @@ def gradient_error(peer: Any, their_logits: Tensor, model: Classifier, logits: T
     (their_logits * weights).sum().backward()
     (logits * weights).sum().backward()
     own = dict(model.named_parameters())
-    names = FAMILIES[peer.config.model_type].names(own, model.config.num_hidden_layers)
-    others = dict(peer.named_parameters())
+    family = FAMILIES[peer.config.model_type]
+    names = family.names(own, model.config.num_hidden_layers)
+    others = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in peer.named_parameters()}
+    others = family.split(others)
     assert names.keys() == own.keys()
     own = {name: tensor for name, tensor in own.items() if tensor.requires_grad}
-    largest = max(float(tensor.grad.abs().max()) for tensor in others.values() if tensor.grad is not None)
+    largest = max(float(grad.abs().max()) for grad in others.values())
     worst = 0.0
     for name, tensor in own.items():
-        mine, other = tensor.grad, others[names[name]].grad
-        zero = torch.zeros_like(tensor)
-        difference = (zero if mine is None else mine) - (zero if other is None else other)
+        mine = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+        difference = mine - others[names[name]]
         worst = max(worst, float(difference.abs().max()))
     return worst / largest
 

@@ -64,10 +64,11 @@ def check_equals_references(
     global_positions: tuple[tuple[int, ...], ...] | None = None,
     gain: float = 1.5,
     size: float = 1.0,
+    **made: Any,
 ) -> None:
     """The packed batch in `dtype` against its sequences' references in float64: outputs and all gradients."""
-    fast = layer(name, options, shape=shape, seed=seed, dtype=dtype, gain=gain)
-    exact = layer(name, options, shape=shape, seed=seed, dtype=dtype, gain=gain).double()  # the same weights
+    made |= {"shape": shape, "seed": seed, "dtype": dtype, "gain": gain}
+    fast, exact = layer(name, options, **made), layer(name, options, **made).double()  # the same weights
     x = (size * normal(sum(lengths), shape[0], seed=seed, dtype=dtype)).requires_grad_()
     x_exact = x.detach().double().requires_grad_()
     out = fast(x, PackedBatch(tuple(lengths), global_positions=global_positions))
@@ -184,6 +185,7 @@ def test_no_tensor_of_tokens_times_tokens_and_linear_memory(name: str, dtype: to
         "bigbird": {"block_size": 8, "num_random_blocks": 2},
         "performer": {"num_features": 16},
         "linformer": {"projection_size": 16},
+        "local": {"local_window": 32},
     }.get(name, {})
     length = 1024
     attention = layer(name, options, shape=(16, 1, 8), dtype=dtype, max_length=2 * length)
@@ -215,6 +217,7 @@ def test_flops_are_those_of_the_fast_path(name: str) -> None:
         "bigbird": {"block_size": 32, "num_random_blocks": 2},
         "performer": {"num_features": 256},
         "linformer": {"projection_size": 128},
+        "local": {"local_window": 256},
     }.get(name, {})
     attention = layer(name, options, shape=(64, 2, 32), dtype=torch.float32, max_length=4096)
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -234,6 +237,44 @@ def test_flops_are_those_of_the_fast_path(name: str) -> None:
     assert all((1.9 < more / less < 2.1) == (name != "dense") for less, more in pairwise(totals))
     if name == "dense":
         assert attention.flops(2048) == 4 * attention.flops(1024)
+
+
+# ---- positions ---------------------------------------------------------------------------------
+
+ROTARY = [(name, options) for name, options in settings() if ATTENTIONS[name].supports_rotary]
+
+
+@pytest.mark.parametrize(("name", "options"), ROTARY, ids=label)
+@pytest.mark.parametrize("operators", ["processor", "accelerator"])
+def test_rotary_positions_equal_the_references(name: str, options: dict[str, Any], operators: str) -> None:
+    """And projections without biases, as such models have them."""
+    with accelerator_operators() if operators == "accelerator" else nullcontext():
+        for lengths in (LONG, [9, 40, 9, 9, 21]):
+            check_equals_references(name, options, lengths, shape=SHAPES[0], bias=False, rotary_base=30.0)
+    if ATTENTIONS[name].has_global_tokens:
+        chosen = ((299, 5), (17,), (0,), (), (2, 6, 1), (0,), (), (129, 128, 0))
+        made = {"shape": SHAPES[0], "global_positions": chosen, "rotary_base": 30.0}
+        check_equals_references(name, options, LONG, **made)
+
+
+@pytest.mark.parametrize(("name", "options"), ROTARY, ids=label)
+def test_rotary_positions_are_close_in_bfloat16(name: str, options: dict[str, Any]) -> None:
+    made: dict[str, Any] = {"shape": (32, 2, 16), "gain": 0.7, "rotary_base": 30.0, "dtype": torch.bfloat16}
+    x, batch = normal(445, 32, dtype=torch.bfloat16), PackedBatch([1, 60, 60, 24, 300])
+    half, exact = layer(name, options, **made)(x, batch), layer(name, options, **made).float()(x.float(), batch)
+    assert relative_error(half.float(), exact) < 8 * 2**-8
+
+
+def test_rotary_scores_depend_on_differences_of_positions() -> None:
+    """Attention of one token repeated is even under any base, and turned heads keep their length."""
+    attention = layer("dense", {}, shape=SHAPES[0], rotary_base=30.0)
+    heads = normal(2, 50, 6)
+    turned = attention.turned(heads)
+    assert torch.allclose(turned.norm(dim=-1), heads.norm(dim=-1), atol=1e-6)
+    same = attention.turned(heads[:, :1].expand(-1, 50, -1))
+    scores = same @ same.mT
+    assert torch.allclose(scores[:, 3, 10], scores[:, 33, 40], atol=1e-5)
+    assert not torch.allclose(scores[:, 3, 10], scores[:, 3, 11], atol=1e-2)
 
 
 # ---- what each promises of its own ---------------------------------------------------------------
@@ -336,6 +377,16 @@ def test_longformer_sees_its_window_and_the_global_tokens() -> None:
     assert torch.equal(local > 0, ((near | is_global) & ~is_global[:, None]).expand_as(local))
     assert torch.equal(over_all > 0, is_global[:, None].expand_as(over_all))
     assert torch.allclose((local + over_all).sum(-1), torch.ones((), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("window", [2, 10, 64])
+def test_local_attention_is_longformers_without_a_global_token(window: int) -> None:
+    local = layer("local", {"local_window": window})
+    matrix = local.reference(normal(90, 12))[1]
+    place = torch.arange(90)
+    near = (place[:, None] - place).abs() <= window // 2
+    assert torch.equal(matrix > 0, near.expand_as(matrix))
+    assert local.coverage([window // 2 + 1, 90]) == {"full": window // 2 + 1, "window": 90}
 
 
 def test_longformer_counts_the_global_tokens_that_were_chosen() -> None:

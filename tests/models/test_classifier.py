@@ -353,6 +353,22 @@ def test_settings_survive_a_dict(name: str, options: dict[str, Any]) -> None:
     assert hash(config) == hash(ClassifierConfig.from_dict(config.to_dict()))
 
 
+def test_a_pattern_of_mechanisms_repeats_over_the_layers() -> None:
+    model = build("dense  local local", num_hidden_layers=5, local_window=6, position_kind="rotary", rotary_base=(9, 5))
+    assert [type(block.attention).__name__[:5] for block in model.blocks] == ["Dense", "Local", "Local"] * 1 + [
+        "Dense",
+        "Local",
+    ]
+    assert [block.attention.rotary_base for block in model.blocks] == [9, 5, 9, 5, 9]
+    assert model.config.attention == "dense local local"
+    assert ClassifierConfig.from_dict(model.config.to_dict()) == model.config
+    assert ClassifierConfig(attention="local local").attention == "local"
+    with pytest.raises(ValueError, match="dense local has no setting block_size"):
+        build("dense local", block_size=3)
+    with pytest.raises(ValueError, match="attention is 'windowed'"):
+        build("dense windowed")
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

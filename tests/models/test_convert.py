@@ -66,6 +66,35 @@ def test_short_rows_are_computed_as_before(attention: str) -> None:
     assert not converted.training
 
 
+MODERN: dict[str, Any] = {
+    "attention": "dense local", "local_window": 8, "position_kind": "rotary", "rotary_base": (50.0, 20.0),
+    "position_offset": 0, "norm_position": "pre", "gated": True, "attention_bias": False, "num_attention_heads": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attention", ["longformer", "bigbird"])
+def test_rotary_positions_and_local_layers_stay(attention: str) -> None:
+    model = dense(**MODERN)
+    options, longest = COVERED[attention]
+    converted = convert(model, attention, 300, **options)
+    assert converted.config.attention == f"{attention} local"
+    assert difference(model, converted, *tokens(longest, 1, 2, longest - 1)) < 1e-5
+    assert difference(model, converted, *tokens(longest + 2)) > 1e-3
+    assert difference(converted, convert(converted, attention, 400), *tokens(290, 3)) == 0
+    assert converted.loading.converted["to"] == f"{attention} local"
+
+
+def test_a_pattern_says_what_each_layer_becomes() -> None:
+    model = dense(num_hidden_layers=3, max_length=60)
+    converted = convert(model, "dense local longformer", local_window=4, attention_window=6)
+    assert [type(block.attention).__name__[:5] for block in converted.blocks] == ["Dense", "Local", "Longf"]
+    assert difference(model, converted, *tokens(3)) < 1e-5
+    with pytest.raises(UserError, match="has dense local longformer attention and can only keep it"):
+        convert(converted, "dense local local")
+    with pytest.raises(UserError, match='position_kind is "rotary"; Linformer'):
+        convert(dense(**MODERN), "linformer")
+
+
 @pytest.mark.parametrize("attention", EFFICIENT)
 def test_long_rows_run_and_train(attention: str) -> None:
     converted = convert(dense(), attention, 300).train()

@@ -36,12 +36,20 @@ def sharp_model(attention: str, options: dict[str, Any], **config: Any) -> Class
     return model
 
 
-SKELETONS = [{"embedding_size": 7, "norm_position": "post"}]  # what families add to the one encoder
+MODERN: dict[str, Any] = {
+    "position_kind": "rotary", "rotary_base": (40.0, 9.0), "gated": True, "first_attention_norm": False,
+    "attention_bias": False, "norm_bias": False, "feed_forward_bias": False, "head_activation": "gelu",
+    "head_norm": True, "head_bias": False,
+}  # fmt: skip
+SKELETONS: list[tuple[str, dict[str, Any]]] = [  # what families add to the one encoder
+    ("dense", {"embedding_size": 7, "norm_position": "post"}),
+    ("dense local", MODERN | {"local_window": 6}),
+    ("bigbird longformer", MODERN | {"block_size": 3, "num_random_blocks": 1, "attention_window": 6}),
+    ("performer", MODERN | {"num_features": 9}),
+]
 
 
-@pytest.mark.parametrize(
-    ("attention", "options"), [*settings(), *(("dense", skeleton) for skeleton in SKELETONS)], ids=label
-)
+@pytest.mark.parametrize(("attention", "options"), [*settings(), *SKELETONS], ids=label)
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 @torch.inference_mode()
 def test_padded_equals_packed(attention: str, options: dict[str, Any], pooling: str) -> None:

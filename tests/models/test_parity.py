@@ -28,6 +28,15 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("electra", {"embedding_size": 40, "num_attention_heads": 2, "layer_norm_eps": 1e-5}),
     ("distilbert", {}),
     ("distilbert", {"dim": 20, "n_heads": 2, "n_layers": 3, "activation": "gelu_new", "num_labels": 1}),
+    ("modernbert", {"local_attention": 8}),
+    ("modernbert", {"num_hidden_layers": 4, "local_attention": 16, "classifier_pooling": "mean"}),
+    ("modernbert", {"global_attn_every_n_layers": 2, "num_hidden_layers": 5, "local_attention": 2, "norm_eps": 1e-3}),
+    (
+        "modernbert",
+        {"attention_bias": True, "norm_bias": True, "mlp_bias": True, "classifier_bias": True, "num_labels": 1}
+        | {"hidden_activation": "gelu_new", "classifier_activation": "silu", "hidden_size": 32},
+    ),
+    ("modernbert", {"layer_types": ["sliding_attention", "full_attention"], "local_attention": 30}),
     ("longformer", {"attention_window": 8}),
     ("longformer", {"attention_window": [8, 32], "type_vocab_size": 1, "layer_norm_eps": 1e-5}),
     ("longformer", {"attention_window": [48, 4, 16], "num_hidden_layers": 3, "hidden_act": "gelu_new"}),
@@ -65,7 +74,7 @@ def test_padded_batches_match(family: str, settings: dict[str, Any], tmp_path: P
     ours = ours_from(peer, tmp_path)
     assert_close(compare(peer, ours, lengths, gradients=True), TINY)
     # Training alone would show it.
-    assert ours.config.dropout_before_head == (family not in ("bert", "distilbert"))
+    assert ours.config.dropout_before_head == (family not in ("bert", "distilbert", "modernbert"))
 
 
 @pytest.mark.parametrize(("settings", "length"), BLOCKS, ids=name)

@@ -21,7 +21,8 @@ LENGTHS = (0, 1, 9, 9, 40, 17, 130, 300, 300, 290)
 # What answers on the processor with a number, or with a tensor whose shape is one.
 QUESTIONS = {"_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "is_nonzero", "equal"}
 FIRST_TEXT = {"attention_window": 6, "global_tokens": "first_text"}
-CASES = [*settings(), ("longformer", FIRST_TEXT)]
+ROTARY: dict[str, Any] = {"position_kind": "rotary", "num_attention_heads": 2, "local_window": 6, "gated": True}
+CASES = [*settings(), ("longformer", FIRST_TEXT), ("longformer local", ROTARY | {"attention_window": 6})]
 
 
 class NoQuestions(TorchDispatchMode):

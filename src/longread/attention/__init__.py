@@ -12,6 +12,7 @@ from longread.attention.base import SelfAttention
 from longread.attention.bigbird import BigBirdAttention
 from longread.attention.dense import DenseAttention
 from longread.attention.linformer import LinformerAttention
+from longread.attention.local import LocalAttention
 from longread.attention.longformer import LongformerAttention
 from longread.attention.performer import PerformerAttention
 from longread.errors import UserError
@@ -22,6 +23,7 @@ ATTENTIONS: dict[str, type[SelfAttention]] = {
     "bigbird": BigBirdAttention,
     "performer": PerformerAttention,
     "linformer": LinformerAttention,
+    "local": LocalAttention,
 }
 
 for _entry in importlib.metadata.entry_points(group="longread.attentions"):

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from longread.checks import check_fields
 from longread.errors import UserError
 from longread.ops.dropout import Dropout
-from longread.ops.packed import PackedBatch
+from longread.ops.packed import PackedBatch, to_device
+from longread.ops.rotary import Turn, cosines_and_sines, turn
 
 
 def setting(default: Any, help: str, *, from_scratch: bool = False) -> Any:
@@ -51,6 +52,7 @@ class SelfAttention(nn.Module, ABC):
     color: ClassVar[str | None] = None  # of its lines in figures, "#rrggbb"; None: the report picks one
     supports_attention_dropout: ClassVar[bool] = True  # False where there are no attention probabilities to drop
     has_global_tokens: ClassVar[bool] = False  # which may be given with a batch
+    supports_rotary: ClassVar[bool] = False  # whether its queries and keys come from the `heads` methods below
     new_parameters: ClassVar[tuple[str, ...]] = ()  # names of parameters that dense attention has no counterpart of
 
     def __init__(
@@ -63,7 +65,10 @@ class SelfAttention(nn.Module, ABC):
         layer: int = 0,
         seed: int = 0,
         dropout: float = 0.0,
+        bias: bool = True,
+        rotary_base: float | None = None,
     ) -> None:
+        """rotary_base: of rotary positions (None: positions are in the hidden states alone); bias: of projections."""
         super().__init__()
         self.num_attention_heads = num_attention_heads
         self.head_dim = head_dim
@@ -73,10 +78,11 @@ class SelfAttention(nn.Module, ABC):
         self.seed = seed
         self.dropout = Dropout(dropout)  # of the attention probabilities
         inner = num_attention_heads * head_dim
-        self.query = nn.Linear(hidden_size, inner)
-        self.key = nn.Linear(hidden_size, inner)
-        self.value = nn.Linear(hidden_size, inner)
-        self.output = nn.Linear(inner, hidden_size)
+        self.query = nn.Linear(hidden_size, inner, bias=bias)
+        self.key = nn.Linear(hidden_size, inner, bias=bias)
+        self.value = nn.Linear(hidden_size, inner, bias=bias)
+        self.output = nn.Linear(inner, hidden_size, bias=bias)
+        self.rotary_base = rotary_base
 
     @classmethod
     def look(cls) -> dict[str, str | None]:
@@ -149,6 +155,8 @@ class SelfAttention(nn.Module, ABC):
     def planned(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool | None = None) -> Any:
         """The plan of `batch`, made now where it was not made ahead. gradients None: as torch is set now."""
         gradients = torch.is_grad_enabled() if gradients is None else gradients
+        if self.rotary_base is not None:
+            self._angles(batch)
         return batch.plan((self.plan_key, dtype, gradients), lambda: self.plan(batch, dtype, gradients))
 
     @abstractmethod
@@ -193,6 +201,44 @@ class SelfAttention(nn.Module, ABC):
         """Tables that `padded` needs; UserError where it cannot compute what `forward` does."""
         if type(self).padded is SelfAttention.padded:
             raise UserError(f"{type(self).__name__} has no padded form, which an exported graph needs")
+
+    def packed_heads(self, x: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value of packed tokens, [T, hidden] -> [T, H, D] each: what `mix` starts from."""
+        query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
+        if self.rotary_base is not None:
+            angles = self._angles(batch)
+            query, key = (Turn.apply(heads, *angles) for heads in (query, key))  # type: ignore[no-untyped-call]
+        return query, key, value
+
+    def row_heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of one sequence, [N, hidden] -> [H, N, D] each: what references start from."""
+        query, key, value = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
+        return self.turned(query), self.turned(key), value
+
+    def padded_heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of a padded batch, [B, N, hidden] -> [B, H, N, D] each."""
+        query, key, value = (self.padded_heads(project, x) for project in (self.query, self.key, self.value))
+        return self.turned(query), self.turned(key), value
+
+    def turned(self, heads: Tensor) -> Tensor:
+        """Queries or keys [..., N, D] of positions 0 to N - 1 turned as rotary positions are, if the model has them."""
+        if self.rotary_base is None:
+            return heads
+        positions = torch.arange(heads.shape[-2], device=heads.device)
+        return turn(heads, *cosines_and_sines(positions, self.head_dim, self.rotary_base))
+
+    def _angles(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of every packed token, [T, 1, D / 2]; layers of one base share them."""
+        base = self.rotary_base
+        assert base is not None
+
+        def make() -> tuple[Tensor, Tensor]:
+            table = cosines_and_sines(torch.arange(batch.longest), self.head_dim, base)
+            places = torch.cat([torch.arange(length) for length in batch.lengths])
+            cosines, sines = (to_device(part[places].unsqueeze(1), batch.device) for part in table)
+            return cosines, sines
+
+        return batch.plan(("rotary", base, self.head_dim), make)  # type: ignore[no-any-return]
 
     def padded_heads(self, linear: nn.Linear, x: Tensor) -> Tensor:
         """[B, N, hidden] -> [B, H, N, D]."""

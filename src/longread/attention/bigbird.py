@@ -46,6 +46,7 @@ class BigBirdAttention(SelfAttention):
     Options = BigBirdOptions
     title = "BigBird"
     color = "#d55e00"
+    supports_rotary = True
     plan_table: Tensor
 
     @classmethod
@@ -90,7 +91,7 @@ class BigBirdAttention(SelfAttention):
         return parts
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
-        query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
+        query, key, value = self.packed_heads(x, batch)
         plan: list[_Part] = self.planned(batch, query.dtype)
         groups = [part.group for part in plan]
         mixed = []
@@ -171,7 +172,7 @@ class BigBirdAttention(SelfAttention):
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
         length, size = x.shape[0], self.options.block_size
-        q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
+        q, k, v = self.row_heads_of(x)
         times = torch.ones(self.num_attention_heads, length, length, device=x.device)
         if length > self.longest_full:
             num_blocks = -(-length // size)
@@ -194,7 +195,7 @@ class BigBirdAttention(SelfAttention):
         """Short sequences with full attention, longer ones by blocks; each has its own last block and random ones."""
         length, limit = x.shape[1], self.longest_full
         shorter = torch.sym_min(length, limit)
-        q, k, v = (self.padded_heads(project, x) for project in (self.query, self.key, self.value))
+        q, k, v = self.padded_heads_of(x)
         tokens = real.sum(1)
         bias = bias_from(real, x.dtype)[:, None, None, :]
         short = torch.nn.functional.scaled_dot_product_attention(

@@ -15,9 +15,10 @@ from longread.ops.tiled import attend
 class DenseAttention(SelfAttention):
     title = "Dense"
     color = "#3a3f47"
+    supports_rotary = True
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
-        query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
+        query, key, value = self.packed_heads(x, batch)
         mixed = []
         parts = (split(heads, batch.groups) for heads in (query, key, value))
         for group, *own in zip(batch.groups, *parts, strict=True):
@@ -26,12 +27,12 @@ class DenseAttention(SelfAttention):
         return join(mixed).flatten(1)
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
+        q, k, v = self.row_heads_of(x)
         matrix = torch.softmax(q @ k.transpose(-1, -2) * self.scale, dim=-1)
         return self.row_output(matrix @ v), matrix
 
     def padded(self, x: Tensor, real: Tensor) -> Tensor:
-        q, k, v = (self.padded_heads(project, x) for project in (self.query, self.key, self.value))
+        q, k, v = self.padded_heads_of(x)
         bias = bias_from(real, x.dtype)[:, None, None, :]
         mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.output(mixed.transpose(1, 2).flatten(2))

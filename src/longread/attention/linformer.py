@@ -139,7 +139,7 @@ class LinformerAttention(SelfAttention):
         )
         pairs = zip(projected.unbind(1), constants.unbind(1), (self.key, self.value), strict=True)
         return [
-            self.heads(nn.functional.linear(part, linear.weight) + constant.unsqueeze(-1) * linear.bias)
+            self.heads(_plus_bias(nn.functional.linear(part, linear.weight), constant, linear.bias))
             for part, constant, linear in pairs
         ]
 
@@ -166,8 +166,11 @@ class LinformerAttention(SelfAttention):
         q = self.padded_heads(self.query, x)
         k, v = (
             self.heads(
-                nn.functional.linear(torch.einsum("bnh,np->bph", own, table[:length]), linear.weight)
-                + torch.einsum("bn,np->bp", real.to(x.dtype), table[:length]).unsqueeze(-1) * linear.bias
+                _plus_bias(
+                    nn.functional.linear(torch.einsum("bnh,np->bph", own, table[:length]), linear.weight),
+                    torch.einsum("bn,np->bp", real.to(x.dtype), table[:length]),
+                    linear.bias,
+                )
             ).transpose(1, 2)
             for linear, table in ((self.key, self.key_projection), (self.value, self.value_projection))
         )
@@ -184,3 +187,8 @@ class LinformerAttention(SelfAttention):
         # Both projections along the sequence, W_k and W_v of what they leave in place of all tokens, and the attention.
         saved = 4.0 * (length - size) * hidden * inner
         return 4.0 * length * size * hidden + 4.0 * length * size * inner - saved
+
+
+def _plus_bias(projected: Tensor, constant: Tensor, bias: Tensor | None) -> Tensor:
+    """projected [..., places, inner] with the bias as often as `constant` [..., places] says a constant comes there."""
+    return projected if bias is None else projected + constant.unsqueeze(-1) * bias

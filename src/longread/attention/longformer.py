@@ -6,6 +6,7 @@ attends to all, with query, key and value projections of its own (section 3.2), 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -17,7 +18,8 @@ from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Rule
 from longread.errors import UserError
 from longread.ops.band import band
-from longread.ops.packed import Group, PackedBatch, bias_from, join, split, to_device
+from longread.ops.packed import Group, PackedBatch, bias_from, join, neighbours, split, to_device
+from longread.ops.rotary import Turn, cosines_and_sines, turn
 from longread.ops.tiled import Tile, attend
 
 UNKNOWN_FIRST_TEXT = (
@@ -45,15 +47,17 @@ class LongformerAttention(SelfAttention):
     Options = LongformerOptions
     title = "Longformer"
     color = "#0072b2"
+    supports_rotary = True
     has_global_tokens = True
 
     def __init__(self, *args, **settings) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **settings)
         inner = self.num_attention_heads * self.head_dim
         hidden = self.query.in_features
-        self.query_global = nn.Linear(hidden, inner)
-        self.key_global = nn.Linear(hidden, inner)
-        self.value_global = nn.Linear(hidden, inner)
+        bias = self.query.bias is not None
+        self.query_global = nn.Linear(hidden, inner, bias=bias)
+        self.key_global = nn.Linear(hidden, inner, bias=bias)
+        self.value_global = nn.Linear(hidden, inner, bias=bias)
         window = self.options.attention_window
         if isinstance(window, tuple):
             if self.layer >= len(window):
@@ -89,7 +93,7 @@ class LongformerAttention(SelfAttention):
 
     @property
     def plan_key(self) -> Hashable:
-        return type(self), self.side, self.options.global_tokens
+        return type(self), self.side, self.options.global_tokens, self.rotary_base
 
     def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> _Plan:
         super().plan(batch, dtype, gradients)
@@ -99,13 +103,17 @@ class LongformerAttention(SelfAttention):
             group.plan(torch.promote_types(dtype, torch.float32))  # the scores of global tokens
             own = None if positions is None else positions[group.first : group.first + group.count]
             part, places = _part(group, own, self.side, dtype)
+            if self.rotary_base is not None:
+                table = cosines_and_sines(torch.arange(group.longest), self.head_dim, self.rotary_base)
+                cosines, sines = (to_device(angles.unsqueeze(1), batch.device) for angles in table)
+                part = dataclasses.replace(part, angles=(cosines, sines))
             starts = batch.offsets[group.first : group.first + group.count]
             tokens += [start + place for start, some in zip(starts, places, strict=True) for place in some]
             parts.append(part)
         return _Plan(tuple(parts), to_device(torch.tensor(tokens, dtype=torch.long), batch.device))
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
-        query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
+        query, key, value = self.packed_heads(x, batch)
         plan: _Plan = self.planned(batch, query.dtype)
         mixed, outputs = [], []
         tensors = (split(tokens, batch.groups) for tokens in (x, query, key, value))
@@ -126,30 +134,41 @@ class LongformerAttention(SelfAttention):
     def _global(self, tokens: Tensor, part: _Part) -> Tensor:
         """The rows of the global tokens, from tokens [b, N, hidden] -> [their number, H, D].
 
-        Few queries look at all keys, so the key and value projections go to the query's side: q (W x) = (Wᵀ q) x,
-        and the weighted sum is taken over x before W_v. N tokens are never projected a second time.
+        Few queries look at all keys, so the value projection is applied to the weighted sum: N tokens are not projected
+        a second time, for their values never and for their keys only where rotary positions turn each of them.
         """
         query = self.heads(self.query_global(part.gather(tokens.unsqueeze(1)).squeeze(1)))  # [b, G, H, D]
         query = query * self.scale
         _, count, heads, _ = query.shape
-        key_weight, value_weight = (
-            project.weight.unflatten(0, (heads, self.head_dim)).to(query.dtype)
-            for project in (self.key_global, self.value_global)
-        )
-        asked = torch.einsum("bghd,hdx->bghx", query, key_weight).flatten(1, 2)  # [b, G * H, hidden]
-        # The key bias adds the same number to all of a query's scores, which softmax does not see.
-        scores = (asked @ tokens.to(asked.dtype).transpose(1, 2)).to(torch.promote_types(asked.dtype, torch.float32))
+        if part.angles is None:
+            scores = self._global_scores(query, tokens)  # [b, G * H, N]
+        else:
+            scores = part.turned_scores(query, self.heads(self.key_global(tokens)))
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         empty = part.group.key_bias(scores.dtype)
         if empty is not None:
             scores = scores + empty.squeeze(1)
-        probabilities = self.dropout(torch.softmax(scores, dim=-1).to(asked.dtype))
-        seen = (probabilities @ tokens.to(asked.dtype)).unflatten(1, (count, heads))  # [b, G, H, hidden]
+        tokens = tokens.to(query.dtype)
+        probabilities = self.dropout(torch.softmax(scores, dim=-1).to(query.dtype))
+        seen = (probabilities @ tokens).unflatten(1, (count, heads))  # [b, G, H, hidden]
+        value_weight = self.value_global.weight.unflatten(0, (heads, self.head_dim)).to(query.dtype)
         out = torch.einsum("bghx,hdx->bghd", seen, value_weight)
-        bias = self.heads(self.value_global.bias).to(out.dtype)
-        if self.dropping:  # they no longer sum to 1
-            bias = bias * probabilities.sum(-1).unflatten(1, (count, heads)).unsqueeze(-1)
-        out = (out + bias).flatten(0, 1)
+        if self.value_global.bias is not None:
+            bias = self.heads(self.value_global.bias).to(out.dtype)
+            if self.dropping:  # the probabilities no longer sum to 1
+                bias = bias * probabilities.sum(-1).unflatten(1, (count, heads)).unsqueeze(-1)
+            out = out + bias
+        out = out.flatten(0, 1)
         return out if part.chosen is None else out.index_select(0, part.chosen)
+
+    def _global_scores(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """query [b, G, H, D], tokens [b, N, hidden] -> [b, G * H, N]: q (W x) = (Wᵀ q) x.
+
+        The key bias adds the same number to all of a query's scores, which softmax does not see.
+        """
+        weight = self.key_global.weight.unflatten(0, (query.shape[2], self.head_dim)).to(query.dtype)
+        asked = torch.einsum("bghd,hdx->bghx", query, weight).flatten(1, 2)  # [b, G * H, hidden]
+        return asked @ tokens.to(asked.dtype).transpose(1, 2)
 
     def reference(self, x: Tensor, global_positions: Sequence[int] = (0,)) -> tuple[Tensor, Tensor]:
         """A [2, H, N, N]: what mixes the local values, and what mixes the global ones."""
@@ -158,12 +177,13 @@ class LongformerAttention(SelfAttention):
         is_global = torch.zeros(length, dtype=torch.bool, device=x.device)
         is_global[list(global_positions)] = True
         seen = ((position[:, None] - position).abs() <= self.side) | is_global
-        q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
+        q, k, v = self.row_heads_of(x)
         scores = (q @ k.transpose(-1, -2) * self.scale).masked_fill(~seen, -torch.inf)
         local = torch.softmax(scores, dim=-1) * ~is_global[:, None]
         q, k, global_v = (
             self.row_heads(project, x) for project in (self.query_global, self.key_global, self.value_global)
         )
+        q, k = self.turned(q), self.turned(k)
         over_all = torch.softmax(q @ k.transpose(-1, -2) * self.scale, dim=-1) * is_global[:, None]
         return self.row_output(local @ v + over_all @ global_v), torch.stack([local, over_all])
 
@@ -176,12 +196,12 @@ class LongformerAttention(SelfAttention):
     def padded(self, x: Tensor, real: Tensor) -> Tensor:
         """Blocks as long as one side of the window, each with its neighbours; the global token beside them."""
         side, length = self.side, x.shape[1]
-        q, k, v = (self.padded_heads(project, x) for project in (self.query, self.key, self.value))
+        q, k, v = self.padded_heads_of(x)
         missing = (-length) % side + side  # two blocks at least: a tracer takes a size of 1 for a constant
         blocks = nn.functional.pad(q, (0, 0, 0, missing)).unflatten(2, (-1, side)) * self.scale  # [B, H, n, side, D]
-        near_k, near_v = (_neighbours(heads, 2, side, missing) for heads in (k, v))  # [B, H, n, 3 * side, D]
+        near_k, near_v = (neighbours(heads, 2, side, missing) for heads in (k, v))  # [B, H, n, 3 * side, D]
         local = real & (torch.arange(length, device=x.device) > 0)  # the global token is counted once
-        near = _neighbours(local.to(torch.int32).unsqueeze(-1), 1, side, missing).squeeze(-1).bool()  # [B, n, 3 * side]
+        near = neighbours(local.to(torch.int32).unsqueeze(-1), 1, side, missing).squeeze(-1).bool()  # [B, n, 3 * side]
         place = torch.arange(3 * side, device=x.device) - side
         inside = (place - torch.arange(side, device=x.device)[:, None]).abs() <= side  # [side, 3 * side]
         bias = bias_from(near[:, None, :, None, :] & inside, x.dtype)
@@ -191,6 +211,7 @@ class LongformerAttention(SelfAttention):
         mixed = mixed.flatten(2, 3)[:, :, :length]
         asked = self.padded_heads(self.query_global, x[:, :1]) * self.scale
         key, value = (self.padded_heads(project, x) for project in (self.key_global, self.value_global))
+        key = self.turned(key)  # the query's own position is 0
         over_all = torch.softmax(asked @ key.mT + bias_from(real, x.dtype)[:, None, None, :], dim=-1) @ value
         mixed = torch.where((torch.arange(length, device=x.device) == 0)[:, None], over_all, mixed)
         return self.output(mixed.transpose(1, 2).flatten(2))
@@ -221,13 +242,6 @@ class LongformerAttention(SelfAttention):
         return 4.0 * pairs * self.num_attention_heads * self.head_dim + rows
 
 
-def _neighbours(x: Tensor, dim: int, size: int, missing: int) -> Tensor:
-    """[..., N, D] -> [..., blocks, 3 * size, D]: each block of `size` tokens with those before and behind it."""
-    blocks = nn.functional.pad(x, (0, 0, size, size + missing)).unflatten(dim, (-1, size))
-    count = blocks.shape[dim] - 2
-    return torch.cat([blocks.narrow(dim, first, count) for first in (0, 1, 2)], dim=dim + 1)
-
-
 @dataclass(frozen=True)
 class _Plan:
     parts: tuple[_Part, ...]  # one for each group of the batch
@@ -243,12 +257,20 @@ class _Part:
     chosen: Tensor | None  # int64: which of the b * G are global tokens and no filling; None: all
     bias: Tensor | None  # [b, 1, 1, G] to add to scores; None: all are global tokens
     tiles: tuple[Tile, ...] | None  # None: every window is the whole sequence
+    angles: tuple[Tensor, Tensor] | None = None  # of rotary positions 0 to N - 1, [N, 1, D / 2]
 
     def gather(self, heads: Tensor) -> Tensor:
         """[b, H, N, D] -> [b, H, G, D]."""
         if self.index is None:
             return heads[:, :, :1]
         return heads.gather(2, self.index[:, None, :, None].expand(-1, heads.shape[1], -1, heads.shape[3]))
+
+    def turned_scores(self, query: Tensor, key: Tensor) -> Tensor:
+        """Of global queries [b, G, H, D] and keys [b, N, H, D] turned by their positions -> [b, G * H, N]."""
+        assert self.angles is not None
+        own = [part[:1] if self.index is None else part[self.index] for part in self.angles]
+        query, key = turn(query, *own), Turn.apply(key, *self.angles)  # type: ignore[no-untyped-call]
+        return torch.einsum("bghd,bnhd->bghn", query, key).flatten(1, 2)
 
 
 def _part(

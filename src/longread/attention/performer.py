@@ -71,6 +71,7 @@ class PerformerAttention(SelfAttention):
     Options = PerformerOptions
     title = "Performer"
     color = "#009e73"
+    supports_rotary = True
     supports_attention_dropout = False
     new_parameters = ("features",)
     features: Tensor
@@ -118,7 +119,7 @@ class PerformerAttention(SelfAttention):
         self.features.copy_(self._draw(int(self.draws)))
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
-        query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
+        query, key, value = self.packed_heads(x, batch)
         mixed = []
         parts = (split(heads, batch.groups) for heads in (query, key, value))
         for group, *own in zip(batch.groups, *parts, strict=True):
@@ -143,7 +144,7 @@ class PerformerAttention(SelfAttention):
         return (query, key, weight) if root == 1 else (query * root, key * root, weight)
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
+        q, k, v = self.row_heads_of(x)
         exact = torch.zeros_like(k[..., :1])
         if self.options.centred:
             exact = k @ q.mean(1, keepdim=True).transpose(1, 2) * self.scale
@@ -160,7 +161,7 @@ class PerformerAttention(SelfAttention):
         return self.row_output(matrix @ v), matrix
 
     def padded(self, x: Tensor, real: Tensor) -> Tensor:
-        q, k, v = (self.padded_heads(project, x) for project in (self.query, self.key, self.value))
+        q, k, v = self.padded_heads_of(x)
         there = real[:, None, :, None]
         tokens = real.sum(1).clamp(min=1)[:, None, None, None]
         q, k, v = (heads * there for heads in (q, k, v))

@@ -65,6 +65,8 @@ def from_pretrained(
     labels = match_labels(known, count, num_labels, names, problem_type or ("regression" if count == 1 else None))
     config = _config(hf, source, labels, overrides)
     tensors = weights.read_weights(directory)
+    if model_type in FAMILIES:
+        tensors = FAMILIES[model_type].split(tensors)
     model = _without_memory(config, len(tensors), source)
     loading = Loading(
         source,
@@ -219,4 +221,4 @@ def _their_state(
         state["embeddings.token_type.weight"] = torch.zeros(1, config.hidden_size)
     names = family.names(state, config.num_hidden_layers)
     assert set(names) == set(state), f"no name for {set(state) - set(names)}"
-    return {names[own]: tensor for own, tensor in state.items()}
+    return family.fuse({names[own]: tensor for own, tensor in state.items()})

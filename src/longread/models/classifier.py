@@ -13,12 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longread.attention import ATTENTIONS
+from longread.attention import ATTENTIONS, SelfAttention
 from longread.models.config import ACTIVATIONS, IN_PLACE, ClassifierConfig
 from longread.ops.dropout import Dropout
 from longread.ops.packed import PackedBatch, to_device
 
 __all__ = ["ACTIVATIONS", "Classifier", "ClassifierConfig", "build"]
+
+
+def _norm(config: ClassifierConfig, width: int) -> nn.LayerNorm:
+    return nn.LayerNorm(width, eps=config.layer_norm_eps, bias=config.norm_bias)
 
 
 class Embeddings(nn.Module):
@@ -29,9 +33,10 @@ class Embeddings(nn.Module):
         self.config = config
         width = config.width_of_embedding
         self.word = nn.Embedding(config.vocab_size, width)
-        self.position = nn.Embedding(config.max_length + config.position_offset, width)
+        learned = config.position_kind == "learned"
+        self.position = nn.Embedding(config.max_length + config.position_offset, width) if learned else None
         self.token_type = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None
-        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.norm = _norm(config, width)
         self.dropout = Dropout(config.dropout_of("embedding"))
         self.project = nn.Linear(width, config.hidden_size) if width != config.hidden_size else None
         self.lookup: Callable[[Tensor], Tensor] | None = None  # a training loop's own; None: the plain one
@@ -44,7 +49,8 @@ class Embeddings(nn.Module):
         if self.token_type is not None:
             # Without token types all are of type 0, as in Hugging Face's models.
             x = x + (self.token_type.weight[0] if token_types is None else self.token_type(token_types))
-        x = x + self.position(batch.positions + self.config.position_offset)
+        if self.position is not None:
+            x = x + self.position(batch.positions + self.config.position_offset)
         x = self.norm(self.dropout(x)) if self.config.dropout_before_norm else self.dropout(self.norm(x))
         return x if self.project is None else self.project(x)
 
@@ -55,24 +61,31 @@ class Block(nn.Module):
     def __init__(self, config: ClassifierConfig, layer: int) -> None:
         super().__init__()
         self.pre = config.norm_position == "pre"
-        self.attention = ATTENTIONS[config.attention](
+        mechanism = config.attention_of(layer)
+        self.attention = ATTENTIONS[mechanism](
             hidden_size=config.hidden_size,
             num_attention_heads=config.num_attention_heads,
             head_dim=config.width_of_head,
             max_length=config.max_length,
-            options=config.options,
+            options=config.options_of(mechanism),
             layer=layer,
             seed=config.seed,
             dropout=config.attention_dropout,
+            bias=config.attention_bias,
+            rotary_base=config.rotary_base_of(layer),
         )
-        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.up = nn.Linear(config.hidden_size, config.width_of_intermediate)
-        self.down = nn.Linear(config.width_of_intermediate, config.hidden_size)
+        normalised = self.pre and layer == 0 and not config.first_attention_norm  # by the embedding
+        self.attention_norm = nn.Identity() if normalised else _norm(config, config.hidden_size)
+        self.gated = config.gated
+        width = config.width_of_intermediate  # with a gate, `up` has what is activated and then the gate
+        self.up = nn.Linear(config.hidden_size, width * (2 if self.gated else 1), bias=config.feed_forward_bias)
+        self.down = nn.Linear(width, config.hidden_size, bias=config.feed_forward_bias)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.activation_in_place = IN_PLACE[config.hidden_act]
-        self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.output_norm = _norm(config, config.hidden_size)
         self.attention_output_dropout = Dropout(config.dropout_of("attention_output"))
-        self.dropout = Dropout(config.dropout)
+        self.inner_dropout = Dropout(config.dropout if config.dropout_inside else 0.0)
+        self.dropout = Dropout(0.0 if config.dropout_inside else config.dropout)
 
     def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
         if self.pre:
@@ -83,17 +96,24 @@ class Block(nn.Module):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         hidden = self.up(x)
+        hidden, gate = hidden.chunk(2, -1) if self.gated else (hidden, None)
         if torch.is_grad_enabled():
-            return self.down(self.activation(hidden))
-        return self.down(self.activation_in_place(hidden))  # the widest tensor of a layer, once and not twice
+            hidden = self.activation(hidden)
+            hidden = hidden if gate is None else hidden * gate
+        else:  # the widest tensor of a layer, once and not twice
+            hidden = self.activation_in_place(hidden)
+            hidden = hidden if gate is None else hidden.mul_(gate)
+        return self.down(self.inner_dropout(hidden))
 
 
 class Head(nn.Module):
-    """Pooled rows -> logits: linear, or dense + activation + linear."""
+    """Pooled sequences -> logits: linear, or dense + activation (+ norm) + linear."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size) if config.head_activation else None
+        hidden = config.hidden_size
+        self.dense = nn.Linear(hidden, hidden, bias=config.head_bias) if config.head_activation else None
+        self.norm = _norm(config, hidden) if config.head_activation and config.head_norm else None
         self.activation = ACTIVATIONS[config.head_activation] if config.head_activation else None
         self.dropout = Dropout(config.dropout_of("classifier"))
         self.drops_first = config.dropout_before_head
@@ -103,6 +123,7 @@ class Head(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         if self.dense is not None and self.activation is not None:
             pooled = self.activation(self.dense(self.dropout(pooled) if self.drops_first else pooled))
+            pooled = pooled if self.norm is None else self.norm(pooled)
         return self.classifier(self.dropout(pooled))
 
 
@@ -117,9 +138,7 @@ class Classifier(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
-        self.final_norm = (
-            nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_position == "pre" else None
-        )
+        self.final_norm = _norm(config, config.hidden_size) if config.norm_position == "pre" else None
         self.score = nn.Linear(config.hidden_size, 1) if config.pooling == "positions" else None
         self.head = Head(config)
         self.apply(self._initialise)
@@ -127,7 +146,7 @@ class Classifier(nn.Module):
     def _initialise(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
     def forward(
@@ -146,11 +165,11 @@ class Classifier(nn.Module):
         pass.
         """
         mask = self._checked_mask(input_ids, mask, token_type_ids, global_mask)
-        if global_mask is not None and not ATTENTIONS[self.config.attention].has_global_tokens:
+        chooser = self._chooser
+        if global_mask is not None and chooser is None:
             raise ValueError(f"{self.config.attention} attention has no global tokens; leave global_mask out")
-        if global_mask is None and token_type_ids is not None and self.blocks:
-            attention: Any = self.blocks[0].attention
-            global_mask = attention.global_tokens_of(token_type_ids, mask)
+        if global_mask is None and token_type_ids is not None and chooser is not None:
+            global_mask = chooser.global_tokens_of(token_type_ids, mask)
         kept, *flags = torch.stack([mask] if global_mask is None else [mask, global_mask.bool()]).cpu()
         order = torch.argsort(kept.sum(1), stable=True)
         kept = kept[order]
@@ -195,8 +214,8 @@ class Classifier(nn.Module):
                 f"a row has {batch.longest} tokens and the model {self.config.max_length} positions; "
                 f"cut the text to max_length={self.config.max_length}, or convert the model to a longer one"
             )
-        if token_types is not None and self.blocks and not batch.knows_globals:
-            batch = self._with_global_tokens(batch, token_types)
+        if token_types is not None and self._chooser is not None and not batch.knows_globals:
+            batch = _with_global_tokens(batch, token_types, self._chooser)
         x = self.embeddings(tokens, batch, token_types)
         for block in self.blocks:
             yield x
@@ -206,16 +225,11 @@ class Classifier(nn.Module):
                 x = block(x, batch)
         yield x if self.final_norm is None else self.final_norm(x)
 
-    def _with_global_tokens(self, batch: PackedBatch, token_types: Tensor) -> PackedBatch:
-        """The batch with the global tokens that types [T] ask for, where its maker knew nothing of them."""
-        attention: Any = self.blocks[0].attention
-        chosen = []
-        for own in token_types.split(batch.lengths):
-            flags = attention.global_tokens_of(own[None], torch.ones_like(own[None], dtype=torch.bool))
-            if flags is None:
-                return batch
-            chosen.append(flags[0].nonzero().flatten().tolist())
-        return PackedBatch(batch.lengths, batch.device, chosen)
+    @property
+    def _chooser(self) -> SelfAttention | None:
+        """The first layer that has global tokens and says which; None: there is none."""
+        layers: list[Any] = [block.attention for block in self.blocks]
+        return next((layer for layer in layers if layer.has_global_tokens), None)
 
     def plan(self, batch: PackedBatch, dtype: torch.dtype | None = None, gradients: bool = False) -> None:
         """Makes every index and mask of a pass over `batch` ahead, on the processor.
@@ -264,6 +278,17 @@ class Classifier(nn.Module):
     @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+def _with_global_tokens(batch: PackedBatch, token_types: Tensor, chooser: SelfAttention) -> PackedBatch:
+    """The batch with the global tokens that types [T] ask for, where its maker knew nothing of them."""
+    chosen = []
+    for own in token_types.split(batch.lengths):
+        flags = chooser.global_tokens_of(own[None], torch.ones_like(own[None], dtype=torch.bool))
+        if flags is None:
+            return batch
+        chosen.append(flags[0].nonzero().flatten().tolist())
+    return PackedBatch(batch.lengths, batch.device, chosen)
 
 
 def build(attention: str = "dense", **config: Any) -> Classifier:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from longread.attention import ATTENTIONS
-from longread.checks import Count, Fraction, Natural, NotNegative, check_fields
+from longread.checks import Count, Fraction, Natural, NotNegative, Positive, check_fields
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
@@ -32,9 +32,13 @@ Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
-    """`options` are the mechanism's own settings, an instance of its `Options`. ValueError for what does not fit."""
+    """ValueError for what does not fit.
 
-    attention: str = "dense"
+    `options` are the mechanism's own settings, an instance of its `Options`; of a pattern a tuple of them, one for each
+    of its `mechanisms`.
+    """
+
+    attention: str = "dense"  # or a pattern of several that repeats over the layers, such as "dense local local"
     options: Any = None
     vocab_size: Count = 8192
     num_hidden_layers: Natural = 2
@@ -44,20 +48,30 @@ class ClassifierConfig:
     head_dim: Count | None = None  # None: hidden_size / num_attention_heads
     intermediate_size: Count | None = None  # None: 4 * hidden_size
     hidden_act: Activation = "gelu"
-    max_length: Count = 4096  # tokens of the longest sequence, which is the number of trained positions
+    gated: bool = False  # the feed-forward multiplies what it activates by a second projection, as in ModernBERT
+    attention_bias: bool = True
+    feed_forward_bias: bool = True
+    norm_bias: bool = True
+    max_length: Count = 4096  # tokens of the longest sequence; the number of learned positions
+    position_kind: Literal["learned", "rotary"] = "learned"  # a table in the embedding, or turned queries and keys
+    rotary_base: Positive | tuple[Positive, ...] = 10_000.0  # several: they repeat over the layers
     position_offset: Natural = 0  # RoBERTa starts counting at padding_idx + 1 = 2
     type_vocab_size: Natural = 0
     layer_norm_eps: NotNegative = 1e-5
     norm_position: Literal["pre", "post"] = "pre"  # post: as in BERT
+    first_attention_norm: bool = True  # False: with pre, the first layer takes the normalised embedding as it is
     dropout_before_norm: bool = False  # in the embedding, as in BigBird
     embedding_scale: float = 1.0
     dropout: Fraction = 0.1
     embedding_dropout: Fraction | None = None  # None: dropout
     attention_output_dropout: Fraction | None = None  # of what attention adds to the residual; None: dropout
     classifier_dropout: Fraction | None = None  # in the head; None: dropout
+    dropout_inside: bool = False  # the feed-forward drops in front of its second layer, not behind it
     attention_dropout: Fraction = 0.0  # of the attention probabilities, for mechanisms that have them
     pooling: Literal["mean", "first", "positions"] = "mean"  # positions: a number a token, a weight a position
     head_activation: Activation | None = None  # None: a linear head; else dense + activation + linear
+    head_bias: bool = True  # of that dense layer
+    head_norm: bool = False  # behind its activation
     dropout_before_head: bool = False  # in front of that dense layer too, as in RoBERTa
     num_labels: Count = 2
     initializer_range: NotNegative = 0.02
@@ -66,15 +80,18 @@ class ClassifierConfig:
     checkpointing: bool = False  # recompute a block's activations in the backward pass
 
     def __post_init__(self) -> None:
-        _check_attention(self.attention)
+        object.__setattr__(self, "attention", _canonical_pattern(self.attention))
         check_fields(self)
+        if isinstance(self.rotary_base, tuple) and len(set(self.rotary_base)) == 1:
+            object.__setattr__(self, "rotary_base", self.rotary_base[0])
         if self.embedding_size == self.hidden_size:
             object.__setattr__(self, "embedding_size", None)
-        mechanism = ATTENTIONS[self.attention]
         if self.options is None:
-            object.__setattr__(self, "options", mechanism.Options())
-        if not isinstance(self.options, mechanism.Options):
-            raise ValueError(f"options of {self.attention} must be {mechanism.Options.__name__}")
+            object.__setattr__(self, "options", _options_of(self.mechanisms, {}))
+        own = self.options if isinstance(self.options, tuple) else (self.options,)
+        for name, options in zip(self.mechanisms, own, strict=True):
+            if not isinstance(options, ATTENTIONS[name].Options):
+                raise ValueError(f"options of {name} must be {ATTENTIONS[name].Options.__name__}")
         if self.head_activation is not None and self.pooling == "positions":
             raise ValueError('pooling="positions" goes with a linear head; leave head_activation out')
         if self.head_dim is None and self.hidden_size % self.num_attention_heads:
@@ -82,11 +99,37 @@ class ClassifierConfig:
                 f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}; "
                 "change one of them, or give head_dim"
             )
-        if self.attention_dropout and not mechanism.supports_attention_dropout:
-            raise ValueError(
-                f"attention_dropout is {self.attention_dropout}; {mechanism.title} has no attention probabilities to "
-                "drop, give it 0"
-            )
+        for mechanism in (ATTENTIONS[name] for name in self.mechanisms):
+            if self.attention_dropout and not mechanism.supports_attention_dropout:
+                raise ValueError(
+                    f"attention_dropout is {self.attention_dropout}; {mechanism.title} has no attention probabilities "
+                    "to drop, give it 0"
+                )
+            if self.position_kind == "rotary" and not mechanism.supports_rotary:
+                raise ValueError(f'position_kind is "rotary"; {mechanism.title} cannot turn its queries and keys')
+        if self.position_kind == "rotary" and self.width_of_head % 2:
+            raise ValueError(f"head_dim is {self.width_of_head}; rotary positions turn pairs, so it must be even")
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """The names in the pattern, each once."""
+        return tuple(dict.fromkeys(self.attention.split()))
+
+    def attention_of(self, layer: int) -> str:
+        """The mechanism of a layer, counted from 0."""
+        pattern = self.attention.split()
+        return pattern[layer % len(pattern)]
+
+    def options_of(self, mechanism: str) -> Any:
+        own = self.options if isinstance(self.options, tuple) else (self.options,)
+        return own[self.mechanisms.index(mechanism)]
+
+    def rotary_base_of(self, layer: int) -> float | None:
+        """None where positions are learned."""
+        if self.position_kind != "rotary":
+            return None
+        bases = self.rotary_base if isinstance(self.rotary_base, tuple) else (self.rotary_base,)
+        return bases[layer % len(bases)]
 
     @property
     def width_of_head(self) -> int:
@@ -105,18 +148,22 @@ class ClassifierConfig:
         own = getattr(self, f"{part}_dropout")
         return float(self.dropout if own is None else own)
 
+    def own_settings(self) -> dict[str, Any]:
+        """Those of the mechanisms, flat."""
+        own = self.options if isinstance(self.options, tuple) else (self.options,)
+        return {name: value for options in own for name, value in dataclasses.asdict(options).items()}
+
     def to_dict(self) -> dict[str, Any]:
-        """Flat: the mechanism's settings stand beside the others."""
+        """Flat: the mechanisms' settings stand beside the others."""
         flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "options"}
-        return flat | dataclasses.asdict(self.options)
+        return flat | self.own_settings()
 
     @classmethod
     def from_dict(cls, flat: Mapping[str, Any]) -> ClassifierConfig:
-        """The inverse of `to_dict`. ValueError names a field that neither the encoder nor the mechanism has."""
-        attention = flat.get("attention", "dense")
-        _check_attention(attention)
-        Options = ATTENTIONS[attention].Options
-        own = {f.name for f in dataclasses.fields(Options)}
+        """The inverse of `to_dict`. ValueError names a field that neither the encoder nor a mechanism of it has."""
+        attention = _canonical_pattern(flat.get("attention", "dense"))
+        mechanisms = tuple(dict.fromkeys(attention.split()))
+        own = {f.name for name in mechanisms for f in dataclasses.fields(ATTENTIONS[name].Options)}
         shared = {f.name for f in dataclasses.fields(cls)} - {"options"}
         unknown = sorted(set(flat) - own - shared)
         if unknown:
@@ -125,10 +172,22 @@ class ClassifierConfig:
                 f"its own are {', '.join(sorted(own)) or 'none'}, the encoder's {', '.join(sorted(shared))}"
             )
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in flat.items()}
-        options = Options(**{name: values[name] for name in own if name in values})
+        options = _options_of(mechanisms, values)
         return cls(options=options, **{name: values[name] for name in shared if name in values})
 
 
-def _check_attention(name: Any) -> None:
-    if name not in ATTENTIONS:
-        raise ValueError(f"attention is {name!r}; it must be one of {', '.join(ATTENTIONS)}")
+def _options_of(mechanisms: tuple[str, ...], values: Mapping[str, Any]) -> Any:
+    made = []
+    for name in mechanisms:
+        own = {field.name for field in dataclasses.fields(ATTENTIONS[name].Options)}
+        made.append(ATTENTIONS[name].Options(**{name: values[name] for name in own if name in values}))
+    return made[0] if len(made) == 1 else tuple(made)
+
+
+def _canonical_pattern(pattern: Any) -> str:
+    """Names with one space between them; one name alone where all are the same. ValueError for another one."""
+    names = pattern.split() if isinstance(pattern, str) else [pattern]
+    for name in names or [pattern]:
+        if name not in ATTENTIONS:
+            raise ValueError(f"attention is {name!r}; it must be one of {', '.join(ATTENTIONS)}")
+    return str(names[0]) if len(set(names)) == 1 else " ".join(names)

@@ -32,30 +32,23 @@ def convert(model: Classifier, attention: str, max_length: int | None = None, **
     positions. UserError for another attention than that, and for settings that the mechanism does not have.
     """
     source = model.config
-    if source.attention not in ("dense", attention):
-        raise UserError(
-            f"the model has {source.attention} attention and can only keep it, with more positions; "
-            f"only a dense one can be converted to {attention}"
-        )
-    if attention not in ATTENTIONS:
-        close = close_match(attention, ATTENTIONS)
-        raise UserError(f"attention is {attention!r}; it must be one of {', '.join(ATTENTIONS)}{close}")
+    pattern = _pattern(source, attention)
     if max_length is not None and max_length < 1:
         raise UserError(f"max_length is {max_length}; it must be 1 token or more")
-    mechanism = ATTENTIONS[attention]
-    kept = source.attention == attention
-    wanted = source.to_dict() | {"attention": attention, "max_length": max_length or source.max_length}
-    if not mechanism.supports_attention_dropout:
-        wanted["attention_dropout"] = 0.0
+    wanted = source.to_dict() | {"attention": pattern, "max_length": max_length or source.max_length}
+    for name in dict.fromkeys(pattern.split()):
+        if name not in source.mechanisms:
+            options = ATTENTIONS[name].conversion_options(options, source.width_of_head)
+        if not ATTENTIONS[name].supports_attention_dropout:
+            wanted["attention_dropout"] = 0.0
     try:
-        options = options if kept else mechanism.conversion_options(options, source.width_of_head)
         config = ClassifierConfig.from_dict(wanted | options)
     except (TypeError, ValueError) as error:
         raise UserError(f"convert to {attention}: {error}") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         converted = Classifier(config)
-    state = _state(model, converted, kept)
+    state = _state(model, converted)
     misfits = [name for name, tensor in converted.state_dict().items() if state[name].shape != tensor.shape]
     if misfits:
         raise UserError(f"convert to {attention}: the options change the shape of {', '.join(misfits[:5])}; leave them")
@@ -64,29 +57,51 @@ def convert(model: Classifier, attention: str, max_length: int | None = None, **
     converted.tokenizer_file = model.tokenizer_file
     done = {
         "from": source.attention,
-        "to": attention,
+        "to": config.attention,
         "max_length": config.max_length,
         "trained": source.max_length,
     }
     loading = model.loading or Loading("a model in memory", "longread")
     earlier = dict(loading.converted or {})  # what was distilled before stays said
-    converted.loading = dataclasses.replace(loading, converted=earlier | done | dataclasses.asdict(config.options))
-    log.info("converted %s attention to %s, max_length %d", source.attention, attention, config.max_length)
+    converted.loading = dataclasses.replace(loading, converted=earlier | done | config.own_settings())
+    log.info("converted %s attention to %s, max_length %d", source.attention, config.attention, config.max_length)
     return converted.eval()
 
 
+def _pattern(source: ClassifierConfig, attention: str) -> str:
+    """What the layers are to have: one name takes the place of dense attention and leaves other layers as they are."""
+    names = attention.split() or [attention]
+    for name in names:
+        if name not in ATTENTIONS:
+            close = close_match(name, ATTENTIONS)
+            raise UserError(f"attention is {name!r}; it must be one of {', '.join(ATTENTIONS)}{close}")
+    old = source.attention.split()
+    new = [names[0] if name == "dense" else name for name in old] if len(names) == 1 else names
+    layers = range(max(1, source.num_hidden_layers))
+    if (len(names) == 1 and names[0] not in new) or any(
+        old[layer % len(old)] not in ("dense", new[layer % len(new)]) for layer in layers
+    ):
+        raise UserError(
+            f"the model has {source.attention} attention and can only keep it, with more positions; "
+            f"only a dense one can be converted to {attention}"
+        )
+    return " ".join(new)
+
+
 @torch.no_grad()
-def _state(model: Classifier, converted: Classifier, kept: bool) -> dict[str, Tensor]:
+def _state(model: Classifier, converted: Classifier) -> dict[str, Tensor]:
     """What the new model starts from: the old one's tensors, each attention layer's as its mechanism makes them."""
     state = model.state_dict()
     offset, positions = model.config.position_offset, converted.config.max_length
-    state["embeddings.position.weight"] = extend_positions(state["embeddings.position.weight"], offset, positions)
-    for name, layer in converted.named_modules():
-        if isinstance(layer, SelfAttention):
-            prefix = f"{name}."
-            old = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
-            new = layer.from_shorter(old) if kept else layer.from_dense(old)
-            state |= {prefix + key: tensor for key, tensor in new.items()}
+    if "embeddings.position.weight" in state:
+        state["embeddings.position.weight"] = extend_positions(state["embeddings.position.weight"], offset, positions)
+    for number, block in enumerate(converted.blocks):
+        prefix = f"blocks.{number}.attention."
+        layer: SelfAttention = block.attention  # type: ignore[assignment]
+        old = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
+        kept = converted.config.attention_of(number) == model.config.attention_of(number)
+        new = layer.from_shorter(old) if kept else layer.from_dense(old)
+        state |= {prefix + key: tensor for key, tensor in new.items()}
     return state
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
+from torch import Tensor
 
 # Modules below the family's prefix: Hugging Face's name -> ours.
 BODY = {
@@ -52,11 +55,29 @@ DISTILBERT = {
 }
 DISTILBERT_HEAD = {"pre_classifier": "head.dense", "classifier": "head.classifier"}
 
+MODERNBERT = {
+    "embeddings.tok_embeddings": "embeddings.word",
+    "embeddings.norm": "embeddings.norm",
+    "layers.{layer}.attn_norm": "blocks.{layer}.attention_norm",
+    "layers.{layer}.attn.query": "blocks.{layer}.attention.query",
+    "layers.{layer}.attn.key": "blocks.{layer}.attention.key",
+    "layers.{layer}.attn.value": "blocks.{layer}.attention.value",
+    "layers.{layer}.attn.Wo": "blocks.{layer}.attention.output",
+    "layers.{layer}.mlp_norm": "blocks.{layer}.output_norm",
+    "layers.{layer}.mlp.Wi": "blocks.{layer}.up",
+    "layers.{layer}.mlp.Wo": "blocks.{layer}.down",
+    "final_norm": "final_norm",
+}
+MODERNBERT_HEAD = {"head.dense": "head.dense", "head.norm": "head.norm", "classifier": "head.classifier"}
+# One module of theirs whose rows are those of several names in a table, one below the other.
+FUSED = {"attn.Wqkv": ("attn.query", "attn.key", "attn.value")}
+
 # Heads of pretraining, poolers that the classifier does not use, and buffers that old versions stored.
 IGNORED = (
     r"cls\..*",
     r"lm_head\..*",
     r"(discriminator_predictions|generator_predictions|generator_lm_head)\..*",  # ELECTRA
+    r"decoder\..*",  # ModernBERT
     r"vocab_(transform|layer_norm|projector)\..*",  # DistilBERT
     r"(.*\.)?pooler\..*",
     r"(.*\.)?embeddings\.(position_ids|token_type_ids)",
@@ -76,6 +97,7 @@ class Family:
     body: Mapping[str, str]
     head: Mapping[str, str]
     counts_from_padding: bool = False
+    fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def names(self, parameters: Iterable[str], num_hidden_layers: int) -> dict[str, str]:
         """Our parameter name -> Hugging Face's, for all of `parameters` that the tables know."""
@@ -98,6 +120,28 @@ class Family:
             key = key.removesuffix(old) + new if key.endswith(old) else key
         below = {name.partition(".")[0] for name in self.body} | {"pooler"}
         return f"{self.prefix}.{key}" if key.partition(".")[0] in below else key
+
+    def split(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A file's tensors with each fused module as its parts, under the names of the table."""
+        found = {}
+        for key, tensor in tensors.items():
+            parts = next(((whole, own) for whole, own in self.fused.items() if f".{whole}." in f".{key}"), None)
+            if parts is None or not tensor.dim():
+                found[key] = tensor
+                continue
+            whole, own = parts
+            for name, part in zip(own, tensor.tensor_split(len(own)), strict=True):
+                found[key.replace(whole, name)] = part.clone()
+        return found
+
+    def fuse(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `split`."""
+        found = dict(tensors)
+        for whole, own in self.fused.items():
+            for key in [key for key in found if own[0] in key]:
+                parts = [found.pop(key.replace(own[0], name)) for name in own]
+                found[key.replace(own[0], whole)] = torch.cat(parts)
+        return found
 
     @property
     def has_token_types(self) -> bool:
@@ -126,6 +170,7 @@ FAMILIES = {
         Family("big_bird", "bert", "BigBirdForSequenceClassification", BODY, DENSE_HEAD),
         Family("electra", "electra", "ElectraForSequenceClassification", ELECTRA, DENSE_HEAD),
         Family("distilbert", "distilbert", "DistilBertForSequenceClassification", DISTILBERT, DISTILBERT_HEAD),
+        Family("modernbert", "model", "ModernBertForSequenceClassification", MODERNBERT, MODERNBERT_HEAD, fused=FUSED),
     )
 }
 

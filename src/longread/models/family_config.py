@@ -1,20 +1,20 @@
 """What a Hugging Face config.json says of an encoder, and back.
 
-Every family has a layout: under which keys its config.json has our fields, what transformers takes for a key that is
-left out, and what all its models have in common. A family can express a configuration where writing and reading it
+Where a key is one of our fields, `family_layouts` says so; the rest is here. A family can
+express a configuration where writing and reading it
 again gives the same one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from longread.errors import UserError
 from longread.models.config import ClassifierConfig
 from longread.models.families import FAMILIES, Family
+from longread.models.family_layouts import LAYOUTS, Layout
 
 # Hugging Face's name of an activation -> ours. gelu_new, gelu_fast, ... are one formula.
 ACTIVATION_NAMES = {
@@ -38,93 +38,8 @@ EXTRAS = ("seed", "embedding_dropout", "attention_output_dropout", "classifier_d
 NO_PART_OF_A_FAMILY = (*EXTRAS, "num_labels", "label_names", "checkpointing")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """keys: our field -> theirs; defaults: their key -> what a missing one means; common: our field -> its value."""
-
-    keys: Mapping[str, str]
-    defaults: Mapping[str, Any]
-    common: Mapping[str, Any] = field(default_factory=dict)
-
-
-SAME_NAMES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-              "initializer_range", "hidden_act", "type_vocab_size", "layer_norm_eps")  # fmt: skip
-KEYS = {name: name for name in SAME_NAMES} | {
-    "dropout": "hidden_dropout_prob",
-    "attention_dropout": "attention_probs_dropout_prob",
-}
-WITH_CLASSIFIER_DROPOUT = KEYS | {"classifier_dropout": "classifier_dropout"}
-DEFAULTS: dict[str, Any] = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "initializer_range": 0.02,
-    "hidden_act": "gelu",
-    "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12,
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-}
-ROBERTA = Layout(WITH_CLASSIFIER_DROPOUT, {**DEFAULTS, "pad_token_id": 1}, {"dropout_before_head": True})
-LAYOUTS = {
-    "bert": Layout(WITH_CLASSIFIER_DROPOUT, DEFAULTS),
-    "roberta": Layout(ROBERTA.keys, {**ROBERTA.defaults, "vocab_size": 50265}, ROBERTA.common),
-    "xlm-roberta": ROBERTA,
-    "camembert": ROBERTA,
-    "longformer": Layout(KEYS, {**ROBERTA.defaults, "attention_window": 512}, ROBERTA.common),
-    "big_bird": Layout(
-        WITH_CLASSIFIER_DROPOUT,
-        {
-            **DEFAULTS,
-            "vocab_size": 50358,
-            "hidden_act": "gelu_new",
-            "max_position_embeddings": 4096,
-            "attention_type": "block_sparse",
-            "block_size": 64,
-            "num_random_blocks": 3,
-            "rescale_embeddings": False,
-        },
-        {"dropout_before_head": True, "dropout_before_norm": True},
-    ),
-    "electra": Layout(
-        {**WITH_CLASSIFIER_DROPOUT, "embedding_size": "embedding_size"},
-        {**DEFAULTS, "hidden_size": 256, "embedding_size": 128, "num_attention_heads": 4, "intermediate_size": 1024},
-        {"dropout_before_head": True, "head_activation": "gelu"},
-    ),
-    "distilbert": Layout(
-        {
-            "vocab_size": "vocab_size",
-            "hidden_size": "dim",
-            "num_hidden_layers": "n_layers",
-            "num_attention_heads": "n_heads",
-            "intermediate_size": "hidden_dim",
-            "initializer_range": "initializer_range",
-            "hidden_act": "activation",
-            "dropout": "dropout",
-            "attention_dropout": "attention_dropout",
-            "classifier_dropout": "seq_classif_dropout",
-        },
-        {
-            "vocab_size": 30522,
-            "dim": 768,
-            "n_layers": 6,
-            "n_heads": 12,
-            "hidden_dim": 3072,
-            "initializer_range": 0.02,
-            "activation": "gelu",
-            "dropout": 0.1,
-            "attention_dropout": 0.1,
-            "seq_classif_dropout": 0.2,
-            "max_position_embeddings": 512,
-            "pad_token_id": 0,
-        },
-        {"layer_norm_eps": 1e-12, "type_vocab_size": 0, "head_activation": "relu", "attention_output_dropout": 0.0},
-    ),
-}
+MODERNBERT_LAYERS = {"full_attention": "dense", "sliding_attention": "local"}  # Hugging Face's name -> the mechanism
+MODERNBERT_POOLING = {"cls": "first", "mean": "mean"}
 BERT_LIKE: dict[str, Any] = {
     "attention": "dense",
     "norm_position": "post",
@@ -146,7 +61,8 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
     }
     settings |= layout.common
     settings |= {name: has[key] for name, key in layout.keys.items() if key in has}
-    settings["hidden_act"] = ACTIVATION_NAMES[settings["hidden_act"]]
+    for name in ("hidden_act", "head_activation"):
+        settings[name] = ACTIVATION_NAMES[settings[name]]
     if family.model_type == "longformer":
         windows = has["attention_window"]
         windows = [windows] * settings["num_hidden_layers"] if isinstance(windows, int) else list(windows)
@@ -161,10 +77,52 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
         if has["attention_type"] == "block_sparse":
             settings |= {"attention": "bigbird"} | {key: has[key] for key in ("block_size", "num_random_blocks")}
             settings["random_block_plan"] = "huggingface"
+    if family.model_type == "modernbert":
+        settings |= _modernbert_settings(has, where)
     extras = {name: value for name, value in (has.get("longread") or {}).items() if name in EXTRAS}
     if settings["attention"] != "bigbird":
         extras.pop("random_block_plan", None)
     return settings | extras
+
+
+def _modernbert_settings(has: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Pooling, and what differs between layers. Older files name a period and two bases, newer ones every layer."""
+    depth = has["num_hidden_layers"]
+    types = has.get("layer_types")
+    if types is None:
+        period = has["global_attn_every_n_layers"]
+        types = ["sliding_attention" if layer % period else "full_attention" for layer in range(depth)]
+    if not isinstance(types, list) or len(types) != depth or not set(types) <= set(MODERNBERT_LAYERS):
+        known = ", ".join(MODERNBERT_LAYERS)
+        raise UserError(f"{where}: layer_types is {types!r}; it must name one of {known} for each of {depth} layers")
+    bases = {}
+    for kind, older in (("full_attention", "global_rope_theta"), ("sliding_attention", "local_rope_theta")):
+        rotary = (has.get("rope_parameters") or {}).get(kind) or {}
+        scaled = {**(has.get("rope_scaling") or {}), **rotary}
+        if scaled.get("rope_type", "default") != "default":
+            raise UserError(f"{where}: rope_type is {scaled['rope_type']!r}; only default is read")
+        bases[kind] = float(rotary.get("rope_theta", has[older]))
+    if has["classifier_pooling"] not in MODERNBERT_POOLING:
+        choices = ", ".join(MODERNBERT_POOLING)
+        raise UserError(f"{where}: classifier_pooling is {has['classifier_pooling']!r}; it must be one of {choices}")
+    pattern = _period(types)
+    settings: dict[str, Any] = {
+        "attention_output_dropout": has["attention_dropout"],
+        "pooling": MODERNBERT_POOLING[has["classifier_pooling"]],
+        "attention": " ".join(MODERNBERT_LAYERS[kind] for kind in pattern) or "dense",
+        "rotary_base": tuple(bases[kind] for kind in pattern) or bases["full_attention"],
+    }
+    if "sliding_attention" in pattern:
+        settings["local_window"] = has["local_attention"]
+    return settings
+
+
+def _period(names: Sequence[str]) -> list[str]:
+    """The shortest beginning of a list that the list repeats."""
+    for length in range(1, len(names)):
+        if all(name == names[place % length] for place, name in enumerate(names)):
+            return list(names[:length])
+    return list(names)
 
 
 def _check_values(has: Mapping[str, Any], layout: Layout, where: str) -> None:
@@ -179,9 +137,9 @@ def _check_values(has: Mapping[str, Any], layout: Layout, where: str) -> None:
         value = has[name]
         if isinstance(usual, int | float) and not isinstance(value, int | float) and name != "attention_window":
             raise UserError(f"{where}: config.json: {name} is {value!r}; it must be a number, like {usual}")
-    activation = layout.keys["hidden_act"]
-    if has[activation] not in ACTIVATION_NAMES:
-        raise UserError(f"{where}: {activation} is {has[activation]!r}; known are {', '.join(ACTIVATION_NAMES)}")
+    for activation in (layout.keys[name] for name in ("hidden_act", "head_activation") if name in layout.keys):
+        if has[activation] not in ACTIVATION_NAMES:
+            raise UserError(f"{where}: {activation} is {has[activation]!r}; known are {', '.join(ACTIVATION_NAMES)}")
 
 
 def config_for(family: Family, config: ClassifierConfig, token_ids: Mapping[str, int]) -> dict[str, Any]:
@@ -195,9 +153,13 @@ def config_for(family: Family, config: ClassifierConfig, token_ids: Mapping[str,
         "max_position_embeddings": config.max_length + start,
     }
     hf |= {key: flat[name] for name, key in layout.keys.items()} | dict(token_ids)
-    if "seq_classif_dropout" in hf:  # DistilBERT's has no "as the others"
-        hf["seq_classif_dropout"] = config.dropout_of("classifier")
-    hf[layout.keys["hidden_act"]] = THEIR_ACTIVATION[config.hidden_act]
+    for part in ("embedding", "classifier"):  # rates that cannot be left open there, "as the others"
+        key = layout.keys.get(f"{part}_dropout")
+        if key is not None and key in layout.defaults:
+            hf[key] = config.dropout_of(part)
+    for name in ("hidden_act", "head_activation"):
+        if name in layout.keys:
+            hf[layout.keys[name]] = THEIR_ACTIVATION.get(flat[name], flat[name])
     if family.counts_from_padding:
         hf["pad_token_id"] = start - 1
     if config.attention == "longformer":
@@ -209,8 +171,26 @@ def config_for(family: Family, config: ClassifierConfig, token_ids: Mapping[str,
         hf["use_bias"] = True
         if config.attention == "bigbird":
             hf |= {name: getattr(config.options, name) for name in ("block_size", "num_random_blocks")}
+    if family.model_type == "modernbert":
+        hf = {"pad_token_id": None} | hf | _modernbert_keys(config)  # their default is beyond a small vocabulary
     hf["longread"] = {name: flat[name] for name in EXTRAS if name in flat}
     return hf
+
+
+def _modernbert_keys(config: ClassifierConfig) -> dict[str, Any]:
+    """Newer names alone; what they cannot say shows when they are read again."""
+    theirs = {ours: name for name, ours in MODERNBERT_LAYERS.items()}
+    types = [theirs.get(config.attention_of(layer), "full_attention") for layer in range(config.num_hidden_layers)]
+    bases = {kind: config.rotary_base_of(layer) for layer, kind in reversed(list(enumerate(types)))}
+    pooling = {ours: name for name, ours in MODERNBERT_POOLING.items()}
+    keys: dict[str, Any] = {
+        "layer_types": types,
+        "rope_parameters": {k: {"rope_type": "default", "rope_theta": base} for k, base in bases.items() if base},
+        "classifier_pooling": pooling.get(config.pooling, "mean"),
+    }
+    if "local" in config.mechanisms:
+        keys["local_attention"] = config.options_of("local").local_window
+    return keys
 
 
 def first_position(family: Family, config: ClassifierConfig, pad_token_id: int | None) -> int:
@@ -224,8 +204,9 @@ def family_of(config: ClassifierConfig, pad_token_id: int | None, source: str | 
     pad_token_id: needed where their positions count from it and ours from 0; None: not known. source: the family that
     the weights came from, which is kept where several compute the same.
     """
-    if config.attention not in ("dense", "longformer", "bigbird"):
-        return f"transformers has no {config.attention} attention"
+    for name in config.mechanisms:
+        if name not in ("dense", "local", "longformer", "bigbird"):
+            return f"transformers has no {name} attention"
     order = sorted(FAMILIES.values(), key=lambda family: family.model_type != source)
     found = {family.model_type: _differences(family, config, pad_token_id) for family in order}
     nearest = min(order, key=lambda family: len(found[family.model_type]))
@@ -262,6 +243,8 @@ def _canonical(config: ClassifierConfig, family: Family) -> dict[str, Any]:
         "head_dim": config.width_of_head,
         "intermediate_size": config.width_of_intermediate,
         "embedding_size": config.width_of_embedding,
+        "attention": [config.attention_of(layer) for layer in range(config.num_hidden_layers)],
+        "rotary_base": [config.rotary_base_of(layer) for layer in range(config.num_hidden_layers)],
     }
     if family.has_token_types:  # a table of one row that is zero changes nothing
         flat["type_vocab_size"] = max(1, config.type_vocab_size)

@@ -46,7 +46,9 @@ class PaddedClassifier(nn.Module):
         table = model.embeddings.token_type
         if table is not None:
             x = x + (table.weight[0] if token_type_ids is None else table(token_type_ids.gather(1, order)))
-        x = model.embeddings.norm(x + model.embeddings.position.weight[place + config.position_offset])
+        if model.embeddings.position is not None:
+            x = x + model.embeddings.position.weight[place + config.position_offset]
+        x = model.embeddings.norm(x)
         x = x if model.embeddings.project is None else model.embeddings.project(x)
         for block in model.blocks:
             x = self._block(block, x, real)

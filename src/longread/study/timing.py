@@ -92,6 +92,7 @@ def model_flops(model: Classifier, length: int) -> float:
     config: ClassifierConfig = model.config
     inner = config.num_attention_heads * config.width_of_head
     projections = 2.0 * length * 4 * config.hidden_size * inner
-    feed_forward = 2.0 * length * 2 * config.hidden_size * config.width_of_intermediate
+    matrices = 3 if config.gated else 2
+    feed_forward = 2.0 * length * matrices * config.hidden_size * config.width_of_intermediate
     mixing = sum(block.attention.flops(length) for block in model.blocks)  # type: ignore[operator, union-attr]
     return len(model.blocks) * (projections + feed_forward) + mixing

@@ -77,8 +77,8 @@ def converted(model: Classifier, config: RunConfig) -> Classifier:
     """The model itself where it already has the attention, its settings and the length."""
     own = dict(config.options)
     longest = max(config.max_length or 0, model.config.max_length)
-    wanted = (config.attention, longest, vars(model.config.options) | own)
-    if wanted == (model.config.attention, model.config.max_length, vars(model.config.options)):
+    wanted = (config.attention, longest, model.config.own_settings() | own)
+    if wanted == (model.config.attention, model.config.max_length, model.config.own_settings()):
         return model
     from longread.models.convert import convert
 

@@ -1,0 +1,95 @@
+"""Local attention: every token over a sliding window and nothing else, as in most layers of ModernBERT.
+
+(Warner et al. 2024, section 2.1.2.) Between such layers stand some with full attention; alone, a token learns of others
+as far away as the window reaches in all layers together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from longread.attention.base import Options, SelfAttention, setting
+from longread.checks import Rule
+from longread.ops.band import band
+from longread.ops.packed import PackedBatch, bias_from, join, neighbours, split
+from longread.ops.tiled import Tile, attend
+
+Window = Annotated[int, Rule("an even number, 2 or more: it counts both sides", lambda n: n >= 2 and n % 2 == 0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalOptions(Options):
+    """local_window counts both sides: 128 = 64 to the left and 64 to the right."""
+
+    local_window: Window = setting(128, "Tokens of the window, both sides together.")
+
+
+class LocalAttention(SelfAttention):
+    Options = LocalOptions
+    title = "Local"
+    color = "#8c6d31"
+    supports_rotary = True
+
+    @classmethod
+    def published_sizes(cls, head_dim: int) -> dict[str, Any]:
+        return {"local_window": 128}
+
+    @property
+    def side(self) -> int:
+        return int(self.options.local_window) // 2
+
+    @property
+    def plan_key(self) -> Hashable:
+        return type(self), self.side
+
+    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> list[tuple[Tile, ...] | None]:
+        super().plan(batch, dtype, gradients)
+        return [
+            band(group, group.planned_valid, 0, self.side, dtype) if group.longest > self.side + 1 else None
+            for group in batch.groups
+        ]
+
+    def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        packed = self.packed_heads(x, batch)
+        plan = self.planned(batch, packed[0].dtype)
+        mixed = []
+        for group, tiles, *own in zip(batch.groups, plan, *(split(h, batch.groups) for h in packed), strict=True):
+            q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
+            bias = group.key_bias(q.dtype) if tiles is None else None
+            mixed.append(group.pack(attend(q, k, v, tiles=tiles, bias=bias, dropout=self.dropping)))
+        return join(mixed).flatten(1)
+
+    def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        position = torch.arange(x.shape[0], device=x.device)
+        near = (position[:, None] - position).abs() <= self.side
+        q, k, v = self.row_heads_of(x)
+        scores = (q @ k.transpose(-1, -2) * self.scale).masked_fill(~near, -torch.inf)
+        matrix = torch.softmax(scores, dim=-1)
+        return self.row_output(matrix @ v), matrix
+
+    def padded(self, x: Tensor, real: Tensor) -> Tensor:
+        """Blocks as long as one side of the window, each with its neighbours."""
+        side, length = self.side, x.shape[1]
+        q, k, v = self.padded_heads_of(x)
+        missing = (-length) % side + side  # two blocks at least: a tracer takes a size of 1 for a constant
+        blocks = torch.nn.functional.pad(q, (0, 0, 0, missing)).unflatten(2, (-1, side)) * self.scale
+        near_k, near_v = (neighbours(heads, 2, side, missing) for heads in (k, v))  # [B, H, n, 3 * side, D]
+        there = neighbours(real.to(torch.int32).unsqueeze(-1), 1, side, missing).squeeze(-1).bool()  # [B, n, 3 * side]
+        place = torch.arange(3 * side, device=x.device) - side
+        inside = (place - torch.arange(side, device=x.device)[:, None]).abs() <= side  # [side, 3 * side]
+        bias = bias_from(there[:, None, :, None, :] & inside, x.dtype)
+        mixed = torch.softmax(blocks @ near_k.mT + bias, dim=-1) @ near_v
+        return self.output(mixed.flatten(2, 3)[:, :, :length].transpose(1, 2).flatten(2))
+
+    def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
+        full = sum(n for n in lengths if n <= self.side + 1)
+        return {"full": full, "window": sum(lengths) - full}
+
+    def flops(self, length: int) -> float:
+        pairs = sum(min(length, i + self.side + 1) - max(0, i - self.side) for i in range(length))
+        return 4.0 * pairs * self.num_attention_heads * self.head_dim
