@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from longread.inference.evaluate import predict_split
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier, build
 from longread.study.timing import model_flops
+from longread.training.classification import classification_trainer
 from longread.training.resolve import resolve_machine
-from longread.training.trainer import Trainer
 
 DROPOUT = 0.1
 
@@ -66,14 +67,15 @@ class Side:
 
     def _train(self) -> Callable[[], None]:
         prepared = Prepared(self.split, self.split, None, None, ())  # type: ignore[arg-type]
-        loop = Trainer(self.model.train(), prepared, self.config, Path("."), lambda event: None)
-        loop.steps = 10**9
+        trainer = classification_trainer(self.model.train(), prepared, self.config, Path("."), lambda event: None)
+        trainer.steps = 10**9
         batches = [np.arange(i, min(i + self.config.batch_size, len(self.split)))
                    for i in range(0, len(self.split), self.config.batch_size)]  # fmt: skip
 
         def epoch() -> None:
-            for batch in batches:
-                loop._step(batch)
+            with closing(trainer._planned(batches)) as planned:
+                for batch in batches:
+                    trainer._step(batch, planned)
 
         return epoch
 

@@ -81,8 +81,8 @@ def make_checkpoint(row: Row, folder: Path) -> Path | None:
     from longread.models.weights import CHECKSUMS
 
     own = {"longformer": {"attention_window": 512}, "bigbird": {"block_size": 64, "num_random_blocks": 3}}
-    roberta = row.attention == "longformer" or row.shape["hidden_size"] == 768
     bigbird = row.attention == "bigbird"
+    roberta = row.attention == "longformer" or (row.shape["hidden_size"] == 768 and not bigbird)
     model = build(
         row.attention, vocab_size=row.vocab_size, max_length=4096, norm_position="post", pooling="first",
         head_activation="gelu" if bigbird else "tanh", dropout_before_norm=bigbird,
