@@ -20,7 +20,8 @@ except ImportError as error:
     raise ImportError("longread.hf needs transformers; pip install 'longread[hf]'") from error
 
 from longread.models.checkpoint import TOKEN_IDS
-from longread.models.classifier import Classifier, ClassifierConfig
+from longread.models.classifier import Classifier
+from longread.models.config import ClassifierConfig
 from longread.models.loading import OWN
 from longread.ops.packed import PackedBatch
 

@@ -39,13 +39,13 @@ def test_token_dropout_keeps_what_marks_a_texts_ends() -> None:
     batch = make_batch(split, np.arange(3), CPU, drop=0.999, generator=np.random.default_rng(0))
     start, end = tokenizer.marks
     assert batch.tokens.tolist() == [start, end, end] * 3
-    assert batch.rows.lengths == (3, 3, 3)
-    assert batch.rows.first_text_lengths == (2, 2, 2)
+    assert batch.packed.lengths == (3, 3, 3)
+    assert batch.packed.first_text_lengths == (2, 2, 2)
     half = make_batch(split, np.arange(3), CPU, drop=0.5, generator=np.random.default_rng(0))
-    for ids, first in zip(half.tokens.split(half.rows.lengths), half.rows.first_text_lengths or (), strict=True):
+    for ids, first in zip(half.tokens.split(half.packed.lengths), half.packed.first_text_lengths or (), strict=True):
         assert ids[first - 1] == ids[-1] == end
         assert (ids == end).sum() == 2
-    assert sum(half.rows.lengths) < sum(encoded.lengths)
+    assert sum(half.packed.lengths) < sum(encoded.lengths)
 
 
 def roberta_like() -> Tokenizer:
@@ -72,8 +72,8 @@ def test_longformer_reads_the_first_text_of_a_pair_without_token_types() -> None
     model = build("longformer", vocab_size=8, attention_window=4, global_tokens="first_text", type_vocab_size=1).eval()
     batch = make_batch(split, np.arange(2), CPU)
     found = predict_split(model, split, tokens=1000, device=CPU)
-    assert +found.usage.kinds == {"global": 2 * 9, "window+global": 2 * (batch.rows.num_tokens - 9)}
-    mask = torch.nn.utils.rnn.pad_sequence([torch.ones(n, dtype=torch.bool) for n in batch.rows.lengths], True)
+    assert +found.usage.coverage == {"global": 2 * 9, "window+global": 2 * (batch.packed.num_tokens - 9)}
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones(n, dtype=torch.bool) for n in batch.packed.lengths], True)
     ids = torch.zeros(mask.shape, dtype=torch.long)
     ids[mask] = batch.tokens
     chosen = torch.arange(mask.shape[1]) < torch.tensor([[5], [4]])
@@ -93,7 +93,7 @@ def test_a_text_without_a_token_has_an_answer_and_no_gradient(name: str) -> None
         model.zero_grad()
         split = lengths_only(*lengths)
         (batch,) = planned_batches(model.train(), [make_batch(split, np.arange(len(split)), CPU)], gradients=True)
-        logits = model.classify(batch.tokens, batch.rows)
+        logits = model.classify(batch.tokens, batch.packed)
         torch.nn.functional.cross_entropy(logits, batch.labels).backward()
         gradient = model.head.classifier.weight.grad
         assert gradient is None or gradient.isfinite().all()

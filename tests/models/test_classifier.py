@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from longread.attention import ATTENTIONS
-from longread.models.classifier import ACTIVATIONS, Classifier, ClassifierConfig, build
+from longread.models.classifier import Classifier, build
+from longread.models.config import ACTIVATIONS, ClassifierConfig
 from longread.ops.packed import PackedBatch
 from mechanisms import label, normal, relative_error, sparse_settings
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from longread.models.classifier import ACTIVATIONS, build
+from longread.models.classifier import build
+from longread.models.config import ACTIVATIONS
 
 
 class Operators(TorchDispatchMode):

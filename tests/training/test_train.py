@@ -100,7 +100,7 @@ def test_a_step_is_torchs_own_with_plain_gradients(tmp_path: Path) -> None:
     for step, indices in enumerate(epoch_batches(len(data.train), 8, 0, 0)[:4]):
         run._step(indices, run._planned([indices]))
         batch = make_batch(data.train, indices, torch.device("cpu"))
-        loss = torch.nn.functional.cross_entropy(models[1].classify(batch.tokens, batch.rows), batch.labels)
+        loss = torch.nn.functional.cross_entropy(models[1].classify(batch.tokens, batch.packed), batch.labels)
         loss.backward()
         assert torch.nn.utils.clip_grad_norm_(models[1].parameters(), config.gradient_clip) > config.gradient_clip
         for group, rate in zip(optimizer.param_groups, rates, strict=True):

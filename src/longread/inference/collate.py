@@ -28,7 +28,7 @@ class Batch:
     tokens: Tensor
     types: Tensor | None
     labels: Tensor
-    rows: PackedBatch
+    packed: PackedBatch
 
 
 def make_batch(
@@ -77,9 +77,9 @@ def planned_batches(
 
     def plan() -> Generator[Batch]:
         for batch in batches:
-            model.plan(batch.rows, dtype, gradients)
+            model.plan(batch.packed, dtype, gradients)
             if teacher is not None:
-                teacher.plan(batch.rows, dtype)
+                teacher.plan(batch.packed, dtype)
             yield batch
 
     on_processor = model.embeddings.word.weight.device.type == "cpu"
@@ -105,13 +105,13 @@ class Usage:
 
     tokens: int = 0
     slots: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
+    coverage: Counter[str] = field(default_factory=Counter)
 
-    def add(self, model: Classifier, rows: PackedBatch) -> None:
-        self.tokens += rows.num_tokens
-        self.slots += rows.padded_slots
+    def add(self, model: Classifier, batch: PackedBatch) -> None:
+        self.tokens += batch.num_tokens
+        self.slots += batch.padded_slots
         for block in model.blocks:
-            self.kinds.update(block.attention.covered(rows))  # type: ignore[operator, union-attr]
+            self.coverage.update(block.attention.covered(batch))  # type: ignore[operator, union-attr]
 
     @property
     def padded_fraction(self) -> float:
@@ -120,5 +120,5 @@ class Usage:
     @property
     def effective_attention(self) -> dict[str, float]:
         """Name of an attention -> fraction of the tokens that it ran over, over all layers."""
-        total = sum(self.kinds.values())
-        return {name: round(count / total, 6) for name, count in sorted(self.kinds.items()) if count}
+        total = sum(self.coverage.values())
+        return {name: round(count / total, 6) for name, count in sorted(self.coverage.items()) if count}

@@ -61,8 +61,8 @@ def split_logits(
         batches = planned_batches(model, (make_batch(split, part, device) for part in parts), precision=precision)
         found = []  # read when all have run: a device that is asked at once waits for the answer to be fetched
         for batch in batches:
-            found.append(model.classify(batch.tokens, batch.rows, batch.types).float())
-            usage.add(model, batch.rows)
+            found.append(model.classify(batch.tokens, batch.packed, batch.types).float())
+            usage.add(model, batch.packed)
         for part, some in zip(parts, found, strict=True):
             logits[part] = some.cpu().numpy()
     if was_training:

@@ -19,7 +19,8 @@ from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.data.tokenizer_files import tokenizer_file
 from longread.errors import UserError
 from longread.models import families, family_config, weights
-from longread.models.classifier import Classifier, ClassifierConfig
+from longread.models.classifier import Classifier
+from longread.models.config import ClassifierConfig
 from longread.models.families import FAMILIES, Family
 from longread.models.loading import MULTI_LABEL, OWN, Labels, Loading, assign, match_labels, still_untrained
 from longread.models.locate import locate

@@ -18,8 +18,6 @@ from longread.models.config import ACTIVATIONS, IN_PLACE, ClassifierConfig
 from longread.ops.dropout import Dropout
 from longread.ops.packed import PackedBatch, to_device
 
-__all__ = ["ACTIVATIONS", "Classifier", "ClassifierConfig", "build"]
-
 
 def _norm(config: ClassifierConfig, width: int) -> nn.LayerNorm:
     return nn.LayerNorm(width, eps=config.layer_norm_eps, bias=config.norm_bias)

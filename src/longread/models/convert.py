@@ -17,7 +17,8 @@ from torch import Tensor
 from longread.attention import ATTENTIONS, SelfAttention
 from longread.checks import close_match
 from longread.errors import UserError
-from longread.models.classifier import Classifier, ClassifierConfig
+from longread.models.classifier import Classifier
+from longread.models.config import ClassifierConfig
 from longread.models.loading import Loading
 
 log = logging.getLogger("longread")

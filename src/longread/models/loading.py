@@ -14,7 +14,8 @@ from longread.data.labels import placeholders
 from longread.data.tokenizer import Tokenizer
 from longread.errors import UserError
 from longread.models import families
-from longread.models.classifier import Classifier, ClassifierConfig
+from longread.models.classifier import Classifier
+from longread.models.config import ClassifierConfig
 from longread.models.families import Family
 
 OWN = "longread"

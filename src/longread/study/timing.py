@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from longread.models.classifier import Classifier, ClassifierConfig
+from longread.models.classifier import Classifier
+from longread.models.config import ClassifierConfig
 from longread.ops.packed import PackedBatch
 from longread.system.allocator import give_back_memory
 from longread.system.measure import PeakMemory, synchronise

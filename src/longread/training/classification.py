@@ -48,7 +48,7 @@ class Classification:
         self._denominator = float(len(labels) if self._of_row is None else self._of_row[labels].sum())
 
     def loss(self, model: Classifier, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits = model.classify(batch.tokens, batch.rows, batch.types)
+        logits = model.classify(batch.tokens, batch.packed, batch.types)
         with torch.autocast(logits.device.type, enabled=False):
             wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
             weights = None if self.class_weights is None else self.class_weights.to(wide.dtype)

@@ -81,13 +81,13 @@ class Distillation:
 
     def loss(self, model: Classifier, batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            theirs = self.teacher.hidden_states(batch.tokens, batch.rows, batch.types)
-        own = model.hidden_states(batch.tokens, batch.rows, batch.types)
+            theirs = self.teacher.hidden_states(batch.tokens, batch.packed, batch.types)
+        own = model.hidden_states(batch.tokens, batch.packed, batch.types)
         loss = squared_distance(own, theirs, self.spread) / self._tokens
         if self.with_outputs:
             with torch.no_grad():
-                wanted = _wide(self.teacher.head(self.teacher.pool(theirs[-1], batch.rows)))
-            given = _wide(model.head(model.pool(own[-1], batch.rows)))
+                wanted = _wide(self.teacher.head(self.teacher.pool(theirs[-1], batch.packed)))
+            given = _wide(model.head(model.pool(own[-1], batch.packed)))
             divergence = F.kl_div(
                 given.log_softmax(1), wanted.log_softmax(1), reduction="sum", log_target=True
             )  # fmt: skip
@@ -144,8 +144,8 @@ class HeldOut:
         total, was_training = 0.0, self.student.training
         self.student.eval()
         for batch in planned_batches(self.student, self._batches(), teacher=self.teacher):
-            theirs = self.teacher.hidden_states(batch.tokens, batch.rows, batch.types)
-            own = self.student.hidden_states(batch.tokens, batch.rows, batch.types)
+            theirs = self.teacher.hidden_states(batch.tokens, batch.packed, batch.types)
+            own = self.student.hidden_states(batch.tokens, batch.packed, batch.types)
             total += float(squared_distance(own, theirs, self.spread))
         self.student.train(was_training)
         return total / int(self.split.lengths[self.rows].sum())
@@ -156,7 +156,7 @@ class HeldOut:
         sums: list[Tensor] = []
         squares: list[Tensor] = []
         for batch in planned_batches(self.teacher, self._batches()):
-            wide = [x.double() for x in self.teacher.hidden_states(batch.tokens, batch.rows, batch.types)[1:]]
+            wide = [x.double() for x in self.teacher.hidden_states(batch.tokens, batch.packed, batch.types)[1:]]
             here = [x.sum(0) for x in wide], [x.square().sum() for x in wide]
             sums = [a + b for a, b in zip(sums, here[0], strict=True)] if sums else here[0]
             squares = [a + b for a, b in zip(squares, here[1], strict=True)] if squares else here[1]

@@ -12,7 +12,7 @@ from longread.checks import close_match
 from longread.config import BASELINES, RunConfig, Settings
 from longread.data.tasks import find_task
 from longread.errors import UserError
-from longread.models.classifier import ClassifierConfig
+from longread.models.config import ClassifierConfig
 from longread.system import runtime
 
 SCRATCH = {"epochs": 10, "learning_rate": 1e-3, "max_length": 4096, "pooling": "mean", "dropout": 0.1,

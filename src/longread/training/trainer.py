@@ -156,13 +156,13 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, self.config.precision == "bfloat16"):
             while left:
                 batch = next(planned)
-                left -= batch.rows.count
+                left -= batch.packed.count
                 loss, right = self.objective.loss(self.model, batch)
                 with torch.autocast(self.device.type, enabled=False):
                     loss.backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
                 correct += right
-                self.usage.add(self.model, batch.rows)
+                self.usage.add(self.model, batch.packed)
         return total, correct
 
     def _update(self) -> None:
@@ -249,7 +249,7 @@ class Trainer:
                 "sums": self.sums,
                 "history": self.history,
                 "seconds": [watch.seconds, watch.cpu_seconds, evaluating.seconds, evaluating.cpu_seconds],
-                "usage": [self.usage.tokens, self.usage.slots, dict(self.usage.kinds)],
+                "usage": [self.usage.tokens, self.usage.slots, dict(self.usage.coverage)],
             }
         )
         state.add("model", State(dict(self.model.state_dict())))
@@ -275,5 +275,5 @@ class Trainer:
         watch, evaluating = self.watch, self.evaluation.watch
         watch.seconds, watch.cpu_seconds, evaluating.seconds, evaluating.cpu_seconds = values["seconds"]
         self.usage.tokens, self.usage.slots = values["usage"][:2]
-        self.usage.kinds.update(values["usage"][2])
+        self.usage.coverage.update(values["usage"][2])
         self.on_event({"event": "resumed", "epoch": self.epoch, "step": self.step, "steps": self.steps})
