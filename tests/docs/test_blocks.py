@@ -24,6 +24,7 @@ TEXTS = {
 }
 # Sizes of a model that trains in a blink, for what a page leaves at its default.
 TINY = {"--hidden-size": "16", "--num-attention-heads": "2", "--vocab-size": "300", "--threads": "1"}
+SLOW = {"compare.md", "export.md", "long-documents.md", "own-data.md"}  # processes of their own, or onnxruntime
 NEEDS_A_MODEL = {"serve.md", "export.md", "explain.md"}
 
 
@@ -83,8 +84,9 @@ def command(line: str) -> None:
     assert cli.main(arguments) == 0, line
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, id=name_of(p), marks=[pytest.mark.slow] if p.name in SLOW else []) for p in PAGES]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_the_blocks_of_a_page_run(page: Path, place: Path, bert: Path) -> None:
     if page.name in NEEDS_A_MODEL:
