@@ -65,8 +65,8 @@ docs: install $(VENV)/installed-docs
 	$(BIN)/python docs/build.py reference
 	$(VENV)/docs/bin/python docs/build.py
 
-release-check: install-dev
-	PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) .ci/release-check $(BIN)/python
+release-check:
+	PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) .ci/release-check
 
 report: install
 	$(BIN)/python results/update_documents.py

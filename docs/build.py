@@ -67,7 +67,7 @@ def reference() -> str:
 
     parts = [HEAD]
     for name in sorted(COMMANDS):
-        environment = os.environ | {"COLUMNS": "96", "NO_COLOR": "1", "PYTHONPATH": str(ROOT / "src"), "TERM": "dumb"}
+        environment = os.environ | {"COLUMNS": "84", "NO_COLOR": "1", "PYTHONPATH": str(ROOT / "src"), "TERM": "dumb"}
         command = [sys.executable, "-m", "longread", name, "--help"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
