@@ -52,6 +52,7 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
         "distilbert",
         {"head_activation": "relu", "hidden_act": "relu", "layer_norm_eps": 1e-12, "attention_output_dropout": 0.0},
     ),
+    "mpnet": ("mpnet", {"position_offset": 2, "relative_buckets": 32}),
     "modernbert": (
         "modernbert",
         MODERN | {"attention": "dense local", "local_window": 8, "rotary_base": (50.0, 20.0), "pooling": "mean"},

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from longread.attention import ATTENTIONS, SelfAttention
 from longread.ops import tiled
+from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch
 
 # Settings under which a sequence of a few dozen tokens is far from full attention. A mechanism that is not named
@@ -69,19 +70,32 @@ def layer(
     query_bias: float = 0.5,
     bias: bool = True,
     rotary_base: float | None = None,
+    relative: bool = False,
 ) -> SelfAttention:
     """One attention layer with weights so large that its attention is far from even, and with biases."""
     hidden, heads, dim = shape
     kind = ATTENTIONS[name]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        own: dict[str, Any] = {"layer": 1, "seed": seed, "dropout": dropout, "bias": bias, "rotary_base": rotary_base}
+        table = RelativeBias(12, heads, 40).to(dtype) if relative else None
+        if table is not None:
+            nn.init.normal_(table.weight, std=2.0)
+        own: dict[str, Any] = {
+            "relative": table,
+            "layer": 1,
+            "seed": seed,
+            "dropout": dropout,
+            "bias": bias,
+            "rotary_base": rotary_base,
+        }
         made = kind(hidden, heads, dim, max_length, kind.Options(**options), **own)
         for part, module in made.named_modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=gain * hidden**-0.5)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.normal_(module.bias, std=query_bias if part.startswith("query") else 0.5)
+    if table is not None:
+        made.table = table  # a part of the layer here, so that its gradient is compared with the others
     return made.to(dtype)
 
 

@@ -265,6 +265,38 @@ def test_rotary_positions_are_close_in_bfloat16(name: str, options: dict[str, An
     assert relative_error(half.float(), exact) < 8 * 2**-8
 
 
+RELATIVE = [(name, options) for name, options in settings() if ATTENTIONS[name].supports_relative_bias]
+
+
+@pytest.mark.parametrize(("name", "options"), RELATIVE, ids=label)
+@pytest.mark.parametrize("operators", ["processor", "accelerator"])
+def test_a_bias_by_offset_equals_the_references(name: str, options: dict[str, Any], operators: str) -> None:
+    """Its own gradient is among those compared."""
+    with accelerator_operators() if operators == "accelerator" else nullcontext():
+        for lengths in (LONG, [9, 40, 9, 9, 21]):
+            check_equals_references(name, options, lengths, relative=True)
+    if ATTENTIONS[name].has_global_tokens:
+        chosen = ((299, 5), (17,), (0,), (), (2, 6, 1), (0,), (), (129, 128, 0))
+        check_equals_references(name, options, LONG, relative=True, global_positions=chosen)
+
+
+@pytest.mark.parametrize(("name", "options"), RELATIVE, ids=label)
+@torch.no_grad()
+def test_a_bias_by_offset_is_the_same_without_gradients(name: str, options: dict[str, Any]) -> None:
+    attention = layer(name, options, relative=True)
+    x = normal(sum(LONG), 12)
+    expected = stacked_references(attention, x, LONG)
+    assert_equal({"output": attention(x, PackedBatch(LONG))}, {"output": expected}, 1e-10)
+
+
+@pytest.mark.parametrize("name", ["dense", "local", "longformer", "bigbird"])
+def test_a_bias_by_offset_makes_no_tensor_of_tokens_times_tokens(name: str) -> None:
+    options = {"longformer": {"attention_window": 32}, "local": {"local_window": 32}, "bigbird": {"block_size": 8}}
+    attention = layer(name, options.get(name, {}), shape=(16, 1, 8), dtype=torch.float32, relative=True)
+    for phase, found in zip(("forward", "backward"), allocations(attention, 2048, torch.float32), strict=True):
+        assert found.largest < 2048**2 / 2, phase
+
+
 def test_rotary_scores_depend_on_differences_of_positions() -> None:
     """Attention of one token repeated is even under any base, and turned heads keep their length."""
     attention = layer("dense", {}, shape=SHAPES[0], rotary_base=30.0)

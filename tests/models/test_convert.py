@@ -84,6 +84,18 @@ def test_rotary_positions_and_local_layers_stay(attention: str) -> None:
     assert converted.loading.converted["to"] == f"{attention} local"
 
 
+@pytest.mark.parametrize("attention", ["longformer", "bigbird"])
+def test_a_bias_by_offset_stays(attention: str) -> None:
+    model = dense(relative_buckets=16, relative_max_distance=30)
+    options, longest = COVERED[attention]
+    converted = convert(model, attention, 300, **options)
+    assert torch.equal(converted.relative_bias.weight, model.relative_bias.weight)
+    assert difference(model, converted, *tokens(longest, 1, 2, longest - 1)) < 1e-5
+    assert difference(model, converted, *tokens(longest + 2)) > 1e-3
+    with pytest.raises(UserError, match="relative_buckets is 16; Performer has no scores of pairs"):
+        convert(model, "performer")
+
+
 def test_a_pattern_says_what_each_layer_becomes() -> None:
     model = dense(num_hidden_layers=3, max_length=60)
     converted = convert(model, "dense local longformer", local_window=4, attention_window=6)

@@ -45,6 +45,7 @@ SKELETONS: list[tuple[str, dict[str, Any]]] = [  # what families add to the one 
     ("dense", {"embedding_size": 7, "norm_position": "post"}),
     ("dense local", MODERN | {"local_window": 6}),
     ("bigbird longformer", MODERN | {"block_size": 3, "num_random_blocks": 1, "attention_window": 6}),
+    ("dense local longformer", {"relative_buckets": 12, "local_window": 6, "attention_window": 8}),
     ("performer", MODERN | {"num_features": 9}),
 ]
 

@@ -22,7 +22,13 @@ LENGTHS = (0, 1, 9, 9, 40, 17, 130, 300, 300, 290)
 QUESTIONS = {"_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "is_nonzero", "equal"}
 FIRST_TEXT = {"attention_window": 6, "global_tokens": "first_text"}
 ROTARY: dict[str, Any] = {"position_kind": "rotary", "num_attention_heads": 2, "local_window": 6, "gated": True}
-CASES = [*settings(), ("longformer", FIRST_TEXT), ("longformer local", ROTARY | {"attention_window": 6})]
+RELATIVE: dict[str, Any] = {"relative_buckets": 8, "local_window": 6, "block_size": 4}
+CASES = [
+    *settings(),
+    ("dense local bigbird", RELATIVE),
+    ("longformer", FIRST_TEXT),
+    ("longformer local", ROTARY | {"attention_window": 6}),
+]
 
 
 class NoQuestions(TorchDispatchMode):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from longread.checks import check_fields
 from longread.errors import UserError
 from longread.ops.dropout import Dropout
+from longread.ops.offsets import RelativeBias, along
 from longread.ops.packed import PackedBatch, to_device
 from longread.ops.rotary import Turn, cosines_and_sines, turn
 
@@ -52,6 +53,7 @@ class SelfAttention(nn.Module, ABC):
     color: ClassVar[str | None] = None  # of its lines in figures, "#rrggbb"; None: the report picks one
     supports_attention_dropout: ClassVar[bool] = True  # False where there are no attention probabilities to drop
     has_global_tokens: ClassVar[bool] = False  # which may be given with a batch
+    supports_relative_bias: ClassVar[bool] = False  # whether it adds `relative_vector` to its scores, by offset
     supports_rotary: ClassVar[bool] = False  # whether its queries and keys come from the `heads` methods below
     new_parameters: ClassVar[tuple[str, ...]] = ()  # names of parameters that dense attention has no counterpart of
 
@@ -67,8 +69,12 @@ class SelfAttention(nn.Module, ABC):
         dropout: float = 0.0,
         bias: bool = True,
         rotary_base: float | None = None,
+        relative: RelativeBias | None = None,
     ) -> None:
-        """rotary_base: of rotary positions (None: positions are in the hidden states alone); bias: of projections."""
+        """bias: of projections; rotary_base: of rotary positions (None: there are none); relative: what is added to
+
+        scores by the offset of a key, a module of the model's that its layers share and none of them counts as its own.
+        """
         super().__init__()
         self.num_attention_heads = num_attention_heads
         self.head_dim = head_dim
@@ -83,6 +89,7 @@ class SelfAttention(nn.Module, ABC):
         self.value = nn.Linear(hidden_size, inner, bias=bias)
         self.output = nn.Linear(inner, hidden_size, bias=bias)
         self.rotary_base = rotary_base
+        self._shared = (relative,)  # in a tuple: no part of this layer's state
 
     @classmethod
     def look(cls) -> dict[str, str | None]:
@@ -239,6 +246,19 @@ class SelfAttention(nn.Module, ABC):
             return cosines, sines
 
         return batch.plan(("rotary", base, self.head_dim), make)  # type: ignore[no-any-return]
+
+    def relative_vector(self) -> Tensor | None:
+        """What scores get added, [H, offsets] with offset 0 in the middle; None: nothing."""
+        (relative,) = self._shared
+        return None if relative is None else relative()
+
+    def row_bias(self, length: int) -> Tensor | float:
+        """The same for every pair of one sequence, [H, N, N]: what references add to their scores."""
+        vector = self.relative_vector()
+        if vector is None:
+            return 0.0
+        place = torch.arange(length, device=vector.device)
+        return along(vector, place - place[:, None])
 
     def padded_heads(self, linear: nn.Linear, x: Tensor) -> Tensor:
         """[B, N, hidden] -> [B, H, N, D]."""

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Count, Natural
+from longread.errors import UserError
 from longread.ops.eager import EagerAttention, longest_kept
-from longread.ops.gathered import attend_blocks
+from longread.ops.gathered import attend_blocks, attend_blocks_by_offset
+from longread.ops.offsets import attend_by_offset
 from longread.ops.packed import Group, PackedBatch, bias_from, join, split, to_device
 from longread.ops.tiled import attend
 
@@ -47,6 +49,7 @@ class BigBirdAttention(SelfAttention):
     title = "BigBird"
     color = "#d55e00"
     supports_rotary = True
+    supports_relative_bias = True
     plan_table: Tensor
 
     @classmethod
@@ -94,13 +97,17 @@ class BigBirdAttention(SelfAttention):
         query, key, value = self.packed_heads(x, batch)
         plan: list[_Part] = self.planned(batch, query.dtype)
         groups = [part.group for part in plan]
+        vector = self.relative_vector()
         mixed = []
         for part, *own in zip(plan, *(split(heads, groups) for heads in (query, key, value)), strict=True):
             if part.blocks is not None:
-                mixed.append(self._sparse(own, part.group, part.blocks))
+                mixed.append(self._sparse(own, part.group, part.blocks, vector))
                 continue
             q, k, v = (part.group.pad(heads).transpose(1, 2) for heads in own)
-            if part.pattern is None:
+            if vector is not None:
+                bias = part.group.key_bias(q.dtype) if part.pattern is None else part.pattern
+                made = attend_by_offset(q, k, v, vector, bias=bias, dropout=self.dropping)
+            elif part.pattern is None:
                 made = attend(q, k, v, bias=part.group.key_bias(q.dtype), dropout=self.dropping)
             else:
                 made = EagerAttention.apply(q, k, v, part.pattern, self.dropping)  # type: ignore[no-untyped-call]
@@ -140,7 +147,7 @@ class BigBirdAttention(SelfAttention):
         wanted[:, -1, 3] = False
         return blocks, wanted
 
-    def _sparse(self, own: Sequence[Tensor], group: Group, blocks: _Blocks) -> Tensor:
+    def _sparse(self, own: Sequence[Tensor], group: Group, blocks: _Blocks, vector: Tensor | None) -> Tensor:
         """Sequences of one number of blocks, query, key and value [tokens, H, D] each -> [tokens, H, D]."""
         size, length = self.options.block_size, group.longest
         num_blocks = -(-length // size)
@@ -153,7 +160,12 @@ class BigBirdAttention(SelfAttention):
             .unflatten(2, (num_blocks, size))
             for h in own
         )
-        padded = attend_blocks(q, k, v, blocks.index, blocks.bias, blocks.key_bias, self.dropping)
+        if vector is None:
+            padded = attend_blocks(q, k, v, blocks.index, blocks.bias, blocks.key_bias, self.dropping)
+        else:
+            padded = attend_blocks_by_offset(
+                q, k, v, blocks.index, blocks.bias, blocks.key_bias, blocks.steps, vector, self.dropping
+            )
         return group.pack(padded[:, :length])
 
     def _blocks(self, group: Group, dtype: torch.dtype) -> _Blocks:
@@ -168,7 +180,8 @@ class BigBirdAttention(SelfAttention):
         allowed = real[:, blocks] & wanted[..., None]  # [b, H, middle, seen, size]
         bias = bias_from(allowed.flatten(0, 2).flatten(1), dtype)[:, None, None, :]
         key_bias = bias_from(real.flatten(1), dtype)[:, None, None, :]
-        return _Blocks(*(to_device(tensor, group.device) for tensor in (index, bias, key_bias)))
+        steps = blocks - torch.arange(1, num_blocks - 1)[:, None]
+        return _Blocks(*(to_device(tensor, group.device) for tensor in (index, bias, key_bias, steps)))
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
         length, size = x.shape[0], self.options.block_size
@@ -185,7 +198,7 @@ class BigBirdAttention(SelfAttention):
                     for j in drawn[head, i - 1].tolist():
                         blocks[head, i, j] += 1
             times = blocks.repeat_interleave(size, 1).repeat_interleave(size, 2)[:, :length, :length]
-        scores = q @ k.transpose(-1, -2) * self.scale
+        scores = q @ k.transpose(-1, -2) * self.scale + self.row_bias(length)
         # A key that is seen m times has m times its weight.
         weights = times * torch.exp(scores - scores.amax(-1, keepdim=True))
         matrix = weights / weights.sum(-1, keepdim=True)
@@ -245,6 +258,8 @@ class BigBirdAttention(SelfAttention):
 
     def prepare_padded(self) -> None:
         """A table of `random_blocks` for every number of blocks, int64 [most + 1, H, most, num_random_blocks]."""
+        if self.relative_vector() is not None:
+            raise UserError("BigBird with a relative position bias cannot be exported; export the model as Longformer")
         most = -(-self.max_length // self.options.block_size) + 1
         table = torch.zeros(most + 1, self.num_attention_heads, most, self.options.num_random_blocks, dtype=torch.long)
         for blocks in range(6 + 2 * self.options.num_random_blocks, most + 1):
@@ -266,11 +281,15 @@ class BigBirdAttention(SelfAttention):
 
 @dataclass(frozen=True)
 class _Blocks:
-    """index [b, H, middle, seen] of blocks, bias [b * H * middle, 1, 1, seen * size], key_bias [b, 1, 1, N]."""
+    """index [b, H, middle, seen] of blocks, bias [b * H * middle, 1, 1, seen * size], key_bias [b, 1, 1, N],
+
+    steps [H, middle, seen]: by how many blocks those seen lie behind the one that sees them.
+    """
 
     index: Tensor
     bias: Tensor
     key_bias: Tensor
+    steps: Tensor
 
 
 class _Part(NamedTuple):

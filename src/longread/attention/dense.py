@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from longread.attention.base import SelfAttention
+from longread.ops.offsets import attend_by_offset
 from longread.ops.packed import PackedBatch, bias_from, join, split
 from longread.ops.tiled import attend
 
@@ -16,24 +17,31 @@ class DenseAttention(SelfAttention):
     title = "Dense"
     color = "#3a3f47"
     supports_rotary = True
+    supports_relative_bias = True
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = self.packed_heads(x, batch)
+        vector = self.relative_vector()
         mixed = []
         parts = (split(heads, batch.groups) for heads in (query, key, value))
         for group, *own in zip(batch.groups, *parts, strict=True):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
-            mixed.append(group.pack(attend(q, k, v, bias=group.key_bias(q.dtype), dropout=self.dropping)))
+            bias, dropout = group.key_bias(q.dtype), self.dropping
+            if vector is None:
+                made = attend(q, k, v, bias=bias, dropout=dropout)
+            else:
+                made = attend_by_offset(q, k, v, vector, bias=bias, dropout=dropout)
+            mixed.append(group.pack(made))
         return join(mixed).flatten(1)
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
         q, k, v = self.row_heads_of(x)
-        matrix = torch.softmax(q @ k.transpose(-1, -2) * self.scale, dim=-1)
+        matrix = torch.softmax(q @ k.transpose(-1, -2) * self.scale + self.row_bias(x.shape[0]), dim=-1)
         return self.row_output(matrix @ v), matrix
 
     def padded(self, x: Tensor, real: Tensor) -> Tensor:
         q, k, v = self.padded_heads_of(x)
-        bias = bias_from(real, x.dtype)[:, None, None, :]
+        bias = bias_from(real, x.dtype)[:, None, None, :] + self.row_bias(x.shape[1])
         mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.output(mixed.transpose(1, 2).flatten(2))
 

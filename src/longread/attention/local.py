@@ -16,6 +16,7 @@ from torch import Tensor
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Rule
 from longread.ops.band import band
+from longread.ops.offsets import attend_by_offset, tile_bias
 from longread.ops.packed import PackedBatch, bias_from, join, neighbours, split
 from longread.ops.tiled import Tile, attend
 
@@ -34,6 +35,7 @@ class LocalAttention(SelfAttention):
     title = "Local"
     color = "#8c6d31"
     supports_rotary = True
+    supports_relative_bias = True
 
     @classmethod
     def published_sizes(cls, head_dim: int) -> dict[str, Any]:
@@ -57,18 +59,23 @@ class LocalAttention(SelfAttention):
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         packed = self.packed_heads(x, batch)
         plan = self.planned(batch, packed[0].dtype)
+        vector = self.relative_vector()
         mixed = []
         for group, tiles, *own in zip(batch.groups, plan, *(split(h, batch.groups) for h in packed), strict=True):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
             bias = group.key_bias(q.dtype) if tiles is None else None
-            mixed.append(group.pack(attend(q, k, v, tiles=tiles, bias=bias, dropout=self.dropping)))
+            if vector is None:
+                made = attend(q, k, v, tiles=tiles, bias=bias, dropout=self.dropping)
+            else:
+                made = attend_by_offset(q, k, v, vector, tiles=tiles, bias=bias, dropout=self.dropping)
+            mixed.append(group.pack(made))
         return join(mixed).flatten(1)
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
         position = torch.arange(x.shape[0], device=x.device)
         near = (position[:, None] - position).abs() <= self.side
         q, k, v = self.row_heads_of(x)
-        scores = (q @ k.transpose(-1, -2) * self.scale).masked_fill(~near, -torch.inf)
+        scores = (q @ k.transpose(-1, -2) * self.scale + self.row_bias(x.shape[0])).masked_fill(~near, -torch.inf)
         matrix = torch.softmax(scores, dim=-1)
         return self.row_output(matrix @ v), matrix
 
@@ -83,6 +90,9 @@ class LocalAttention(SelfAttention):
         place = torch.arange(3 * side, device=x.device) - side
         inside = (place - torch.arange(side, device=x.device)[:, None]).abs() <= side  # [side, 3 * side]
         bias = bias_from(there[:, None, :, None, :] & inside, x.dtype)
+        vector = self.relative_vector()
+        if vector is not None:
+            bias = bias + tile_bias(vector, 0, side, -side, 2 * side).unsqueeze(1)
         mixed = torch.softmax(blocks @ near_k.mT + bias, dim=-1) @ near_v
         return self.output(mixed.flatten(2, 3)[:, :, :length].transpose(1, 2).flatten(2))
 

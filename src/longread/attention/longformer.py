@@ -18,6 +18,7 @@ from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Rule
 from longread.errors import UserError
 from longread.ops.band import band
+from longread.ops.offsets import ExtraKeys, along, attend_by_offset, tile_bias
 from longread.ops.packed import Group, PackedBatch, bias_from, join, neighbours, split, to_device
 from longread.ops.rotary import Turn, cosines_and_sines, turn
 from longread.ops.tiled import Tile, attend
@@ -48,6 +49,7 @@ class LongformerAttention(SelfAttention):
     title = "Longformer"
     color = "#0072b2"
     supports_rotary = True
+    supports_relative_bias = True
     has_global_tokens = True
 
     def __init__(self, *args, **settings) -> None:  # type: ignore[no-untyped-def]
@@ -115,23 +117,31 @@ class LongformerAttention(SelfAttention):
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = self.packed_heads(x, batch)
         plan: _Plan = self.planned(batch, query.dtype)
+        vector = self.relative_vector()
         mixed, outputs = [], []
         tensors = (split(tokens, batch.groups) for tokens in (x, query, key, value))
         for part, own_x, *own in zip(plan.parts, *tensors, strict=True):
             group = part.group
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
-            mixed.append(group.pack(self._local(q, k, v, part)))
-            outputs.append(self._global(group.pad(own_x), part))
+            mixed.append(group.pack(self._local(q, k, v, part, vector)))
+            outputs.append(self._global(group.pad(own_x), part, vector))
         return join(mixed).index_copy(0, plan.tokens, torch.cat(outputs).to(query.dtype)).flatten(1)
 
-    def _local(self, q: Tensor, k: Tensor, v: Tensor, part: _Part) -> Tensor:
+    def _local(self, q: Tensor, k: Tensor, v: Tensor, part: _Part, vector: Tensor | None) -> Tensor:
         """Every token over its window and the global tokens, by the local projections -> [b, N, H, D]."""
+        if vector is not None:
+            bias = part.group.key_bias(q.dtype) if part.tiles is None else None
+            extra = None
+            if part.tiles is not None:
+                extra = ExtraKeys(part.gather(k), part.gather(v), part.positions(q.device), part.bias)
+            options: dict[str, Any] = {"tiles": part.tiles, "bias": bias, "extra": extra, "dropout": self.dropping}
+            return attend_by_offset(q, k, v, vector, **options)
         if part.tiles is None:  # each token's window is the whole sequence
             return attend(q, k, v, bias=part.group.key_bias(q.dtype), dropout=self.dropping)
-        extra = {"extra_key": part.gather(k), "extra_value": part.gather(v), "extra_bias": part.bias}
-        return attend(q, k, v, tiles=part.tiles, dropout=self.dropping, **extra)
+        beside = {"extra_key": part.gather(k), "extra_value": part.gather(v), "extra_bias": part.bias}
+        return attend(q, k, v, tiles=part.tiles, dropout=self.dropping, **beside)
 
-    def _global(self, tokens: Tensor, part: _Part) -> Tensor:
+    def _global(self, tokens: Tensor, part: _Part, vector: Tensor | None) -> Tensor:
         """The rows of the global tokens, from tokens [b, N, hidden] -> [their number, H, D].
 
         Few queries look at all keys, so the value projection is applied to the weighted sum: N tokens are not projected
@@ -145,6 +155,10 @@ class LongformerAttention(SelfAttention):
         else:
             scores = part.turned_scores(query, self.heads(self.key_global(tokens)))
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        if vector is not None:
+            offsets = torch.arange(tokens.shape[1], device=tokens.device) - part.positions(tokens.device).unsqueeze(2)
+            by_offset = along(vector, offsets).permute(1, 2, 0, 3)  # [b or 1, G, H, N]
+            scores = scores + by_offset.flatten(1, 2).to(scores.dtype)
         empty = part.group.key_bias(scores.dtype)
         if empty is not None:
             scores = scores + empty.squeeze(1)
@@ -178,13 +192,14 @@ class LongformerAttention(SelfAttention):
         is_global[list(global_positions)] = True
         seen = ((position[:, None] - position).abs() <= self.side) | is_global
         q, k, v = self.row_heads_of(x)
-        scores = (q @ k.transpose(-1, -2) * self.scale).masked_fill(~seen, -torch.inf)
+        offsets = self.row_bias(length)
+        scores = (q @ k.transpose(-1, -2) * self.scale + offsets).masked_fill(~seen, -torch.inf)
         local = torch.softmax(scores, dim=-1) * ~is_global[:, None]
         q, k, global_v = (
             self.row_heads(project, x) for project in (self.query_global, self.key_global, self.value_global)
         )
         q, k = self.turned(q), self.turned(k)
-        over_all = torch.softmax(q @ k.transpose(-1, -2) * self.scale, dim=-1) * is_global[:, None]
+        over_all = torch.softmax(q @ k.transpose(-1, -2) * self.scale + offsets, dim=-1) * is_global[:, None]
         return self.row_output(local @ v + over_all @ global_v), torch.stack([local, over_all])
 
     def prepare_padded(self) -> None:
@@ -205,14 +220,22 @@ class LongformerAttention(SelfAttention):
         place = torch.arange(3 * side, device=x.device) - side
         inside = (place - torch.arange(side, device=x.device)[:, None]).abs() <= side  # [side, 3 * side]
         bias = bias_from(near[:, None, :, None, :] & inside, x.dtype)
-        scores = torch.cat([blocks @ near_k.mT + bias, blocks @ k[:, :, None, :1].mT], dim=-1)
+        vector = self.relative_vector()
+        to_first: Tensor | float = 0.0  # of every query's score for the global token, and below of its for every key
+        to_all: Tensor | float = 0.0
+        if vector is not None:
+            bias = bias + tile_bias(vector, 0, side, -side, 2 * side).unsqueeze(1)
+            places = torch.arange(length + missing, device=x.device)
+            to_first = along(vector, -places).unflatten(1, (-1, side)).unsqueeze(-1)
+            to_all = along(vector, places[:length]).unsqueeze(1)
+        scores = torch.cat([blocks @ near_k.mT + bias, blocks @ k[:, :, None, :1].mT + to_first], dim=-1)
         probabilities = torch.softmax(scores, dim=-1)
         mixed = probabilities[..., :-1] @ near_v + probabilities[..., -1:] * v[:, :, None, :1]
         mixed = mixed.flatten(2, 3)[:, :, :length]
         asked = self.padded_heads(self.query_global, x[:, :1]) * self.scale
         key, value = (self.padded_heads(project, x) for project in (self.key_global, self.value_global))
         key = self.turned(key)  # the query's own position is 0
-        over_all = torch.softmax(asked @ key.mT + bias_from(real, x.dtype)[:, None, None, :], dim=-1) @ value
+        over_all = torch.softmax(asked @ key.mT + to_all + bias_from(real, x.dtype)[:, None, None, :], dim=-1) @ value
         mixed = torch.where((torch.arange(length, device=x.device) == 0)[:, None], over_all, mixed)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
@@ -264,6 +287,10 @@ class _Part:
         if self.index is None:
             return heads[:, :, :1]
         return heads.gather(2, self.index[:, None, :, None].expand(-1, heads.shape[1], -1, heads.shape[3]))
+
+    def positions(self, device: torch.device) -> Tensor:
+        """int64 [b or 1, G]: where the global tokens are."""
+        return torch.zeros(1, 1, dtype=torch.long, device=device) if self.index is None else self.index
 
     def turned_scores(self, query: Tensor, key: Tensor) -> Tensor:
         """Of global queries [b, G, H, D] and keys [b, N, H, D] turned by their positions -> [b, G * H, N]."""

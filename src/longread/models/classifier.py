@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from longread.attention import ATTENTIONS, SelfAttention
 from longread.models.config import ACTIVATIONS, IN_PLACE, ClassifierConfig
 from longread.ops.dropout import Dropout
+from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch, to_device
 
 
@@ -56,7 +57,7 @@ class Embeddings(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each with its norm and residual: before ("pre") or behind it ("post", as in BERT)."""
 
-    def __init__(self, config: ClassifierConfig, layer: int) -> None:
+    def __init__(self, config: ClassifierConfig, layer: int, relative: RelativeBias | None = None) -> None:
         super().__init__()
         self.pre = config.norm_position == "pre"
         mechanism = config.attention_of(layer)
@@ -71,6 +72,7 @@ class Block(nn.Module):
             dropout=config.attention_dropout,
             bias=config.attention_bias,
             rotary_base=config.rotary_base_of(layer),
+            relative=relative,
         )
         normalised = self.pre and layer == 0 and not config.first_attention_norm  # by the embedding
         self.attention_norm = nn.Identity() if normalised else _norm(config, config.hidden_size)
@@ -135,7 +137,14 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.relative_bias = (
+            RelativeBias(config.relative_buckets, config.num_attention_heads, config.relative_max_distance)
+            if config.relative_buckets
+            else None
+        )
+        self.blocks = nn.ModuleList(
+            Block(config, layer, self.relative_bias) for layer in range(config.num_hidden_layers)
+        )
         self.final_norm = _norm(config, config.hidden_size) if config.norm_position == "pre" else None
         self.score = nn.Linear(config.hidden_size, 1) if config.pooling == "positions" else None
         self.head = Head(config)

@@ -58,6 +58,8 @@ class ClassifierConfig:
     position_offset: Natural = 0  # RoBERTa starts counting at padding_idx + 1 = 2
     type_vocab_size: Natural = 0
     layer_norm_eps: NotNegative = 1e-5
+    relative_buckets: Natural = 0  # of a bias by offset, which all layers share, as in MPNet; 0: there is none
+    relative_max_distance: Count = 128  # offsets from here on share a bucket
     norm_position: Literal["pre", "post"] = "pre"  # post: as in BERT
     first_attention_norm: bool = True  # False: with pre, the first layer takes the normalised embedding as it is
     dropout_before_norm: bool = False  # in the embedding, as in BigBird
@@ -107,6 +109,16 @@ class ClassifierConfig:
                 )
             if self.position_kind == "rotary" and not mechanism.supports_rotary:
                 raise ValueError(f'position_kind is "rotary"; {mechanism.title} cannot turn its queries and keys')
+            if self.relative_buckets and not mechanism.supports_relative_bias:
+                raise ValueError(
+                    f"relative_buckets is {self.relative_buckets}; {mechanism.title} has no scores of pairs of tokens "
+                    "to add a bias to, give it 0"
+                )
+        if self.relative_buckets % 4 or self.relative_buckets // 4 >= self.relative_max_distance:
+            raise ValueError(
+                f"relative_buckets is {self.relative_buckets}; it must be a multiple of 4, and a quarter of it below "
+                f"relative_max_distance, here {self.relative_max_distance}"
+            )
         if self.position_kind == "rotary" and self.width_of_head % 2:
             raise ValueError(f"head_dim is {self.width_of_head}; rotary positions turn pairs, so it must be even")
 

@@ -55,6 +55,20 @@ DISTILBERT = {
 }
 DISTILBERT_HEAD = {"pre_classifier": "head.dense", "classifier": "head.classifier"}
 
+MPNET = {
+    "embeddings.word_embeddings": "embeddings.word",
+    "embeddings.position_embeddings": "embeddings.position",
+    "embeddings.LayerNorm": "embeddings.norm",
+    "encoder.relative_attention_bias": "relative_bias",
+    "encoder.layer.{layer}.attention.attn.q": "blocks.{layer}.attention.query",
+    "encoder.layer.{layer}.attention.attn.k": "blocks.{layer}.attention.key",
+    "encoder.layer.{layer}.attention.attn.v": "blocks.{layer}.attention.value",
+    "encoder.layer.{layer}.attention.attn.o": "blocks.{layer}.attention.output",
+    "encoder.layer.{layer}.attention.LayerNorm": "blocks.{layer}.attention_norm",
+    "encoder.layer.{layer}.intermediate.dense": "blocks.{layer}.up",
+    "encoder.layer.{layer}.output.dense": "blocks.{layer}.down",
+    "encoder.layer.{layer}.output.LayerNorm": "blocks.{layer}.output_norm",
+}
 MODERNBERT = {
     "embeddings.tok_embeddings": "embeddings.word",
     "embeddings.norm": "embeddings.norm",
@@ -89,7 +103,10 @@ OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm
 
 @dataclass(frozen=True)
 class Family:
-    """`body` lies below `prefix`, `head` beside it. counts_from_padding: positions start behind the padding id's."""
+    """`body` lies below `prefix`, `head` beside it. counts_from_padding: positions start behind the padding id's,
+
+    which is padding_id whatever config.json says, unless that is None.
+    """
 
     model_type: str
     prefix: str
@@ -97,6 +114,7 @@ class Family:
     body: Mapping[str, str]
     head: Mapping[str, str]
     counts_from_padding: bool = False
+    padding_id: int | None = None
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def names(self, parameters: Iterable[str], num_hidden_layers: int) -> dict[str, str]:
@@ -149,7 +167,8 @@ class Family:
 
     def first_position(self, pad_token_id: int | None) -> int:
         """The row of the position table that a text's first token has. pad_token_id None: not known, taken for 0."""
-        return (pad_token_id or 0) + 1 if self.counts_from_padding else 0
+        padding = (pad_token_id or 0) if self.padding_id is None else self.padding_id
+        return padding + 1 if self.counts_from_padding else 0
 
 
 FAMILIES = {
@@ -170,6 +189,7 @@ FAMILIES = {
         Family("big_bird", "bert", "BigBirdForSequenceClassification", BODY, DENSE_HEAD),
         Family("electra", "electra", "ElectraForSequenceClassification", ELECTRA, DENSE_HEAD),
         Family("distilbert", "distilbert", "DistilBertForSequenceClassification", DISTILBERT, DISTILBERT_HEAD),
+        Family("mpnet", "mpnet", "MPNetForSequenceClassification", MPNET, DENSE_HEAD, True, padding_id=1),
         Family("modernbert", "model", "ModernBertForSequenceClassification", MODERNBERT, MODERNBERT_HEAD, fused=FUSED),
     )
 }

@@ -38,6 +38,7 @@ EXTRAS = ("seed", "embedding_dropout", "attention_output_dropout", "classifier_d
 NO_PART_OF_A_FAMILY = (*EXTRAS, "num_labels", "label_names", "checkpointing")
 
 
+MPNETS_KEY, MPNETS_BUCKETS = "relative_attention_num_buckets", 32
 MODERNBERT_LAYERS = {"full_attention": "dense", "sliding_attention": "local"}  # Hugging Face's name -> the mechanism
 MODERNBERT_POOLING = {"cls": "first", "mean": "mean"}
 BERT_LIKE: dict[str, Any] = {
@@ -77,6 +78,11 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
         if has["attention_type"] == "block_sparse":
             settings |= {"attention": "bigbird"} | {key: has[key] for key in ("block_size", "num_random_blocks")}
             settings["random_block_plan"] = "huggingface"
+    if family.model_type == "mpnet" and has[MPNETS_KEY] != MPNETS_BUCKETS:
+        raise UserError(
+            f"{where}: {MPNETS_KEY} is {has[MPNETS_KEY]}; transformers lays {MPNETS_BUCKETS} over any table, and only "
+            "a table of so many is read"
+        )
     if family.model_type == "modernbert":
         settings |= _modernbert_settings(has, where)
     extras = {name: value for name, value in (has.get("longread") or {}).items() if name in EXTRAS}
@@ -165,6 +171,8 @@ def config_for(family: Family, config: ClassifierConfig, token_ids: Mapping[str,
     if config.attention == "longformer":
         windows = config.options.attention_window
         hf["attention_window"] = list(windows) if isinstance(windows, tuple) else [windows] * config.num_hidden_layers
+    if family.model_type == "mpnet":
+        hf[MPNETS_KEY] = MPNETS_BUCKETS
     if family.model_type == "big_bird":
         hf["attention_type"] = "block_sparse" if config.attention == "bigbird" else "original_full"
         hf["rescale_embeddings"] = not math.isclose(config.embedding_scale, 1)
@@ -195,7 +203,9 @@ def _modernbert_keys(config: ClassifierConfig) -> dict[str, Any]:
 
 def first_position(family: Family, config: ClassifierConfig, pad_token_id: int | None) -> int:
     """The row of the position table that a text's first token has in this family's file of this model."""
-    return family.first_position(pad_token_id) if not config.position_offset else config.position_offset
+    if not family.counts_from_padding or family.padding_id is not None or not config.position_offset:
+        return family.first_position(pad_token_id)
+    return config.position_offset
 
 
 def family_of(config: ClassifierConfig, pad_token_id: int | None, source: str | None = None) -> Family | str:
@@ -217,12 +227,13 @@ def family_of(config: ClassifierConfig, pad_token_id: int | None, source: str | 
 def _differences(family: Family, config: ClassifierConfig, pad_token_id: int | None) -> list[str]:
     """What keeps a family from expressing a configuration: each as what it does, and what the model does."""
     found = []
-    if family.counts_from_padding and not config.position_offset and pad_token_id is None:
+    start = first_position(family, config, pad_token_id)
+    known = pad_token_id is not None or family.padding_id is not None or config.position_offset > 0
+    if family.counts_from_padding and not known:
         found.append("counts positions from behind the padding token's id, which is not known")
-    if family.counts_from_padding and config.position_offset and pad_token_id not in (None, config.position_offset - 1):
+    if family.counts_from_padding and pad_token_id not in (None, start - 1):
         found.append(
-            f"counts positions from behind the padding token's id, here {pad_token_id}, and the model "
-            f"from {config.position_offset}"
+            f"counts positions from behind the padding token's id, here {pad_token_id}, and the model from {start}"
         )
     ids = {} if pad_token_id is None else {"pad_token_id": pad_token_id}
     read = ClassifierConfig.from_dict(settings_from(config_for(family, config, ids), family.model_type))

@@ -93,6 +93,11 @@ LAYOUTS = {
         },
         {"layer_norm_eps": 1e-12, "type_vocab_size": 0, "head_activation": "relu", "attention_output_dropout": 0.0},
     ),
+    "mpnet": Layout(
+        {name: key for name, key in KEYS.items() if name != "type_vocab_size"},
+        {**DEFAULTS, "vocab_size": 30527, "pad_token_id": 1, "relative_attention_num_buckets": 32},
+        {"dropout_before_head": True, "type_vocab_size": 0, "relative_buckets": 32, "relative_max_distance": 128},
+    ),
     "modernbert": Layout(
         {
             "vocab_size": "vocab_size",

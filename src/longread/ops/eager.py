@@ -44,6 +44,7 @@ class EagerAttention(torch.autograd.Function):
         factors = factors_like(probabilities, dropout) if dropout else None
         ctx.save_for_backward(q, k, v, probabilities, factors)
         ctx.count = b
+        ctx.bias_shape = bias.shape if bias is not None and ctx.needs_input_grad[3] else None
         used = probabilities if factors is None else probabilities * factors
         return torch.bmm(used, v).view(b, heads, length, dim).transpose(1, 2)
 
@@ -51,8 +52,12 @@ class EagerAttention(torch.autograd.Function):
     def backward(ctx: Any, grad_transposed: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         q, k, v, probabilities, factors = ctx.saved_tensors
         grad = grad_transposed.transpose(1, 2).to(q.dtype).reshape(q.shape)
-        found = gradients(q, k, v, probabilities, grad, factors)
-        return (*(d.unflatten(0, (ctx.count, -1)) for d in found), None, None)
+        d_scores = gradient_of_scores(v, probabilities, grad, factors)
+        found = gradients(q, k, v, probabilities, grad, factors, d_scores)
+        d_bias = None
+        if ctx.bias_shape is not None:
+            d_bias = d_scores.unflatten(0, (ctx.count, -1)).sum_to_size(ctx.bias_shape)
+        return (*(d.unflatten(0, (ctx.count, -1)) for d in found), d_bias, None)
 
 
 def probabilities_of(q: Tensor, k: Tensor, bias: Tensor | None, count: int) -> Tensor:
@@ -66,17 +71,28 @@ def probabilities_of(q: Tensor, k: Tensor, bias: Tensor | None, count: int) -> T
     return torch.softmax(scores, -1)
 
 
-def gradients(
-    q: Tensor, k: Tensor, v: Tensor, probabilities: Tensor, grad: Tensor, factors: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of q, k and v, from the gradient [b * H, Nq, D] of (probabilities * factors) @ v."""
-    scale = q.shape[-1] ** -0.5
+def gradient_of_scores(v: Tensor, probabilities: Tensor, grad: Tensor, factors: Tensor | None = None) -> Tensor:
+    """Of the scaled scores [b * H, Nq, Nk], from the gradient [b * H, Nq, D] of (probabilities * factors) @ v."""
     d_probabilities = torch.bmm(grad, v.transpose(1, 2))
-    used = probabilities
     if factors is not None:
         d_probabilities *= factors
-        used = probabilities * factors
-    d_scores = torch._softmax_backward_data(d_probabilities, probabilities, -1, probabilities.dtype)
+    return torch._softmax_backward_data(d_probabilities, probabilities, -1, probabilities.dtype)
+
+
+def gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    probabilities: Tensor,
+    grad: Tensor,
+    factors: Tensor | None = None,
+    d_scores: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of q, k and v, from the same gradient; d_scores: as above, where it is known already."""
+    scale = q.shape[-1] ** -0.5
+    if d_scores is None:
+        d_scores = gradient_of_scores(v, probabilities, grad, factors)
+    used = probabilities if factors is None else probabilities * factors
     nothing = q.new_empty(())
     d_q = torch.baddbmm(nothing, d_scores, k, beta=0, alpha=scale)
     d_k = torch.baddbmm(nothing, d_scores.transpose(1, 2), q, beta=0, alpha=scale)

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from longread.ops.offsets import along, biased, tile_bias
 from longread.ops.tiled import fused, one_tile, tile_gradients, wide
 
 # Gathered keys of one step. Larger buffers leave the cache, and from 32 MiB on the allocator maps them anew each time.
@@ -36,6 +38,58 @@ def attend_blocks(
     middle = query[:, :, 1:-1].reshape(-1, 1, size, dim)
     between = one_tile(middle, k, v, bias, dropout).reshape(b, heads, -1, dim)
     outer = one_tile(_ends(query), key.flatten(2, 3), value.flatten(2, 3), ends_bias, dropout)
+    return torch.cat([outer[:, :, :size], between, outer[:, :, size:]], dim=2).transpose(1, 2)
+
+
+def attend_blocks_by_offset(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    index: Tensor,
+    bias: Tensor,
+    ends_bias: Tensor,
+    steps: Tensor,
+    vector: Tensor,
+    dropout: float = 0.0,
+) -> Tensor:
+    """The same, with the numbers of `vector` [H, offsets] on the scores (ops.offsets) and a gradient for them.
+
+    steps int64 [H, blocks - 2, seen]: by how many blocks each key block lies behind its queries.
+    """
+    if torch.is_grad_enabled():  # gathered keys and their scores are made anew in the backward pass
+        everything = (query, key, value, index, bias, ends_bias, steps, vector, dropout)
+        return checkpoint(_by_offset, *everything, use_reentrant=False)  # type: ignore[no-any-return]
+    return _by_offset(query, key, value, index, bias, ends_bias, steps, vector, dropout)
+
+
+def _by_offset(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    index: Tensor,
+    bias: Tensor,
+    ends_bias: Tensor,
+    steps: Tensor,
+    vector: Tensor,
+    dropout: float,
+) -> Tensor:
+    b, heads, blocks, size, dim = query.shape
+    seen = index.shape[-1]
+    k, v = (_gather(t.flatten(0, 2), index.flatten(0, 2)) for t in (key, value))
+    # A block's bias depends on how far away it lies, and beyond the vector's reach no more.
+    reach = vector.shape[1] // 2 // size + 2
+    place = torch.arange(size, device=query.device)
+    distance = torch.arange(-reach, reach + 1, device=query.device)[:, None, None] * size
+    table = along(vector, distance + place - place[:, None])  # [H, distances, size, size]
+    head = torch.arange(heads, device=query.device)[:, None, None]
+    own = table[head, steps.clamp(-reach, reach) + reach].transpose(2, 3).flatten(3)  # [H, middle, size, seen * size]
+    own = own.to(query.dtype).expand(b, -1, -1, -1, -1).reshape(-1, 1, size, seen * size) + bias
+    between = biased(query[:, :, 1:-1].reshape(-1, 1, size, dim), k, v, own, dropout)
+    between = between.reshape(b, heads, -1, dim)
+    length = blocks * size
+    outer_bias = torch.cat([tile_bias(vector, q0, q0 + size, 0, length) for q0 in (0, length - size)], dim=1)
+    outer_bias = outer_bias.to(query.dtype) + ends_bias
+    outer = biased(_ends(query), key.flatten(2, 3), value.flatten(2, 3), outer_bias, dropout).transpose(1, 2)
     return torch.cat([outer[:, :, :size], between, outer[:, :, size:]], dim=2).transpose(1, 2)
 
 

@@ -60,7 +60,7 @@ def _own_rates(model: Classifier, config: RunConfig) -> dict[str, float]:
 def _level(name: str, depth: int) -> int:
     """0 for the embedding, 1 … depth for the layers, depth + 1 for the head."""
     parts = name.split(".")
-    if parts[0] == "embeddings":
+    if parts[0] in ("embeddings", "relative_bias"):  # below all layers
         return 0
     return int(parts[1]) + 1 if parts[0] == "blocks" else depth + 1
 
