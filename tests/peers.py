@@ -40,8 +40,9 @@ OTHER_NAMES = {
     },
     "modernbert": {"hidden_dropout_prob": "mlp_dropout", "attention_probs_dropout_prob": "attention_dropout"},
 }
-# Settings whose defaults do not fit a small model.
+# Settings whose defaults do not fit a small model without dropout.
 DEFAULTS: dict[str, dict[str, Any]] = {
+    "distilbert": {"seq_classif_dropout": 0.0},
     "modernbert": {"pad_token_id": 1, "bos_token_id": 0, "cls_token_id": 0, "eos_token_id": 2, "sep_token_id": 2,
                    "num_attention_heads": 2},
 }  # fmt: skip

@@ -17,6 +17,7 @@ from longread.errors import UserError
 from longread.inference.evaluate import f1_name, per_class
 from longread.inference.reading import Cut
 from longread.inference.run import default_task, evaluate
+from longread.models.convert import convert
 
 WORDS = {"bug": "it crashes at once", "praise": "works so well", "wish": "please add this"}
 
@@ -46,6 +47,15 @@ def test_the_rows_held_out_of_training_are_scored(trained: records.Run) -> None:
     eval_of = lambda record: record["dataset"]["eval"]["fingerprint"]  # noqa: E731
     assert eval_of(scored(trained)) == eval_of(trained.record)
     assert trained.record["dataset"]["eval"]["rows"] == 18
+
+
+def test_a_pattern_of_mechanisms_is_scored_and_named(trained: records.Run, tmp_path: Path) -> None:
+    model = convert(longread.from_pretrained(trained.directory / "checkpoint"), "dense local", local_window=4)
+    longread.save_pretrained(model, tmp_path / "pattern")
+    config = RunConfig(task=trained.record["task"], text_columns=("body",), label_column="team", out=tmp_path)
+    record = evaluate(config, tmp_path / "pattern").record
+    assert (record["attention"], record["mechanism"]["title"]) == ("dense local", "Dense, Local")
+    assert record["metrics"]["accuracy"] == 1  # one layer, which is the dense one
 
 
 def test_labels_in_another_order_are_the_models_own(trained: records.Run, tmp_path: Path) -> None:

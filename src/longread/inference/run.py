@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from longread import records
-from longread.attention import ATTENTIONS
 from longread.config import RunConfig
 from longread.data.dataset import Split, split_of, tokenize
 from longread.data.examples import Examples
@@ -128,7 +127,7 @@ def evaluate(
         status="ok",
         task=config.task,
         attention=model.config.attention,
-        mechanism=ATTENTIONS[model.config.attention].look(),
+        mechanism=model.config.look(),
         init=str(checkpoint),
         config=named,
         encoder=model.config.to_dict(),

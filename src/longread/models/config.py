@@ -132,6 +132,13 @@ class ClassifierConfig:
         pattern = self.attention.split()
         return pattern[layer % len(pattern)]
 
+    def look(self) -> dict[str, str | None]:
+        """How reports name and draw it; a pattern has the names of its mechanisms, and no colour of its own."""
+        looks = [ATTENTIONS[name].look() for name in self.mechanisms]
+        if len(looks) == 1:
+            return looks[0]
+        return {"title": ", ".join(str(look["title"]) for look in looks), "color": None}
+
     def options_of(self, mechanism: str) -> Any:
         own = self.options if isinstance(self.options, tuple) else (self.options,)
         return own[self.mechanisms.index(mechanism)]

@@ -217,7 +217,9 @@ def family_of(config: ClassifierConfig, pad_token_id: int | None, source: str | 
     for name in config.mechanisms:
         if name not in ("dense", "local", "longformer", "bigbird"):
             return f"transformers has no {name} attention"
-    order = sorted(FAMILIES.values(), key=lambda family: family.model_type != source)
+    # Those first that count positions as the model does, so that the reason is told for the family one would expect.
+    offset = config.position_offset > 0
+    order = sorted(FAMILIES.values(), key=lambda f: (f.model_type != source, f.counts_from_padding != offset))
     found = {family.model_type: _differences(family, config, pad_token_id) for family in order}
     nearest = min(order, key=lambda family: len(found[family.model_type]))
     differences = found[nearest.model_type]
