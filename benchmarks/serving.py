@@ -43,7 +43,7 @@ def texts(data_dir: Path | None) -> tuple[list[str], list[str], list[str]]:
         sentences = load_task(DataConfig("sst2", data_dir=data_dir, train_rows=2, eval_rows=400))[1].texts
         reviews = load_task(DataConfig("imdb", data_dir=data_dir, train_rows=2, eval_rows=2000))[1].texts
     except UserError:
-        sentences = load_task(DataConfig("reviews:64", train_rows=2, eval_rows=400))[1].texts
+        sentences = load_task(DataConfig("reviews:128", train_rows=2, eval_rows=400))[1].texts
         reviews = load_task(DataConfig("reviews:512", train_rows=2, eval_rows=400))[1].texts
     longest = [(" ".join(reviews[i : i + 12]))[:18_000] for i in range(0, 240, 12)]
     order = np.random.default_rng(0)

@@ -155,3 +155,11 @@ def test_help_has_an_example_and_every_option_says_what_it_does(
 def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
     assert "Usage: longread COMMAND" in capsys.readouterr().out
+
+
+def test_compare_trains_the_mechanisms_that_stand_alone_and_the_readme_counts_them() -> None:
+    from longread.cli.options import ALL
+
+    assert ALL == ["dense", "longformer", "bigbird", "performer", "linformer"]
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert "five mechanisms and two linear models" in readme

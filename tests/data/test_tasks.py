@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -303,3 +304,11 @@ def test_a_pooled_task_splits_both_halves_anew_and_keeps_each_text_once(tmp_path
     assert list(alone.rows) == list(evaluation.rows)
     with pytest.raises(UserError, match="no split 'test'; there are train and validation"):
         load_split(DataConfig("imdb-pooled", data_dir=tmp_path), "test")
+
+
+@pytest.mark.parametrize("given", [{"text_columns": ("left", "right")}, {"label_column": "stars"}, {"delimiter": ";"},
+                                   {"encoding": "utf-8"}, {"eval_file": "more.csv"}])  # fmt: skip
+def test_a_generated_task_has_no_columns_to_choose(given: dict[str, Any]) -> None:
+    option = "--" + next(iter(given)).replace("_", "-")
+    with pytest.raises(UserError, match=option):
+        load_task(DataConfig("reviews:128", train_rows=4, eval_rows=4, **given))

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-import tokenizers
 import torch
-from tokenizers import models, pre_tokenizers, processors
 
 from longread.attention import ATTENTIONS
 from longread.data.dataset import Split, micro_batches
@@ -17,6 +15,7 @@ from longread.data.tokenizer import Encoded, Tokenizer, byte_tokenizer
 from longread.inference.collate import made_ahead, make_batch, planned_batches
 from longread.inference.evaluate import predict_split
 from longread.models.classifier import build
+from pair_tokenizers import roberta_like
 
 CPU = torch.device("cpu")
 
@@ -46,14 +45,6 @@ def test_token_dropout_keeps_what_marks_a_texts_ends() -> None:
         assert ids[first - 1] == ids[-1] == end
         assert (ids == end).sum() == 2
     assert sum(half.packed.lengths) < sum(encoded.lengths)
-
-
-def roberta_like() -> Tokenizer:
-    """No token types for pairs: those of both texts are 0."""
-    inner = tokenizers.Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1, "a": 2, "b": 3}, unk_token="a"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    inner.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0))
-    return Tokenizer(inner)
 
 
 @pytest.mark.parametrize(("make", "expected"), [(byte_tokenizer, [8, 4, 2]), (roberta_like, [5, 3, 1])])

@@ -17,6 +17,7 @@ from longread.inference.explain_page import page
 from longread.inference.predictor import Predictor
 from longread.inference.scoring import TorchScorer
 from mechanisms import label, sparse_settings
+from pair_tokenizers import roberta_like
 
 TEXT = 'He said "no." The film was good!  It was long, bad and\nlong; we slept... End'
 
@@ -100,3 +101,14 @@ def test_the_page_shows_hostile_text_as_text() -> None:
     assert "<script" not in text and "<b>bad" not in text
     shown = html.unescape(re.sub(r"<[^>]+>", "", re.findall(r'<p class="text">.*?</p>', text, re.S)[0]))
     assert shown == hostile
+
+
+def test_a_pair_without_token_types_is_explained_where_its_first_text_is_global() -> None:
+    """The boundary of the pair comes from the tokenizer: all token types are 0."""
+    options = {"attention_window": 4, "global_tokens": "first_text"}
+    model = longread.build("longformer", vocab_size=8, hidden_size=12, num_attention_heads=2, max_length=64,
+                           type_vocab_size=1, **options).eval()  # fmt: skip
+    reader = Predictor(TorchScorer(model), roberta_like(), ("bad", "good"), "given")
+    (found,) = explain(reader, ["a b a"], ["b " * 30])
+    (answer,) = reader.predict(["a b a"], ["b " * 30])
+    assert found.label == answer.label and found.probability == pytest.approx(answer.probabilities[found.label])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from longread.serving.batcher import Answer, Batcher, Closed, Overloaded
+from longread.serving.batcher import Answer, Batcher, Closed, Overloaded, Tokens
 
 
 class Counting:
@@ -20,7 +20,8 @@ class Counting:
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self, ids: Sequence[np.ndarray], types: Sequence[np.ndarray] | None) -> np.ndarray:
+    def __call__(self, batch: Sequence[Tokens]) -> np.ndarray:
+        ids = [one.ids for one in batch]
         self.gate.wait()
         self.batches.append([len(row) for row in ids])
         if any(666 in row for row in ids):
@@ -28,8 +29,8 @@ class Counting:
         return np.array([[row.sum(), len(row)] for row in ids], dtype=np.float32)
 
 
-def sequence(length: int, value: int = 1) -> np.ndarray:
-    return np.full(length, value, dtype=np.int32)
+def sequence(length: int, value: int = 1) -> Tokens:
+    return Tokens(np.full(length, value, dtype=np.int32))
 
 
 def test_each_request_gets_its_own_answer_and_a_bad_one_breaks_no_other() -> None:
@@ -60,11 +61,11 @@ def test_each_request_gets_its_own_answer_and_a_bad_one_breaks_no_other() -> Non
 def test_short_sequences_do_not_wait_behind_long_ones() -> None:
     started, gate = threading.Event(), threading.Event()
 
-    def model(ids: Sequence[np.ndarray], types: object) -> np.ndarray:
-        if len(ids[0]) > 512:
+    def model(batch: Sequence[Tokens]) -> np.ndarray:
+        if len(batch[0]) > 512:
             started.set()
             gate.wait()
-        return np.zeros((len(ids), 2), dtype=np.float32)
+        return np.zeros((len(batch), 2), dtype=np.float32)
 
     batcher = Batcher(model)
 

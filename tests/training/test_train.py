@@ -19,6 +19,7 @@ from longread import records
 from longread.config import LATER_FIELDS, RunConfig
 from longread.data.dataset import Prepared, epoch_batches, micro_batches, prepare
 from longread.data.load import load_split
+from longread.data.tokenizer import byte_tokenizer
 from longread.errors import UserError
 from longread.inference import predictor as classifier
 from longread.inference.collate import Batch, made_ahead, make_batch, planned_batches
@@ -343,3 +344,19 @@ def test_batches_made_in_a_thread_train_the_same_weights(tmp_path: Path, monkeyp
         results.append(weights(run))
     for name, tensor in results[0].items():
         assert torch.equal(tensor, results[1][name]), name
+
+
+def test_the_record_names_the_pattern_that_ran(tmp_path: Path) -> None:
+    """Of a model whose layers alternate, `--attention longformer` takes the place of the dense layers alone."""
+    tokenizer = byte_tokenizer()
+    tokenizer.save(tmp_path / "tokenizer.json")
+    model = build("dense local", local_window=8, vocab_size=tokenizer.vocab_size, hidden_size=16,
+                  num_attention_heads=2, num_hidden_layers=2, max_length=96)  # fmt: skip
+    model.tokenizer_file = tmp_path / "tokenizer.json"
+    save_pretrained(model, tmp_path / "alternating")
+    shape = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
+    settings = {name: value for name, value in SMALL.items() if name not in shape}
+    run = train(RunConfig(**settings, out=tmp_path / "out", init=str(tmp_path / "alternating"), attention="longformer"))
+    assert run.record["status"] == "ok", run.record["error"]
+    assert run.record["attention"] == run.record["encoder"]["attention"] == "longformer local"
+    assert run.record["mechanism"]["title"] == "Longformer, Local"

@@ -51,6 +51,7 @@ class SelfAttention(nn.Module, ABC):
     Options: ClassVar[type[Options]] = Options
     title: ClassVar[str] = ""  # as reports write it; empty: the name of the class
     color: ClassVar[str | None] = None  # of its lines in figures, "#rrggbb"; None: the report picks one
+    stands_alone: ClassVar[bool] = True  # False for one that belongs between layers of another; not compared by default
     supports_attention_dropout: ClassVar[bool] = True  # False where there are no attention probabilities to drop
     has_global_tokens: ClassVar[bool] = False  # which may be given with a batch
     supports_relative_bias: ClassVar[bool] = False  # whether it adds `relative_vector` to its scores, by offset

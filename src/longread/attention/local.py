@@ -34,6 +34,7 @@ class LocalAttention(SelfAttention):
     Options = LocalOptions
     title = "Local"
     color = "#8c6d31"
+    stands_alone = False
     supports_rotary = True
     supports_relative_bias = True
 

@@ -24,7 +24,7 @@ from longread.config import (
 from longread.errors import UserError
 from longread.inference.reading import Cut
 
-ALL = list(ATTENTIONS)
+ALL = [name for name, mechanism in ATTENTIONS.items() if mechanism.stands_alone]
 Several = Parameter(consume_multiple=1)
 JsonLines = Annotated[bool, Parameter(name="--json")]
 

@@ -82,10 +82,10 @@ def _checked(config: DataConfig) -> Task:
     for option, size in (("--train-rows", config.train_rows), ("--eval-rows", config.eval_rows)):
         if size is not None and size < 1:
             raise UserError(f"{option} {size}: at least 1 row is needed")
-    if task.generate is not None and config.eval_file is not None:
-        raise UserError(
-            f"--eval-file {config.eval_file}: task {config.task} makes its own evaluation rows; leave it out"
-        )
+    if task.generate is not None:
+        for name in ("eval_file", "text_columns", "label_column", "encoding", "delimiter"):
+            if getattr(config, name) is not None:
+                raise UserError(f"--{name.replace('_', '-')}: task {config.task} makes its own rows; leave it out")
     return task
 
 

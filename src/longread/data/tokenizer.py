@@ -112,7 +112,7 @@ class Tokenizer:
                 if pairs is not None:
                     given = encoding.type_ids if self.config.token_types else [0] * len(encoding.ids)
                     types.append(np.array(given or [0], dtype=np.uint8))
-                    first_texts[row] = _first_text(encoding)
+                    first_texts[row] = first_text(encoding)
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
         np.cumsum([len(ids) for ids in tokens], out=offsets[1:])
         flat = np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int32)
@@ -136,7 +136,7 @@ class Tokenizer:
         return [self.inner.decode([i], skip_special_tokens=False) or str(self.inner.id_to_token(i)) for i in ids]
 
 
-def _first_text(encoding: tokenizers.Encoding) -> int:
+def first_text(encoding: tokenizers.Encoding) -> int:
     """Tokens of a pair's first text and its marks.
 
     Token types tell it; where all are 0, as RoBERTa's, the text that a token comes from: marks come from none.

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from longread.data.tokenizer import Tokenizer
+from longread.data.tokenizer import Tokenizer, first_text
 from longread.errors import UserError
 from longread.inference.reading import Cut
 from longread.models.classifier import Classifier
@@ -68,6 +68,15 @@ class Sentence:
 
 
 @dataclass(frozen=True)
+class _Sequence:
+    """ids, types [N] (None: all are 0), and the tokens of a pair's first text, 0 for a single text."""
+
+    ids: Tensor
+    types: Tensor | None
+    first_text: int
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Attributions of one answer. They add up to `logit - baseline_logit`, but for `completeness_gap` of it."""
 
@@ -115,14 +124,15 @@ def _explain_one(predictor: Explained, text: str, pair: str | None, label: str |
     name, empty = _baseline(predictor, ids)
     whole = model.embeddings.word(ids).detach()
     start = torch.where(own[:, None], empty, whole)  # the tokenizer's own marks stay where they are
-    logits = _logits(model, ids, types, torch.stack([whole, start])).detach()
+    sequence = _Sequence(ids, types, 0 if pair is None else first_text(encoding))
+    logits = _logits(model, sequence, torch.stack([whole, start])).detach()
     probabilities = torch.softmax(logits[0].double(), 0)
     predicted = int(probabilities.argmax())
     target = predicted if label is None else predictor.label_names.index(label)
     wanted = float(logits[0, target] - logits[1, target])
     steps = FEWEST_STEPS
     while True:
-        attribution = _integrated(model, ids, types, start, whole, target, steps, predictor.tokens_per_micro_batch)
+        attribution = _integrated(model, sequence, start, whole, target, steps, predictor.tokens_per_micro_batch)
         gap = abs(float(attribution.sum()) - wanted) / max(abs(wanted), 1e-6)
         if gap <= WANTED_GAP or 2 * steps > MOST_STEPS:
             break
@@ -174,11 +184,11 @@ def _baseline(predictor: Explained, ids: Tensor) -> tuple[str, Tensor]:
     return "mean of all words", table.mean(0)
 
 
-def _logits(model: Classifier, ids: Tensor, types: Tensor | None, embedded: Tensor) -> Tensor:
-    """Of S copies of one sequence with their own word embeddings, [S, N, hidden] -> [S, num_labels]."""
+def _logits(model: Classifier, sequence: _Sequence, embedded: Tensor) -> Tensor:
+    """Of S copies of the sequence with their own word embeddings, [S, N, hidden] -> [S, num_labels]."""
     copies, length, _ = embedded.shape
-    alone = [0] * copies if types is None else None  # the text has no partner
-    batch = PackedBatch((length,) * copies, ids.device, first_text_lengths=alone)
+    ids, types = sequence.ids, sequence.types
+    batch = PackedBatch((length,) * copies, ids.device, first_text_lengths=[sequence.first_text] * copies)
     # A copy that shares all weights: other threads may use the model meanwhile.
     own, embeddings = copy.copy(model), copy.copy(model.embeddings)
     embeddings.lookup = lambda tokens: embedded.flatten(0, 1)
@@ -188,8 +198,7 @@ def _logits(model: Classifier, ids: Tensor, types: Tensor | None, embedded: Tens
 
 def _integrated(
     model: Classifier,
-    ids: Tensor,
-    types: Tensor | None,
+    sequence: _Sequence,
     start: Tensor,
     whole: Tensor,
     target: int,
@@ -197,13 +206,13 @@ def _integrated(
     tokens: int,
 ) -> Tensor:
     """float64 [N]: the midpoint rule over `steps` points of the way, as many at once as the token budget allows."""
-    at_once = max(1, tokens // len(ids))
+    at_once = max(1, tokens // len(sequence.ids))
     total = torch.zeros(whole.shape, dtype=torch.float64, device=whole.device)
     points = (torch.arange(steps, device=whole.device) + 0.5) / steps
     with torch.enable_grad():
         for part in points.split(at_once):
             embedded = (start + part[:, None, None] * (whole - start)).requires_grad_()
-            score = _logits(model, ids, types, embedded)[:, target].sum()
+            score = _logits(model, sequence, embedded)[:, target].sum()
             (gradient,) = torch.autograd.grad(score, embedded)
             total += gradient.sum(0)
     return ((whole - start).double() * total / steps).sum(1)

@@ -201,7 +201,7 @@ class State:
             raise Refused(422, f"inputs: {len(inputs)} texts; at most {self._settings.max_texts} in a request")
         items = [Item(one, None) if isinstance(one, str) else Item(one.text, one.pair) for one in inputs]
         for item in items:
-            self._check_pair(service, item.pair)
+            check_pair(service, item.pair)
         start = time.monotonic()
         served = await self._before_timeout(request, asyncio.gather(*(service.predict(item) for item in items)))
         self.metrics.total.observe(time.monotonic() - start)
@@ -217,7 +217,7 @@ class State:
     async def explain(self, request: Request) -> JSONResponse:
         service = self.serving()
         body = await self._parsed(request, ExplainRequest)
-        self._check_pair(service, body.pair)
+        check_pair(service, body.pair)
         from longread.inference.explain import explain
 
         def run() -> dict[str, Any]:
@@ -229,14 +229,6 @@ class State:
 
         async with self._explaining:  # gradients take much more memory than answers: one at a time
             return JSONResponse(await self._before_timeout(request, asyncio.to_thread(run)))
-
-    def _check_pair(self, service: Service, pair: str | None) -> None:
-        if pair is not None and not service.pairs:
-            raise Refused(422, "pair: this model reads one text")
-        if pair is not None and service.predictor.cut.truncation not in (None, "head"):
-            raise Refused(
-                422, f"pair: this service reads single texts (--truncation {service.predictor.cut.truncation})"
-            )
 
     async def _parsed(self, request: Request, model: type[Any]) -> Any:
         limit = self._settings.max_body_bytes
@@ -279,6 +271,16 @@ class State:
             task.cancel()
             gone.cancel()
             await asyncio.gather(task, gone, return_exceptions=True)
+
+
+def check_pair(service: Service, pair: str | None) -> None:
+    """Refused where a second text is missing, or given to a model or a way of reading that takes one."""
+    if pair is None and service.needs_pairs:
+        raise Refused(422, "pair: this model compares two texts; send the second one, too")
+    if pair is not None and not service.pairs:
+        raise Refused(422, "pair: this model reads one text")
+    if pair is not None and service.predictor.cut.truncation not in (None, "head"):
+        raise Refused(422, f"pair: this service reads single texts (--truncation {service.predictor.cut.truncation})")
 
 
 async def _left(request: Request) -> None:

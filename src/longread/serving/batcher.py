@@ -25,8 +25,22 @@ IDLE_SECONDS = 0.5
 
 Ids = npt.NDArray[np.int32]
 Types = npt.NDArray[np.uint8]
-# Token ids and token types of a batch -> logits [B, num_labels].
-Model = Callable[[Sequence[Ids], Sequence[Types] | None], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One sequence as a model reads it. first_text: tokens of a pair's first text, 0 for a single text."""
+
+    ids: Ids
+    types: Types | None = None
+    first_text: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+# The sequences of a batch, all with token types or all without -> logits [B, num_labels].
+Model = Callable[[Sequence[Tokens]], npt.NDArray[np.float32]]
 
 
 class Overloaded(Exception):
@@ -50,17 +64,16 @@ class Answer:
 
 @dataclass
 class _Waiting:
-    ids: Ids
-    types: Types | None
+    sequence: Tokens
     arrived: float
     future: Future[Answer] = field(default_factory=Future)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.sequence)
 
 
 class Batcher:
-    """`await submit(ids, types)` gives the model's answer; `close()` answers what waits and stops."""
+    """`await submit(sequence)` gives the model's answer; `close()` answers what waits and stops."""
 
     def __init__(
         self,
@@ -86,11 +99,11 @@ class Batcher:
     def waiting(self) -> int:
         return sum(len(lane.queue) for lane in self._lanes)
 
-    async def submit(self, ids: Ids, types: Types | None = None) -> Answer:
+    async def submit(self, sequence: Tokens) -> Answer:
         """Raises Overloaded, Closed, or what the model raised on this sequence; cancelled, it leaves the queue."""
         if self.waiting >= self.max_waiting:
             raise Overloaded
-        entry = self._lanes[int(len(ids) > self._short)].put(ids, types)
+        entry = self._lanes[int(len(sequence) > self._short)].put(sequence)
         return await asyncio.wrap_future(entry.future)
 
     def close(self) -> None:
@@ -119,8 +132,8 @@ class _Lane:
         """Nothing to do, and nothing done for a moment: another request may be on its way."""
         return not self._running and not self.queue and time.monotonic() - self._ended > IDLE_SECONDS
 
-    def put(self, ids: Ids, types: Types | None) -> _Waiting:
-        entry = _Waiting(ids, types, time.monotonic())
+    def put(self, sequence: Tokens) -> _Waiting:
+        entry = _Waiting(sequence, time.monotonic())
         with self._changed:
             if self._closed:
                 raise Closed
@@ -158,7 +171,7 @@ class _Lane:
         tokens = 0
         for entry in order:
             # With and without token types are two batches: a model may embed type 0.
-            if batch and (tokens + len(entry) > self._budget or (entry.types is None) != (batch[0].types is None)):
+            if batch and (tokens + len(entry) > self._budget or _has_types(entry) != _has_types(batch[0])):
                 continue
             batch.append(entry)
             tokens += len(entry)
@@ -168,9 +181,8 @@ class _Lane:
 
     def _answer(self, batch: list[_Waiting]) -> None:
         start = time.monotonic()
-        types = [entry.types for entry in batch if entry.types is not None]
         try:
-            logits = self._model([entry.ids for entry in batch], types if types else None)
+            logits = self._model([entry.sequence for entry in batch])
         except BaseException as error:
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
@@ -182,3 +194,7 @@ class _Lane:
         tokens = sum(map(len, batch))
         for entry, row in zip(batch, logits, strict=True):
             entry.future.set_result(Answer(row, start - entry.arrived, seconds, len(batch), tokens))
+
+
+def _has_types(entry: _Waiting) -> bool:
+    return entry.sequence.types is not None

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from longread.data.tokenizer import Encoded
 from longread.inference.predictor import Predictor
 from longread.inference.reading import read as read_texts
-from longread.ops.packed import PackedBatch
-from longread.serving.batcher import Batcher, Ids, Types
+from longread.serving.batcher import Batcher, Tokens
 from longread.serving.settings import ServeSettings
 
 SHORT_CHARACTERS = 2000
@@ -46,7 +46,10 @@ class Service:
 
     def __init__(self, predictor: Predictor, settings: ServeSettings) -> None:
         self.predictor = predictor
-        self.pairs = predictor.model.config.type_vocab_size > 1
+        told = predictor.origin.pairs if predictor.origin else None
+        self.needs_pairs = told is True
+        # Where nothing is known of the training: a model that was made to tell two texts apart takes both.
+        self.pairs = predictor.model.config.type_vocab_size > 0 if told is None else told
         self._threads = settings.threads or torch.get_num_threads()
         self.batcher = Batcher(
             self._logits,
@@ -60,14 +63,17 @@ class Service:
         if self.predictor.device.type == "cpu":
             torch.set_num_threads(self._threads if alone else 1 if lane == 0 else max(1, self._threads - 1))
 
-    def _logits(self, ids: Sequence[Ids], types: Sequence[Types] | None) -> npt.NDArray[np.float32]:
-        model, device = self.predictor.model, self.predictor.device
-        alone = [0] * len(ids) if types is None else None  # no text has a partner
-        batch = PackedBatch(tuple(map(len, ids)), device, first_text_lengths=alone)
-        tokens = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(device)
-        kinds = None if types is None else torch.from_numpy(np.concatenate(types).astype(np.int64)).to(device)
-        with torch.inference_mode():
-            return model.classify(tokens, batch, kinds).float().cpu().numpy()  # type: ignore[no-any-return]
+    def _logits(self, batch: Sequence[Tokens]) -> npt.NDArray[np.float32]:
+        offsets = np.cumsum([0, *map(len, batch)])
+        types = [one.types for one in batch if one.types is not None]
+        encoded = Encoded(
+            np.concatenate([one.ids for one in batch]),
+            offsets,
+            np.concatenate(types) if types else None,
+            np.zeros(len(batch), dtype=np.bool_),
+            np.array([one.first_text for one in batch]),
+        )
+        return self.predictor.scorer.logits(encoded, int(offsets[-1]))
 
     async def predict(self, item: Item) -> Served:
         """Raises Overloaded or Closed; a text without any token has no label, and says so."""
@@ -81,14 +87,14 @@ class Service:
         if not item.text.strip():
             body: dict[str, Any] = {"label": None, "probabilities": {}, "reason": "the text is empty"} | read
             return Served(body, 0, tokenized, 0.0, 0.0)
-        answers = await asyncio.gather(*(self.batcher.submit(ids, types) for ids, types in sequences))
+        answers = await asyncio.gather(*map(self.batcher.submit, sequences))
         logits = np.mean([answer.logits.astype(np.float64) for answer in answers], axis=0)
         queued, computed = (
             max(getattr(answer, name) for answer in answers) for name in ("queue_seconds", "inference_seconds")
         )
         return Served(self._named(logits) | read, tokens, tokenized, queued, computed)
 
-    def _encode(self, item: Item) -> tuple[list[tuple[Ids, Types | None]], int, int]:
+    def _encode(self, item: Item) -> tuple[list[Tokens], int, int]:
         """Sequences as the model reads them, several for a text in chunks; tokens read, and tokens of the text."""
         pairs = None if item.pair is None else [item.pair]
         reading = read_texts(
@@ -96,8 +102,12 @@ class Service:
         )
         encoded = reading.encoded
         sequences = [
-            (encoded.tokens[begin:end], None if encoded.types is None else encoded.types[begin:end])
-            for begin, end in pairwise(encoded.offsets.tolist())
+            Tokens(
+                encoded.tokens[begin:end],
+                None if encoded.types is None else encoded.types[begin:end],
+                0 if encoded.first_texts is None else int(encoded.first_texts[row]),
+            )
+            for row, (begin, end) in enumerate(pairwise(encoded.offsets.tolist()))
         ]
         return sequences, int(reading.tokens[0]), int(reading.tokens_in_text[0])
 

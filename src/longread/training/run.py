@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from longread import records
-from longread.attention import ATTENTIONS
 from longread.config import RunConfig
 from longread.errors import UserError
 from longread.models.checkpoint import save_pretrained
@@ -168,7 +167,7 @@ def _record(
     cpu_seconds = trainer.watch.cpu_seconds + found.pop("cpu_seconds", 0.0)
     fields: dict[str, Any] = {
         "init": this.config.init,
-        "mechanism": ATTENTIONS[this.config.attention].look(),
+        "mechanism": work.model.config.look(),
         "conversion": _conversion(work.model),
         "encoder": work.model.config.to_dict(),
         "num_parameters": work.model.num_parameters,
@@ -185,7 +184,7 @@ def _record(
         status=chosen,
         error=error,
         task=this.config.task,
-        attention=this.config.attention,
+        attention=work.model.config.attention,  # of a checkpoint with a pattern, more than was asked for
         config=work.named(this.config),
         seed=this.config.seed,
         **(fields | found),
