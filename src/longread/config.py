@@ -88,7 +88,7 @@ class MachineSettings:
     threads:
         Processor threads; default: all cores.
     device:
-        Where to compute.
+        Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps.
     out:
         Where runs and reports are kept.
     """
@@ -96,7 +96,7 @@ class MachineSettings:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     tokens_per_micro_batch: Count | None = None
     threads: Count | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
     out: Path = Path("out")
 
 

@@ -47,7 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stream, "BLOCK", 2)
     trained_on = {"pairs": True, "single": False, "any": None}
-    monkeypatch.setattr(room, "load", lambda checkpoint: predictor(trained_on[checkpoint]))
+    monkeypatch.setattr(room, "load", lambda checkpoint, device, precision: predictor(trained_on[checkpoint]))
 
     def call(*arguments: str) -> tuple[int, str, str]:
         status = cli.main(["predict", *arguments])

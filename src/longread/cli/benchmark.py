@@ -21,7 +21,7 @@ def benchmark(
     precision: Literal["float32", "bfloat16"] = "float32",
     seconds: float = 1.0,
     threads: int | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: str = "auto",
     json_lines: JsonLines = False,
     out: Path = Path("out"),
     options: OfMechanisms = NONE_GIVEN,

@@ -34,7 +34,7 @@ def convert(
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
     tokens_per_micro_batch: int | None = None,
     threads: int | None = None,
-    device: Literal["auto", "cpu", "cuda"] | None = None,
+    device: str | None = None,
     seed: int = 0,
     data_dir: Path | None = None,
     options: OfMechanisms = NONE_GIVEN,

@@ -17,6 +17,7 @@ def explain(
     pair: str | None = None,
     label: str | None = None,
     html: Path | None = None,
+    device: str = "auto",
     json_lines: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
     """Which tokens and sentences decided, by integrated gradients.
@@ -35,6 +36,8 @@ def explain(
         Explain this label instead of the predicted one.
     html:
         Write a page with coloured text to this file.
+    device:
+        Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps.
     json_lines:
         One JSON object a text on stdout, every token in it. Without it and --html: the strongest tokens as a table.
     """
@@ -44,7 +47,7 @@ def explain(
 
     if not texts:
         raise UserError('nothing to explain: give a text, such as longread explain CHECKPOINT "a warm film"')
-    predictor = load(checkpoint)
+    predictor = load(checkpoint, device)
     found = run(predictor, texts, None if pair is None else [pair] * len(texts), label=label)
     if html is not None:
         from longread.inference.explain_page import page

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
 
@@ -38,6 +39,26 @@ OfRows = Annotated[RowSettings, _panel("Texts", 1)]
 OfModel = Annotated[ModelSettings, _panel("Model", 2)]
 OfTraining = Annotated[TrainingSettings, _panel("Training", 4)]
 OfMachine = Annotated[MachineSettings, _panel("Machine", 5)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computing:
+    """Where a finished model computes, and how precisely.
+
+    Parameters
+    ----------
+    device:
+        Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps.
+    precision:
+        Of the computation; auto is bfloat16 where it is faster (processor and width of the model decide).
+    """
+
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+
+
+OfComputing = Annotated[Computing, _panel("Machine", 5)]
+COMPUTING = Computing()
 OfLongTexts = Annotated[Cut, Parameter(name="*", group=Group("Long texts", sort_key=2))]
 ROWS, MODEL, TRAINING, MACHINE = RowSettings(), ModelSettings(), TrainingSettings(), MachineSettings()
 CUT = Cut()

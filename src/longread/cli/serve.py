@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from longread.cli.options import CUT, OfLongTexts
+from longread.cli.options import COMPUTING, CUT, OfComputing, OfLongTexts
 from longread.errors import UserError
 from longread.serving.settings import ServeSettings
 
@@ -23,6 +23,7 @@ def serve(
     *,
     settings: Annotated[ServeSettings, Parameter(name="*")] = DEFAULTS,
     cut: OfLongTexts = CUT,
+    computing: OfComputing = COMPUTING,
 ) -> int:
     """A checkpoint as a service over HTTP, with a page to try it.
 
@@ -41,7 +42,7 @@ def serve(
     from longread.serving.service import Service
 
     def start() -> Service:
-        return Service(replace(load(checkpoint), cut=cut), settings)
+        return Service(replace(load(checkpoint, computing.device, precision=computing.precision), cut=cut), settings)
 
     run(start, settings)
     return 0

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 from longread.cli.options import (
+    COMPUTING,
     CUT,
     MACHINE,
     NONE_GIVEN,
     ROWS,
     JsonLines,
+    OfComputing,
     OfLongTexts,
     OfMachine,
     OfMechanisms,
@@ -101,6 +103,7 @@ def predict(
     delimiter: str | None = None,
     json_lines: JsonLines = False,
     cut: OfLongTexts = CUT,
+    computing: OfComputing = COMPUTING,
 ) -> int:
     """Labels and probabilities for texts, one for each row of the input and in its order.
 
@@ -147,7 +150,7 @@ def predict(
                 raise UserError(f"{option}: only with --file")
     elif texts:
         raise UserError("give texts or --file, not both")
-    classifier = replace(load(checkpoint), cut=cut)
+    classifier = replace(load(checkpoint, computing.device, precision=computing.precision), cut=cut)
     if file is not None:
         usual = classifier.origin.text_columns if classifier.origin else ()
         blocks = blocks_of_file(file, text_columns, id_column, usual=usual, encoding=encoding, delimiter=delimiter)

@@ -49,10 +49,17 @@ class OnnxScorer:
         return found
 
 
-def load_onnx(path: Path, threads: int | None = None) -> tuple[OnnxScorer, Tokenizer, tuple[str, ...], Origin | None]:
+# What onnxruntime calls the devices of ours that it may have.
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
+
+
+def load_onnx(
+    path: Path, device: str = "auto", threads: int | None = None
+) -> tuple[OnnxScorer, Tokenizer, tuple[str, ...], Origin | None]:
     """What computes, the tokenizer, the label names, and what is known of the training.
 
-    UserError for a file that is no graph of `longread export`, or where the extra `onnx` is not installed."""
+    UserError for a file that is no graph of `longread export`, for a device that onnxruntime has not, and where the
+    extra `onnx` is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -62,8 +69,9 @@ def load_onnx(path: Path, threads: int | None = None) -> tuple[OnnxScorer, Token
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
+    providers = _providers(device, onnxruntime.get_available_providers())
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # the library raises its own kinds
         raise UserError(f"{path}: not an ONNX file that onnxruntime reads ({_first_line(error)})") from None
     try:
@@ -83,6 +91,17 @@ def _tokenizer(files: Mapping[str, str]) -> Tokenizer:
         for name in files:
             (Path(directory) / Path(name).name).write_text(files[name], encoding="utf-8")
         return load_tokenizer(directory)
+
+
+def _providers(device: str, there: list[str]) -> list[Any]:
+    """What the session may compute with, the first that has an operator wins; the processor has them all."""
+    kind, _, number = device.partition(":")
+    if kind == "auto":
+        return there
+    if PROVIDERS.get(kind) not in there:
+        raise UserError(f"--device {device}: onnxruntime has no such device here; it has {', '.join(there)}")
+    chosen = (PROVIDERS[kind], {"device_id": number}) if number else PROVIDERS[kind]
+    return [chosen, *([PROVIDERS["cpu"]] if kind != "cpu" else [])]
 
 
 def _first_line(error: Exception) -> str:

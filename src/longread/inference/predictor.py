@@ -148,20 +148,31 @@ def _checked(texts: Iterable[str], what: str) -> list[str]:
     return found
 
 
-def load(place: str | Path, device: str = "auto", *, untrained_head: bool = False, **overrides: Any) -> Predictor:
+def load(
+    place: str | Path,
+    device: str = "auto",
+    *,
+    precision: str = "float32",
+    untrained_head: bool = False,
+    **overrides: Any,
+) -> Predictor:
     """From a run's folder, its checkpoint folder, any checkpoint that brings a tokenizer, or an exported .onnx.
 
+    device: "auto", "cpu", "cuda", "cuda:N" or "mps". precision: "float32", "bfloat16", or "auto" for what is faster.
     overrides: as in `from_pretrained`. untrained_head: also with a classifier that was never trained, to measure time.
-    UserError for a place without a model, a trained classifier of one label or a tokenizer.
+    UserError for a place without a model, a trained classifier of one label or a tokenizer, and for a device that is
+    not there.
     """
     path = Path(place)
     if path.suffix == ".onnx" and not path.is_dir():
         from longread.inference.onnx import load_onnx
 
-        if overrides:
-            raise UserError(f"{place}: {', '.join(overrides)} cannot be set; an exported graph is as it was made")
-        scorer, tokenizer, names, origin = load_onnx(path)
+        fixed = [*overrides, *(["precision"] if precision == "bfloat16" else [])]
+        if fixed:
+            raise UserError(f"{place}: {', '.join(fixed)} cannot be set; an exported graph is as it was made")
+        scorer, tokenizer, names, origin = load_onnx(path, device)
         return Predictor(scorer, tokenizer, names, str(place), origin=origin)
+    chosen = runtime.pick_device(device)
     if (path / "checkpoint").is_dir():
         path = path / "checkpoint"
     elif (path / "run.json").is_file():
@@ -174,5 +185,5 @@ def load(place: str | Path, device: str = "auto", *, untrained_head: bool = Fals
     tokenizer = load_tokenizer(file)
     check_tokenizer(model, tokenizer)
     names = model.config.label_names or placeholders(model.config.num_labels)
-    own = TorchScorer(model.to(runtime.pick_device(device)).eval())
+    own = TorchScorer(model.to(chosen).eval(), runtime.pick_precision(precision, chosen, model.config.hidden_size))
     return Predictor(own, tokenizer, names, str(place), origin=origin_of(path))

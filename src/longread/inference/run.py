@@ -84,7 +84,7 @@ def evaluate(
     memory = PeakMemory(device)
     own = dict(config.options)
     if tokenizer is None:
-        classifier = load(checkpoint, device.type, untrained_head=untrained_head, **own)
+        classifier = load(checkpoint, str(device), untrained_head=untrained_head, **own)
         model, chosen, names = classifier.model, classifier.tokenizer, classifier.label_names
     else:
         model = from_pretrained(checkpoint, **own).to(device).eval()

@@ -27,9 +27,10 @@ class Scorer(Protocol):
 
 @dataclass
 class TorchScorer:
-    """A `Classifier`, on the device where its weights are."""
+    """A `Classifier`, on the device where its weights are. precision: "float32" or "bfloat16"."""
 
     model: Classifier
+    precision: str = "float32"
 
     @property
     def positions(self) -> int:
@@ -39,4 +40,4 @@ class TorchScorer:
         none = np.zeros(len(encoded.lengths), dtype=np.int64)
         split = Split(encoded, none, none, "given", "given", (), "")
         device = next(self.model.parameters()).device
-        return split_logits(self.model, split, tokens=tokens, device=device).logits
+        return split_logits(self.model, split, tokens=tokens, device=device, precision=self.precision).logits

@@ -131,7 +131,7 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
     """
     device = runtime.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    config = replace(config, threads=torch.get_num_threads(), device=device.type)
+    config = replace(config, threads=torch.get_num_threads(), device=str(device))
     load = foreign_load()
     model = build(
         config.attention,

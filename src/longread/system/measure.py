@@ -30,12 +30,16 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bf16 products run in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "mps":
+        return False
     return bool(processor_flags() & {"amx_bf16", "avx512_bf16"})
 
 
 def synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 @dataclass

@@ -18,11 +18,27 @@ FEWEST_TOKENS, MOST_TOKENS = 2048, 8192
 
 
 def pick_device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    """ "auto" is a GPU where torch sees one; "mps" is Apple's. UserError for a device that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    known = name in ("cpu", "cuda", "mps") or (kind == "cuda" and number.isdecimal())
+    if not known:
+        raise UserError(f"--device {name}: there is no such device; give auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: torch sees no CUDA device here; use --device cpu")
+    if number and int(number) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: torch sees {torch.cuda.device_count()} here, counted from cuda:0")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: torch sees no Apple GPU here; use --device cpu")
     return torch.device(name)
+
+
+def pick_precision(precision: str, device: torch.device, hidden_size: int) -> str:
+    """ "auto": bfloat16 where products of this width are faster in it."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if has_fast_bfloat16(device) and hidden_size >= NARROWEST_FOR_BFLOAT16 else "float32"
 
 
 @dataclass(frozen=True)
@@ -45,10 +61,8 @@ def resolve_machine(
 ) -> Machine:
     """Settings of a run on a model of this width; what was given stays. UserError for a device that is not there."""
     chosen = pick_device(device)
-    if precision == "auto":
-        fast = has_fast_bfloat16(chosen) and hidden_size >= NARROWEST_FOR_BFLOAT16
-        precision = "bfloat16" if fast else "float32"
+    precision = pick_precision(precision, chosen, hidden_size)
     if tokens_per_micro_batch is None:
         tokens = MICRO_BATCH_BYTES // (4 * hidden_size)
         tokens_per_micro_batch = max(FEWEST_TOKENS, min(MOST_TOKENS, tokens)) * (8 if chosen.type == "cuda" else 1)
-    return Machine(chosen.type, precision, tokens_per_micro_batch, threads or torch.get_num_threads())
+    return Machine(str(chosen), precision, tokens_per_micro_batch, threads or torch.get_num_threads())

@@ -34,6 +34,7 @@ def resolve(config: RunConfig) -> RunConfig:
     defaults |= suggested | {"train_rows": task.train_rows, "eval_rows": task.eval_rows}
     open_fields = {name: value for name, value in defaults.items() if getattr(config, name) is None}
     config = replace(config, **open_fields)
+    runtime.pick_device(config.device)  # one that is not there is said before anything is read
     if config.is_baseline:
         return config
     config = replace(config, options=own_options(config.attention, own) | dict(config.options))
