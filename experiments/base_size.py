@@ -1,0 +1,101 @@
+"""The student study's tasks with an encoder of its size: what does sparse attention cost at 12 layers of 768?
+
+Run:     python experiments/mpnet_weights.py out/sentence-transformers/all-mpnet-base-v2   (or have the Hub)
+         cd out && python ../experiments/run.py base_size --data-dir DIR --out studies/base_size
+Expect:  dense: SST-2 .950, QNLI .905 (a quarter of its training pairs), QQP .880 (60,000 pairs, the data's own split),
+         IMDB .940 cut at 512 tokens. With sparsity that bites: on SST-2 and QQP Longformer and BigBird within .01,
+         Linformer and Performer, distilled first, within .02; on QNLI within .015 and .03. IMDB at 2,048 tokens: .003
+         above dense at 512, with dense at 2,048 as the control. A day of two cores; the first row 40 minutes of one.
+Sizes:   no row of SST-2, QNLI or QQP is longer than a window of 512, 11 blocks of 64 or 128 tokens of a projection: at
+         default sizes Longformer, BigBird and Linformer are the dense model there, and the dense row counts for them.
+Chosen:  rate, batch and warm-up as published for base-size encoders (3e-5, 32, .06); the mean of the tokens, with which
+         these weights were trained; one epoch of SST-2 for the time it takes. Nothing was chosen on evaluation rows.
+Caveat:  these weights have seen questions of Quora and SQuAD, from which QQP and QNLI are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from experiments.recipes import FASTER, FEATURES, PAIRS, SEEDS, SPARSE, distilled, linear_models, tuned
+from longread.config import RunConfig
+from longread.study.chain import Step
+
+RECORDS = ()
+INIT = "sentence-transformers/all-mpnet-base-v2"
+# A state of a base-size model is 1.3 GB: written every ten minutes.
+SST2 = RunConfig(
+    task="sst2", init=INIT, pooling="mean", batch_size=32, learning_rate=3e-5, warmup_fraction=0.06, epochs=1,
+    precision="bfloat16", attention_dropout=0.0, threads=1, save_seconds=600.0,
+)  # fmt: skip
+QNLI = replace(SST2, task="qnli", epochs=2)
+QQP = replace(SST2, task="qqp", train_rows=60_000, eval_rows=10_000)
+IMDB = replace(SST2, task="imdb", batch_size=16, max_length=2048)
+# How a fine-tuned or distilled model goes on under another attention.
+AFTER = 2e-5
+
+
+def steps() -> list[Step]:
+    """By what an hour of them tells: a row of each kind with one seed, then more seeds, then the long ones."""
+    dense = Step(SST2)
+    after = replace(SST2, learning_rate=AFTER, train_rows=20_000)
+    pairs = Step(QNLI)
+    after_pairs = replace(QNLI, learning_rate=AFTER, epochs=1)
+    return [
+        *linear_models(SST2),
+        dense,
+        *converted(dense, after, (0,)),
+        *linear_models(QNLI),
+        pairs,
+        *through_distillation(dense, after, (0,), {"performer": 700, "linformer": 1_500}),
+        *(Step(replace(SST2, seed=seed)) for seed in SEEDS[1:]),
+        *converted(dense, after, SEEDS[1:]),
+        *converted(pairs, after_pairs, (0,)),
+        *through_distillation(pairs, after_pairs, (0,), {"performer": 700, "linformer": 1_500}),
+        *imdb(),
+        *qqp(),
+    ]
+
+
+def converted(teacher: Step, after: RunConfig, seeds: tuple[int, ...]) -> list[Step]:
+    """The fine-tuned dense model under a smaller attention, fine-tuned once more on part of the rows."""
+    sizes = SPARSE if after.task == "sst2" else PAIRS
+    return [
+        s for name in ("longformer", "bigbird") for s in tuned(teacher, after, seeds, attention=name, **sizes[name])
+    ]
+
+
+def through_distillation(
+    teacher: Step, after: RunConfig, seeds: tuple[int, ...], updates: dict[str, int]
+) -> list[Step]:
+    made = []
+    for name, own in (("performer", FEATURES), ("linformer", {})):
+        settings = SPARSE[name] | own
+        rows = {"train_rows": teacher.config.train_rows} if teacher.config.train_rows else {}
+        student = distilled(teacher, name, updates[name], batch_size=32, **rows, **settings)
+        made += tuned(student, after, seeds, attention=name, new_weights_rate=FASTER, **settings)
+    return made
+
+
+def imdb() -> list[Step]:
+    """All reviews, at default sizes; 444 features are a converted Performer's for heads of 64."""
+    short = Step(replace(IMDB, max_length=512))
+    after = replace(IMDB, learning_rate=AFTER, train_rows=10_000)
+    performer = distilled(short, "performer", 400, batch_size=16, max_length=2048, num_features=444, **FEATURES)
+    linformer = distilled(short, "linformer", 1_200, batch_size=16, max_length=2048, projection_size=256)
+    return [
+        *linear_models(IMDB),
+        short,
+        *(Step(replace(IMDB, attention=name)) for name in ("longformer", "bigbird", "dense")),
+        *tuned(performer, after, (0,), attention="performer", num_features=444, **FEATURES),
+        *tuned(linformer, after, (0,), attention="linformer", projection_size=256),
+    ]
+
+
+def qqp() -> list[Step]:
+    dense = Step(QQP)
+    after = replace(QQP, learning_rate=AFTER)
+    updates = {"performer": 1_600, "linformer": 1_700}
+    return [
+        *linear_models(QQP), dense, *converted(dense, after, (0,)), *through_distillation(dense, after, (0,), updates)
+    ]  # fmt: skip
