@@ -11,13 +11,14 @@ BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' requirements.txt)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help compare test check lint report docs release-check benchmark wheel install install-dev clean
+.PHONY: help compare test check lint stress report docs release-check benchmark wheel install install-dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make compare    train five attention mechanisms and two baselines on generated reviews, write out/index.html"
 	@echo "make test       lint, types, tests (about 3 minutes)"
 	@echo "make check      the same with the long tests"
+	@echo "make stress     kills, full disks, bad input, counted (at most 30 minutes on 2 cores), results/reliability/"
 	@echo "make benchmark  this project beside its peers, and by length (25 minutes on an idle machine; QUICK=1: 6), out/"
 	@echo "make report     every table and figure of results/, README and docs/ again, from the run records alone; pages in out/results/"
 	@echo "make docs       the documentation as a site, out/site/index.html"
@@ -46,8 +47,8 @@ compare: install
 	$(BIN)/longread compare
 
 lint: install-dev
-	$(BIN)/ruff check src tests experiments benchmarks results docs notebooks
-	$(BIN)/ruff format --check src tests experiments benchmarks results docs notebooks
+	$(BIN)/ruff check src tests stress experiments benchmarks results docs notebooks
+	$(BIN)/ruff format --check src tests stress experiments benchmarks results docs notebooks
 	$(BIN)/mypy
 
 test: lint
@@ -55,6 +56,9 @@ test: lint
 
 check: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
+
+stress: install-dev
+	$(BIN)/python stress/run.py
 
 $(VENV)/installed-docs: requirements-docs.txt
 	$(PYTHON) -m venv $(VENV)/docs

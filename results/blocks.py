@@ -10,10 +10,12 @@ Plain name: ROW
 <!-- student study -->           the student study, row by row
 <!-- data -->                    rows of each study
 <!-- machines -->                what the records were made on
+<!-- reliability -->             what `make stress` counted
 """
 
 from __future__ import annotations
 
+import json
 import re
 import statistics as plain
 from collections import Counter
@@ -35,7 +37,7 @@ from longread.report.measures import AT_LEAST, LOADED, partly_unknown, whole_tra
 from longread.report.naming import dense_here, train_part
 from longread.report.tables import accuracy_cells, effective
 
-NAMES = "rows|table|peers|lengths|goals|student study|data|machines"
+NAMES = "rows|table|peers|lengths|goals|student study|data|machines|reliability"
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
 OLDER_NOTE = (
@@ -214,6 +216,20 @@ def machines(_: str) -> str:
     return markdown_table(Table(columns, tuple(body)))
 
 
+def reliability(_: str) -> str:
+    path = RESULTS / "reliability" / "counts.json"
+    if not path.exists():
+        raise NoSuchRowError("results/reliability has no counts; run `make stress`")
+    columns = (Column("What holds", numeric=False), Column("Cases"), Column("Held"),
+               Column("What happened", numeric=False))  # fmt: skip
+    body = []
+    for part in json.loads(path.read_text("utf-8")).values():
+        happened = ", ".join(f"{count:,} {outcome}" for outcome, count in part["outcomes"].items())
+        texts = (part["promise"], f"{part['cases']:,}", f"{part['held']:,}", happened)
+        body.append(Row(tuple(map(Cell, texts))))
+    return markdown_table(Table(columns, tuple(body)))
+
+
 KINDS: dict[str, Callable[[str], str]] = {
     "rows": rows_table,
     "table": by_task,
@@ -223,4 +239,5 @@ KINDS: dict[str, Callable[[str], str]] = {
     "student study": lambda _: student_study.table(RESULTS),
     "data": data,
     "machines": machines,
+    "reliability": reliability,
 }
