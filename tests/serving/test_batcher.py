@@ -83,13 +83,13 @@ def test_short_sequences_do_not_wait_behind_long_ones() -> None:
 
 def test_limits_clients_that_left_and_closing() -> None:
     model = Counting()
-    batcher = Batcher(model, max_waiting=3, tokens_per_batch=10)
+    batcher = Batcher(model, max_waiting=3, tokens_per_batch=1000)
 
     async def ask() -> None:
         model.gate.clear()
-        first = asyncio.create_task(batcher.submit(sequence(10)))
+        first = asyncio.create_task(batcher.submit(sequence(1000)))
         await asyncio.sleep(0.05)  # it is with the model
-        waiting = [asyncio.create_task(batcher.submit(sequence(9, n))) for n in range(3)]
+        waiting = [asyncio.create_task(batcher.submit(sequence(900, n))) for n in range(3)]
         await asyncio.sleep(0.05)
         with pytest.raises(Overloaded):
             await batcher.submit(sequence(1))
@@ -102,6 +102,49 @@ def test_limits_clients_that_left_and_closing() -> None:
 
     asyncio.run(ask())
     batcher.close()
-    assert model.batches == [[10], [9], [9]], "the client that left was computed for"
+    assert model.batches == [[1000], [900], [900]], "the client that left was computed for"
     with pytest.raises(Closed):
         asyncio.run(batcher.submit(sequence(1)))
+
+
+def test_a_lane_without_work_helps_the_other_and_stays_free_of_what_takes_long() -> None:
+    """Each batch of the model waits at a gate, so that what the other lane takes meanwhile is seen."""
+    seen: list[tuple[str, list[int]]] = []
+    gates = {"lane of 0": threading.Event(), "lane of 1": threading.Event()}
+    lane = threading.local()
+
+    def before(number: int, alone: bool) -> None:
+        lane.name = f"lane of {number}"
+
+    def model(batch: Sequence[Tokens]) -> np.ndarray:
+        seen.append((lane.name, [len(one) for one in batch]))
+        gates[lane.name].wait()
+        return np.zeros((len(batch), 2), dtype=np.float32)
+
+    batcher = Batcher(model, tokens_per_batch=1000, before_batch=before)
+
+    async def ask() -> None:
+        async def send(*lengths: int, batches: int) -> list[asyncio.Task[Answer]]:
+            tasks = [asyncio.create_task(batcher.submit(sequence(length))) for length in lengths]
+            await asyncio.sleep(0.02)
+            await until(batches)
+            return tasks
+
+        async def until(batches: int) -> None:
+            while len(seen) < batches:
+                await asyncio.sleep(0.005)
+
+        tasks = await send(4000, batches=1)  # the long lane is busy
+        tasks += await send(300, 2000, batches=1)
+        assert seen == [("lane of 1", [4000])], "two that wait are not worth a sentence's waiting"
+        tasks += await send(200, batches=2)
+        assert seen[1:] == [("lane of 0", [200, 300])], "the short lane helps, but not with 2,000 tokens"
+        tasks += await send(5, batches=2)
+        gates["lane of 1"].set()
+        await until(4)
+        assert sorted(seen[2:]) == [("lane of 1", [5]), ("lane of 1", [2000])], "the long lane helps, too"
+        gates["lane of 0"].set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+    batcher.close()

@@ -38,6 +38,9 @@ def serve(
         from longread.serving.server import serve as run
     except ImportError as error:
         raise UserError(f"serve needs the extra serve ({error}); pip install 'longread[serve]'") from None
+    from longread.system.allocator import tune_allocator
+
+    tune_allocator()
     from longread.inference.predictor import load
     from longread.serving.service import Service
 

@@ -57,7 +57,8 @@ def serve(load: Callable[[], Service], settings: ServeSettings) -> None:
 
 def _bind(settings: ServeSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
+    # By its protocol asyncio knows a TCP socket, and sends small answers at once: without it each takes 40 ms more.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))

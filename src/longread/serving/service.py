@@ -20,6 +20,7 @@ from longread.serving.batcher import Batcher, Tokens
 from longread.serving.settings import ServeSettings
 
 SHORT_CHARACTERS = 2000
+TOKENS_PER_BATCH = {"cpu": 1024}  # elsewhere 16,384
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Service:
         self._threads = settings.threads or torch.get_num_threads()
         self.batcher = Batcher(
             self._logits,
-            tokens_per_batch=settings.tokens_per_batch,
+            tokens_per_batch=settings.tokens_per_batch or TOKENS_PER_BATCH.get(predictor.device.type, 16_384),
             max_waiting=settings.max_concurrent,
             before_batch=self._before_batch,
         )
