@@ -14,7 +14,7 @@ import torch
 import longread
 from attention import test_contract as contract
 from longread.attention import ATTENTIONS, SelfAttention
-from longread.config import RunConfig
+from longread.config import BASELINES, RunConfig
 from longread.errors import UserError
 from longread.models.classifier import build
 from longread.models.convert import convert
@@ -90,8 +90,9 @@ def test_it_is_converted_from_dense_and_has_its_learning_rates() -> None:
 def test_a_grid_gives_options_to_those_that_have_them() -> None:
     base = RunConfig(own_weight=0.3, attention_window=8, attention_dropout=0.1)
     configs = grid(base, tasks=["reviews"], attentions=["longformer", "toy"], depths=[1], seeds=[0])
-    assert [dict(c.options) for c in configs] == [{}, {}, {"attention_window": 8}, {"own_weight": 0.3}]
-    assert [c.attention_dropout for c in configs[2:]] == [0.1, 0.0]
+    assert [c.attention for c in configs[:-2]] == list(BASELINES)
+    assert [dict(c.options) for c in configs] == [{}, {}, {}, {"attention_window": 8}, {"own_weight": 0.3}]
+    assert [c.attention_dropout for c in configs[-2:]] == [0.1, 0.0]
     with pytest.raises(UserError, match="own_weight: dense attention has no such setting; it is for toy"):
         grid(base, tasks=["reviews"], attentions=["dense"], depths=[1], seeds=[0])
     with pytest.raises(UserError, match=r"own_wight: toy attention has no such .*; did you mean own_weight"):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from longread.checks import Count, Fraction, InnerFraction, Natural, NotNegative, Positive, check_fields
 from longread.data.config import DataConfig
 
-BASELINES = ("tfidf", "nbsvm")
+BASELINES = ("majority", "tfidf", "nbsvm")
 # What a linear baseline uses; nothing else of a configuration is in its name.
 BASELINE_SETTINGS = ("task", "attention", "train_rows", "eval_rows", "sample_seed", "validation_fraction",
                      "text_columns", "label_column", "encoding", "delimiter", "eval_file")  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 
 from longread import records
 from longread.cli import main as cli
+from longread.config import BASELINES
 
 TINY = ["--train-rows", "32", "--eval-rows", "16", "--epochs", "1", "--hidden-size", "16", "--num-attention-heads", "2",
         "--num-hidden-layers", "1", "--vocab-size", "300", "--max-length", "96", "--threads", "1"]  # fmt: skip
@@ -129,13 +130,13 @@ def test_compare_runs_its_grid_in_processes_of_their_own_and_repeats_nothing(tmp
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     first = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert first.returncode == 0, first.stderr
-    assert {run.record["attention"] for run in records.load_runs(tmp_path)} == {"tfidf", "nbsvm", "performer"}
+    assert {run.record["attention"] for run in records.load_runs(tmp_path)} == {*BASELINES, "performer"}
     page = (tmp_path / "index.html").read_text()
     assert "Performer" in page
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
     second = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert second.returncode == 0, second.stderr
-    assert second.stderr.count("was done before") == 3
+    assert second.stderr.count("was done before") == 4
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
     assert (tmp_path / "index.html").read_text() == page
 

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
+from scipy.sparse import hstack
+from sklearn.base import clone
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 
+import longread
+import longread.records
+from longread.cli import main as cli
+from longread.config import RunConfig
 from longread.data.config import DataConfig
 from longread.data.examples import Examples
 from longread.data.load import load_task
 from longread.errors import UserError
-from longread.training.baselines import BASELINES, fit_predict
+from longread.inference.evaluate import answers_of
+from longread.models.linear import LinearModel, load_linear, save_linear
+from longread.serving.app import create_app
+from longread.serving.service import Service
+from longread.serving.settings import ServeSettings
+from longread.training.baselines import NBSVM_C, TFIDF_C, fit
+from longread.training.run import train
+
+LINEAR = ["tfidf", "nbsvm"]
 
 DATA_DIR = os.environ.get("LONGREAD_DATA_DIR", "")
 
@@ -22,64 +42,194 @@ def examples(texts: list[str], labels: list[int], pairs: list[str] | None = None
     return Examples("t", "train", texts, pairs, np.array(labels), np.arange(len(texts)), names)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+def answers(model: LinearModel, rows: Examples) -> np.ndarray:
+    return answers_of(model.scores(model.encode(rows.texts, rows.pairs)[0]), rows.labels)[0]
+
+
+@pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("classes", [2, 3])
 def test_learns_what_one_word_tells(name: str, classes: int) -> None:
     words = ["dull", "fine", "odd"][:classes]
     labels = [row % classes for row in range(60)]
     train = examples([f"film {row} was {words[label]}" for row, label in enumerate(labels)], labels, None, classes)
     unseen = examples([f"a {word} play" for word in words], list(range(classes)), None, classes)
-    result = fit_predict(name, train, unseen)
-    assert result.probabilities.shape == (classes, classes)
-    np.testing.assert_allclose(result.probabilities.sum(axis=1), 1)
-    assert result.probabilities.argmax(axis=1).tolist() == unseen.labels.tolist()
-    assert result.num_features > 60
-    assert result.train_seconds > 0
-    assert result.eval_seconds > 0
+    model = fit(name, train)
+    probabilities = answers(model, unseen)
+    assert probabilities.shape == (classes, classes)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    assert probabilities.argmax(axis=1).tolist() == unseen.labels.tolist()
+    assert model.num_features > 60
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", LINEAR)
 def test_pairs_are_features_side_by_side(name: str) -> None:
     """The same word counts for one class on the left and for the other on the right."""
     left = ["red", "blue"] * 20
     right = ["blue", "red"] * 20
     train = examples(left, [0, 1] * 20, right)
-    result = fit_predict(name, train, examples(["red", "blue"], [0, 1], ["blue", "red"]))
-    assert result.probabilities.argmax(axis=1).tolist() == [0, 1]
-    assert result.num_features == 4
+    model = fit(name, train)
+    assert answers(model, examples(["red", "blue"], [0, 1], ["blue", "red"])).argmax(axis=1).tolist() == [0, 1]
+    assert model.num_features == 4
 
 
-@pytest.mark.parametrize("name", BASELINES)
-def test_evaluation_rows_change_nothing(name: str) -> None:
-    """A row's prediction does not depend on which rows, or which labels, are evaluated beside it."""
-    train, evaluation = load_task(DataConfig("reviews", train_rows=200, eval_rows=40))
-    alone = fit_predict(name, train, evaluation.take(np.arange(3)))
-    flipped = Examples("t", "v", evaluation.texts, None, 1 - evaluation.labels, evaluation.rows, ("a", "b"))
-    together = fit_predict(name, train, flipped)
-    np.testing.assert_array_equal(alone.probabilities, together.probabilities[:3])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("name", LINEAR)
+def test_it_scores_as_scikit_learns_own_pipeline(name: str, classes: int, pairs: bool, tmp_path: Path) -> None:
+    """Written down independently, on the library's vectorizers; and again after saving and loading."""
+    rng = np.random.default_rng(0)
+    words = np.array([*"abcdefghij", "Über", "İstanbul", "!", "it's"])
+    texts = [" ".join(rng.choice(words, 12)) for _ in range(80)]
+    partners = [" ".join(rng.choice(words, 5)) for _ in range(80)] if pairs else None
+    labels = [int(text.count("a")) % classes for text in texts]
+    train = examples(texts[:60], labels[:60], None if partners is None else partners[:60], classes)
+    unseen = examples(texts[60:], labels[60:], None if partners is None else partners[60:], classes)
+    kind = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]")
+    if name == "nbsvm":
+        kind = CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", dtype=np.float64)
+    sides = [(train.texts, unseen.texts)] + ([(train.pairs, unseen.pairs)] if pairs else [])
+    kinds = [clone(kind) for _ in sides]
+    seen = hstack([own.fit_transform(one) for own, (one, _) in zip(kinds, sides, strict=True)]).tocsr()
+    new = hstack([own.transform(other) for own, (_, other) in zip(kinds, sides, strict=True)]).tocsr()
+    wanted = []
+    for label in range(1, 2) if classes == 2 else range(classes):
+        inside = train.labels == label
+        if name == "tfidf":
+            solver = LogisticRegression(C=TFIDF_C, solver="liblinear", dual=True, max_iter=1000, random_state=0)
+            wanted.append(solver.fit(seen, inside).decision_function(new))
+            continue
+        p, q = (1 + np.asarray(seen[rows].sum(axis=0)).ravel() for rows in (inside, ~inside))
+        ratio = np.log(p / p.sum() / (q / q.sum()))
+        solver = LogisticRegression(C=NBSVM_C, solver="liblinear", dual=True, max_iter=1000, random_state=0)
+        solver.fit(seen.multiply(ratio).tocsr(), inside)
+        mixed = 0.75 * np.abs(solver.coef_[0]).mean() + 0.25 * solver.coef_[0]
+        wanted.append(new @ (ratio * mixed) + solver.intercept_[0])
+    fitted = fit(name, train)
+    save_linear(fitted, tmp_path / "checkpoint")
+    loaded, _ = load_linear(tmp_path / "checkpoint")
+    for model in (fitted, loaded):
+        scores = model.scores(model.encode(unseen.texts, unseen.pairs)[0])
+        found = [scores[:, 1] - scores[:, 0]] if classes == 2 else list(scores.T)
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
+    assert loaded.fingerprint == fitted.fingerprint
+
+
+def test_the_majority_is_the_most_frequent_class_with_the_frequencies_as_probabilities() -> None:
+    model = fit("majority", examples(["x", "", "y", "z"], [1, 1, 0, 1]))
+    np.testing.assert_allclose(answers(model, examples(["anything", ""], [0, 1])), [[0.25, 0.75]] * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("change", ["weights", "vocabulary", "labels", "checksum"])
+def test_a_damaged_checkpoint_is_refused(change: str, tmp_path: Path) -> None:
+    model = fit("tfidf", examples(["good film", "bad film"] * 4, [1, 0] * 4))
+    if change == "weights":
+        model = replace(model, weights=model.weights[:, 1:])
+    elif change == "vocabulary":
+        model = replace(model, vocabularies=(model.vocabularies[0][1:],))
+    elif change == "labels":
+        model = replace(model, label_names=("a", "b", "c"))
+    save_linear(model, tmp_path / "checkpoint")
+    if change == "checksum":
+        (tmp_path / "checkpoint" / "vocabulary.json").write_text("[[]]")
+    with pytest.raises(UserError, match="is not what was saved" if change == "checksum" else "no whole linear model"):
+        load_linear(tmp_path / "checkpoint")
 
 
 def test_wrong_input_is_one_line() -> None:
     train = examples([" ", ""], [0, 1])
-    with pytest.raises(UserError, match="unknown baseline 'svm'; there are tfidf, nbsvm"):
-        fit_predict("svm", train, train)
+    with pytest.raises(UserError, match="unknown baseline 'svm'; there are majority, tfidf, nbsvm"):
+        fit("svm", train)
     with pytest.raises(UserError, match="no word in its train texts"):
-        fit_predict("tfidf", train, train)
+        fit("tfidf", train)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", LINEAR)
 def test_counting_words_does_not_decide_generated_reviews(name: str) -> None:
     """Better than chance, as the easy reviews are easy, and far from what an attention model reaches."""
     train, evaluation = load_task(DataConfig("reviews", train_rows=2000))
-    accuracy = (fit_predict(name, train, evaluation).probabilities.argmax(axis=1) == evaluation.labels).mean()
+    accuracy = (answers(fit(name, train), evaluation).argmax(axis=1) == evaluation.labels).mean()
     assert 0.60 <= accuracy <= 0.76
 
 
 @pytest.mark.skipif(not DATA_DIR, reason="LONGREAD_DATA_DIR is not set: no real reviews here")
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", LINEAR)
 def test_real_reviews(name: str) -> None:
     if not (Path(DATA_DIR) / "imdb").is_dir():
         pytest.skip("LONGREAD_DATA_DIR holds no imdb")
     train, evaluation = load_task(DataConfig("imdb", data_dir=DATA_DIR, train_rows=1000, eval_rows=500))
-    accuracy = (fit_predict(name, train, evaluation).probabilities.argmax(axis=1) == evaluation.labels).mean()
+    accuracy = (answers(fit(name, train), evaluation).argmax(axis=1) == evaluation.labels).mean()
     assert accuracy >= 0.78
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of NB-SVM on letters of three kinds, and the file of its rows."""
+    folder = tmp_path_factory.mktemp("letters")
+    words = {"complaint": "late broken refund", "praise": "thanks great quick", "question": "how when where"}
+    rows = [f"dear team {words[kind]} {number},{kind}" for number in range(20) for kind in words]
+    (folder / "letters.csv").write_text("\n".join(["text,label", *rows]))
+    run = train(RunConfig(task=str(folder / "letters.csv"), attention="nbsvm", out=folder))
+    assert run.record["metrics"]["accuracy"] == 1
+    return run.directory
+
+
+def test_a_linear_run_predicts_explains_and_is_evaluated_like_any_other(
+    letters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classifier = longread.load(letters)
+    assert list(classifier.classes_) == ["complaint", "praise", "question"]
+    found = classifier.predict(["a REFUND, too late!", "", "great thanks"])
+    assert [one.label for one in found] == ["complaint", None, "praise"]
+    assert (found[0].tokens, found[0].tokens_in_text, found[0].truncated) == (6, 6, False)
+    assert classifier.predict_proba(["great"]).sum() == pytest.approx(1)
+    assert cli.main(["evaluate", str(letters), "--out", str(tmp_path), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    own = longread.records.load_run(letters)
+    assert own is not None
+    assert record["metrics"] == own.record["metrics"]
+    assert record["dataset"]["eval"] == own.record["dataset"]["eval"]
+    assert cli.main(["explain", str(letters), "great thanks, but late"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("praise ")
+    assert "'great'" in told
+
+
+@pytest.mark.parametrize("label", [None, "question", "complaint"])
+def test_what_words_add_is_the_score(letters: Path, label: str | None) -> None:
+    (found,) = longread.load(letters).explain(["İ say: great, great. Thanks! But how late?"], label=label)
+    assert sum(token.attribution for token in found.tokens) == pytest.approx(found.logit - found.baseline_logit)
+    assert found.tokens[0].text == "İ"
+    assert [s.text for s in found.sentences] == ["İ say: great, great.", "Thanks!", "But how late?"]
+    assert sum(s.attribution for s in found.sentences) == pytest.approx(found.logit - found.baseline_logit)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("export {run} --out {out}/m.onnx", "a linear model (nbsvm) has no network"),
+        ("convert {run}/checkpoint --attention longformer --out {out}/m", "a linear model (nbsvm), which has no"),
+        ("train {csv} --init {run}/checkpoint --out {out}", "a linear model (nbsvm), which has no network"),
+        ("evaluate {run} --max-length 9 --out {out}", "--max-length: {run} is a linear model"),
+        ("predict {run} --truncation tail text", "--truncation tail: a linear model reads every word"),
+    ],
+)
+def test_what_a_linear_model_cannot_is_said(
+    command: str, words: str, letters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = {"run": letters, "out": tmp_path, "csv": letters.parents[1] / "letters.csv"}
+    assert cli.main(command.format(**named).split()) == 2
+    assert words.format(**named) in capsys.readouterr().err
+
+
+def test_a_linear_run_is_served(letters: Path) -> None:
+    with TestClient(create_app(lambda: Service(longread.load(letters), ServeSettings()), ServeSettings())) as client:
+        while client.get("/ready").status_code == 503:
+            time.sleep(0.01)
+        ready = client.get("/ready").json()
+        assert (ready["attention"], ready["max_length"], ready["pairs"]) == ("nbsvm", None, False)
+        answer = client.post("/predict", json={"inputs": "great thanks"}).json()
+        (wanted,) = longread.load(letters).predict(["great thanks"])
+        assert answer["label"] == "praise"
+        assert answer["probabilities"] == pytest.approx(wanted.probabilities)
+        assert client.post("/predict", json={"inputs": "xyz"}).status_code == 200  # no known word
+        assert client.post("/explain", json={"text": "great"}).json()["label"] == "praise"

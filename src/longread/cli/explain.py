@@ -20,7 +20,7 @@ def explain(
     device: str = "auto",
     json_lines: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
-    """Which tokens and sentences decided, by integrated gradients.
+    """Which tokens and sentences decided, by integrated gradients; of a linear model, what each word adds.
 
     Example: longread explain out/runs/0123456789abcdef "a long, warm, funny film" --html why.html
 
@@ -42,13 +42,12 @@ def explain(
         One JSON object a text on stdout, every token in it. Without it and --html: the strongest tokens as a table.
     """
     from longread.errors import UserError
-    from longread.inference.explain import explain as run
     from longread.inference.predictor import load
 
     if not texts:
         raise UserError('nothing to explain: give a text, such as longread explain CHECKPOINT "a warm film"')
     predictor = load(checkpoint, device)
-    found = run(predictor, texts, None if pair is None else [pair] * len(texts), label=label)
+    found = predictor.explain(texts, None if pair is None else [pair] * len(texts), label=label)
     if html is not None:
         from longread.inference.explain_page import page
         from longread.records import write_atomically

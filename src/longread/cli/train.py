@@ -55,7 +55,7 @@ def compare(
     seed:
         Decides the first weights and the order of the rows. With three or more, differences can be tested.
     baselines:
-        Also TF-IDF + logistic regression and NB-SVM.
+        Also the majority class, TF-IDF + logistic regression and NB-SVM.
     lengths:
         Lengths at which time and memory of one layer of each mechanism are measured afterwards, with these runs' own
         settings. Times at published sizes: longread benchmark.
@@ -112,7 +112,8 @@ def train(
     task:
         imdb, sst2, qnli, qqp, reviews[:LENGTH], listops[:LENGTH], your own file, or hub:OWNER/NAME.
     attention:
-        dense, longformer, bigbird, performer or linformer; tfidf and nbsvm are the linear baselines.
+        dense, longformer, bigbird, performer or linformer; tfidf and nbsvm are linear models, majority says the most
+        frequent class.
     num_hidden_layers:
         Depth.
     seed:

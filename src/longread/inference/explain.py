@@ -103,12 +103,17 @@ def explain(
 
     UserError for a label that the model does not know, and for a text without any token.
     """
-    if isinstance(texts, str):
-        raise UserError("explain wants a list of texts; write explain([text])")
-    if label is not None and label not in predictor.label_names:
-        raise UserError(f"label {label!r}: the model knows {', '.join(predictor.label_names)}")
+    check_explained(texts, label, predictor.label_names)
     partners: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
     return [_explain_one(predictor, text, pair, label) for text, pair in zip(texts, partners, strict=True)]
+
+
+def check_explained(texts: Sequence[str], label: str | None, label_names: Sequence[str]) -> None:
+    """UserError for a text in place of a list, and for a label that the model does not know."""
+    if isinstance(texts, str):
+        raise UserError("explain wants a list of texts; write explain([text])")
+    if label is not None and label not in label_names:
+        raise UserError(f"label {label!r}: the model knows {', '.join(label_names)}")
 
 
 def _explain_one(predictor: Explained, text: str, pair: str | None, label: str | None) -> Explanation:
@@ -154,7 +159,7 @@ def _explain_one(predictor: Explained, text: str, pair: str | None, label: str |
         completeness_gap=gap,
         truncated=truncated,
         tokens=tokens,
-        sentences=tuple(s for part, whole_text in enumerate(texts) for s in _sentences(whole_text, part, tokens)),
+        sentences=tuple(s for part, whole_text in enumerate(texts) for s in sentences(whole_text, part, tokens)),
     )
 
 
@@ -218,7 +223,7 @@ def _integrated(
     return ((whole - start).double() * total / steps).sum(1)
 
 
-def _sentences(text: str, part: int, tokens: Sequence[Token]) -> list[Sentence]:
+def sentences(text: str, part: int, tokens: Sequence[Token]) -> list[Sentence]:
     """A token belongs to the sentence in which it begins."""
     found = []
     for match in SENTENCE.finditer(text):

@@ -28,6 +28,10 @@ class OnnxScorer:
     token_types: bool
     num_labels: int
 
+    @property
+    def attention(self) -> str:
+        return "onnx"
+
     def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.float32]:
         """[S, number of labels]. Sorted by length, so that little is padded; `tokens` of a batch."""
         count = len(encoded.lengths)

@@ -34,6 +34,11 @@ class Origin:
         return tuple(self.config.get("text_columns") or known)
 
 
+def folder_of(place: str | Path) -> Path:
+    """The folder with a checkpoint's files: of a run the one inside."""
+    return Path(place, "checkpoint") if Path(place, "checkpoint").is_dir() else Path(place)
+
+
 def origin_of(checkpoint: str | Path) -> Origin | None:
     """None where the checkpoint, or the folder that holds it, has no run record."""
     path = Path(checkpoint)

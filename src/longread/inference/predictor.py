@@ -16,9 +16,11 @@ from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.evaluate import answers_of
 from longread.inference.explain import Explanation, explain
-from longread.inference.origin import Origin, origin_of
-from longread.inference.reading import Cut, read
-from longread.inference.scoring import Scorer, TorchScorer
+from longread.inference.explain_linear import explain_linear
+from longread.inference.origin import Origin, folder_of, origin_of
+from longread.inference.reading import Cut, Reading, read
+from longread.inference.scoring import LinearScorer, Scorer, TorchScorer
+from longread.models import linear
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
 from longread.models.loading import check_answers, check_tokenizer
@@ -71,11 +73,16 @@ class Predictor:
     @property
     def max_length(self) -> int:
         """Tokens of the longest text that is read whole."""
+        assert self.scorer.positions is not None
         return self.tokenizer.limit(self.scorer.positions)
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def read(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Reading:
+        """The texts as the model reads them."""
+        return read(self.tokenizer, texts, pairs, self.max_length, self.cut)
 
     def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Prediction]:
         """A prediction for each text (with its partner from `pairs`, for tasks that compare two).
@@ -117,7 +124,7 @@ class Predictor:
         return explain(self, texts, pairs, label=label)
 
     def _predict(self, texts: list[str], pairs: list[str] | None) -> list[Prediction]:
-        reading = read(self.tokenizer, texts, pairs, self.max_length, self.cut)
+        reading = self.read(texts, pairs)
         logits = reading.pooled(self.scorer.logits(reading.encoded, self.tokens_per_micro_batch))
         probabilities, _ = answers_of(logits, np.zeros(len(texts), dtype=np.int64))
         if not np.isfinite(probabilities).all():
@@ -131,6 +138,36 @@ class Predictor:
             )
             for row, tokens, whole in zip(probabilities, reading.tokens, reading.tokens_in_text, strict=True)
         ]
+
+
+@dataclass
+class LinearPredictor(Predictor):
+    """A linear model, which reads words where a transformer reads tokens: it has no tokenizer and no network."""
+
+    scorer: LinearScorer
+    tokenizer: Tokenizer = field(init=False, repr=False)
+
+    @property
+    def model(self) -> Classifier:
+        raise UserError(
+            f"{self.source}: a linear model ({self.scorer.attention}) has no network; for this give a transformer's run"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def read(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Reading:
+        if self.cut.truncation is not None:
+            raise UserError(f"--truncation {self.cut.truncation}: a linear model reads every word; leave it out")
+        encoded, words = self.scorer.model.encode(texts, pairs)
+        return Reading(encoded, np.arange(len(texts)), words, words)
+
+    def explain(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, label: str | None = None
+    ) -> list[Explanation]:
+        """What each word adds to the score, exactly: see `longread.inference.explain_linear`."""
+        return explain_linear(self.scorer.model, texts, pairs, label=label)
 
 
 def _checked(texts: Iterable[str], what: str) -> list[str]:
@@ -173,10 +210,19 @@ def load(
         scorer, tokenizer, names, origin = load_onnx(path, device)
         return Predictor(scorer, tokenizer, names, str(place), origin=origin)
     chosen = runtime.pick_device(device)
-    if (path / "checkpoint").is_dir():
-        path = path / "checkpoint"
-    elif (path / "run.json").is_file():
-        raise UserError(f"{path}: this run has no checkpoint (a baseline, or a run that failed); choose another one")
+    path = folder_of(path)
+    if (path / "run.json").is_file():
+        raise UserError(
+            f"{path}: this run has no checkpoint (it failed, was dropped, or is a baseline of an earlier version)"
+        )
+    if linear.is_linear(path):
+        fixed = [*overrides, *(["precision"] if precision == "bfloat16" else [])]
+        fixed += [] if device in ("auto", "cpu") else ["device"]
+        if fixed:
+            raise UserError(f"{place}: {', '.join(fixed)} cannot be set; a linear model computes on the processor")
+        found, trained_on = linear.load_linear(path)
+        origin = origin_of(path) or Origin.from_json(trained_on)
+        return LinearPredictor(LinearScorer(found), found.label_names, str(place), origin=origin)
     model = from_pretrained(path if path.exists() else str(place), **overrides)
     check_answers(model, untrained_head=untrained_head)
     file = model.tokenizer_file

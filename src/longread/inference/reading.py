@@ -58,7 +58,7 @@ class Reading:
         """[R]: a part of the text is not read."""
         return self.tokens < self.tokens_in_text
 
-    def pooled(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def pooled(self, logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """Mean of the logits [S, C] over the sequences of each text: [R, C]."""
         total = np.zeros((len(self.tokens), logits.shape[1]))
         np.add.at(total, self.text_of, logits)

@@ -18,9 +18,11 @@ from longread.data.tasks import find_task
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.evaluate import answers_of, metrics, per_class, split_logits
-from longread.inference.origin import origin_of
+from longread.inference.origin import folder_of, origin_of
 from longread.inference.predictor import load
 from longread.inference.reading import Cut, Reading, read
+from longread.inference.run_linear import evaluate_linear
+from longread.models import linear
 from longread.models.checkpoint import from_pretrained
 from longread.models.loading import check_answers, check_tokenizer
 from longread.models.weights import weights_fingerprint
@@ -78,6 +80,9 @@ def evaluate(
     training. Labels are read against the model's names. UserError for a label that the model does not know, and for a
     classifier that was never trained, unless untrained_head asks for it: its time is then the result.
     """
+    if linear.is_linear(folder_of(checkpoint)):
+        unused = {"tokenizer": tokenizer, "untrained_head": untrained_head or None} | vars(cut or Cut())
+        return evaluate_linear(as_trained(config, checkpoint), checkpoint, unused)
     load_now = foreign_load()
     device = runtime.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())

@@ -1,9 +1,9 @@
-"""What turns tokens into logits: a model of this package, or a graph made from one (inference/onnx.py)."""
+"""What turns tokens into logits: a model of this package, linear or not, or an exported graph (inference/onnx.py)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +12,21 @@ from longread.data.dataset import Split
 from longread.data.tokenizer import Encoded
 from longread.inference.evaluate import split_logits
 from longread.models.classifier import Classifier
+from longread.models.linear import LinearModel
 
 
 class Scorer(Protocol):
     """The part of a `Predictor` that computes."""
 
     @property
-    def positions(self) -> int:
-        """Tokens of the longest sequence that it takes."""
+    def positions(self) -> int | None:
+        """Tokens of the longest sequence that it takes; None: of any length."""
 
-    def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.float32]:
+    @property
+    def attention(self) -> str:
+        """What a person calls it."""
+
+    def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.floating[Any]]:
         """[S, number of labels], in the order of the sequences; about `tokens` are computed at once."""
 
 
@@ -36,8 +41,30 @@ class TorchScorer:
     def positions(self) -> int:
         return self.model.config.max_length
 
+    @property
+    def attention(self) -> str:
+        return self.model.config.attention
+
     def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.float32]:
         none = np.zeros(len(encoded.lengths), dtype=np.int64)
         split = Split(encoded, none, none, "given", "given", (), "")
         device = next(self.model.parameters()).device
         return split_logits(self.model, split, tokens=tokens, device=device, precision=self.precision).logits
+
+
+@dataclass
+class LinearScorer:
+    """A `LinearModel`; sequences are terms, and of any length."""
+
+    model: LinearModel
+
+    @property
+    def positions(self) -> None:
+        return None
+
+    @property
+    def attention(self) -> str:
+        return self.model.attention
+
+    def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.float64]:
+        return self.model.scores(encoded)

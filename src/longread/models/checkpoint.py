@@ -18,7 +18,7 @@ from torch import Tensor
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.data.tokenizer_files import tokenizer_file
 from longread.errors import UserError
-from longread.models import families, family_config, weights
+from longread.models import families, family_config, linear, weights
 from longread.models.classifier import Classifier
 from longread.models.config import ClassifierConfig
 from longread.models.families import FAMILIES, Family
@@ -56,6 +56,11 @@ def from_pretrained(
     weights.verify(directory)
     hf = weights.read_json(directory / "config.json")
     model_type = hf.get("model_type")
+    if model_type == linear.MODEL_TYPE:
+        raise UserError(
+            f"{path_or_hub_id}: a linear model ({hf.get('attention')}), which has no network: predict, explain, "
+            "evaluate and serve take it"
+        )
     if model_type != OWN and model_type not in FAMILIES:
         raise UserError(f"{directory / 'config.json'}: {families.unknown(model_type)}")
     source = str(path_or_hub_id)

@@ -33,6 +33,7 @@ LOOKS = {
     "bigbird": Look("BigBird", "#d55e00", "^"),
     "performer": Look("Performer", "#009e73", "D"),
     "linformer": Look("Linformer", "#b8578f", "v"),
+    "majority": Look("Majority class", "#a4a9b0", "_"),
     "tfidf": Look("TF-IDF + logistic regression", "#8a7340", "P", short="TF-IDF"),
     "nbsvm": Look("NB-SVM", "#a08f68", "X"),
 }

@@ -98,12 +98,12 @@ def create_app(load: Callable[[], Service], settings: ServeSettings) -> FastAPI:
     async def ready() -> dict[str, Any]:
         """The model is loaded and takes requests; 503 while it is not."""
         service = state.serving()
-        config = service.predictor.model.config
+        scorer = service.predictor.scorer
         return {
             "status": "ready",
-            "attention": config.attention,
+            "attention": scorer.attention,
             "labels": list(service.predictor.label_names),
-            "max_length": config.max_length,
+            "max_length": scorer.positions,
             "pairs": service.pairs,
         }
 
@@ -218,12 +218,11 @@ class State:
         service = self.serving()
         body = await self._parsed(request, ExplainRequest)
         check_pair(service, body.pair)
-        from longread.inference.explain import explain
 
         def run() -> dict[str, Any]:
             try:
                 pairs = None if body.pair is None else [body.pair]
-                return explain(service.predictor, [body.text], pairs, label=body.label)[0].to_json()
+                return service.predictor.explain([body.text], pairs, label=body.label)[0].to_json()
             except ValueError as error:
                 raise Refused(422, str(error)) from None
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ class Tokens:
 
 
 # The sequences of a batch, all with token types or all without -> logits [B, num_labels].
-Model = Callable[[Sequence[Tokens]], npt.NDArray[np.float32]]
+Model = Callable[[Sequence[Tokens]], npt.NDArray[np.floating[Any]]]
 
 
 class Overloaded(Exception):
@@ -59,7 +60,7 @@ class Closed(Exception):
 class Answer:
     """Logits [num_labels] of one sequence, and where its time went."""
 
-    logits: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.floating[Any]]
     queue_seconds: float
     inference_seconds: float
     batch_size: int

@@ -126,7 +126,9 @@ fetch("/ready").then(async (response) => {
   const model = await response.json();
   at("model").textContent = response.ok
     ? `${model.labels.length} labels (${model.labels.slice(0, 6).join(", ")}${model.labels.length > 6 ? ", …" : ""}), ` +
-      `${model.attention} attention, up to ${model.max_length.toLocaleString("en")} tokens`
+      (model.max_length === null
+        ? `${model.attention}, every word is read`
+        : `${model.attention} attention, up to ${model.max_length.toLocaleString("en")} tokens`)
     : model.error;
   at("pair-field").hidden = !model.pairs;
 });

@@ -15,7 +15,6 @@ import torch
 
 from longread.data.tokenizer import Encoded
 from longread.inference.predictor import Predictor
-from longread.inference.reading import read as read_texts
 from longread.serving.batcher import Batcher, Tokens
 from longread.serving.settings import ServeSettings
 
@@ -64,7 +63,7 @@ class Service:
         if self.predictor.device.type == "cpu":
             torch.set_num_threads(self._threads if alone else 1 if lane == 0 else max(1, self._threads - 1))
 
-    def _logits(self, batch: Sequence[Tokens]) -> npt.NDArray[np.float32]:
+    def _logits(self, batch: Sequence[Tokens]) -> npt.NDArray[np.floating[Any]]:
         offsets = np.cumsum([0, *map(len, batch)])
         types = [one.types for one in batch if one.types is not None]
         encoded = Encoded(
@@ -98,9 +97,7 @@ class Service:
     def _encode(self, item: Item) -> tuple[list[Tokens], int, int]:
         """Sequences as the model reads them, several for a text in chunks; tokens read, and tokens of the text."""
         pairs = None if item.pair is None else [item.pair]
-        reading = read_texts(
-            self.predictor.tokenizer, [item.text], pairs, self.predictor.max_length, self.predictor.cut
-        )
+        reading = self.predictor.read([item.text], pairs)
         encoded = reading.encoded
         sequences = [
             Tokens(

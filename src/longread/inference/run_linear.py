@@ -1,0 +1,87 @@
+"""A linear model's checkpoint evaluated on a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longread import records
+from longread.config import BASELINE_SETTINGS, RunConfig
+from longread.data.load import load_split
+from longread.data.tasks import find_task
+from longread.errors import UserError
+from longread.inference.evaluate import answers_of, metrics, per_class
+from longread.inference.origin import folder_of
+from longread.models.linear import load_linear
+from longread.records import Dataset, Environment, Run, RunRecord, SplitRecord
+from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
+
+OF_A_NETWORK = ("max_length", "tokens_per_micro_batch")
+
+
+def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[str, Any]) -> Run:
+    """As `longread.inference.run.evaluate`. `given`: what was asked for that a linear model has no use for.
+
+    UserError for a setting of networks.
+    """
+    unused = dict(given) | {name: getattr(config, name) for name in OF_A_NETWORK} | dict(config.options)
+    for name, value in unused.items():
+        if value:
+            raise UserError(f"--{name.replace('_', '-')}: {checkpoint} is a linear model, which has no such setting")
+    load = foreign_load()
+    device = torch.device("cpu")
+    memory = PeakMemory(device)
+    model, _ = load_linear(folder_of(checkpoint))
+    examples = load_split(config.data_config(), label_names=model.label_names)
+    if (examples.pairs is not None) != model.pairs:
+        wanted = "pairs of texts" if model.pairs else "single texts"
+        raise UserError(f"{checkpoint}: trained on {wanted}; check --text-columns")
+    model.scores(model.encode(examples.texts[:1], examples.pairs and examples.pairs[:1])[0])  # loads scikit-learn
+    with (watch := Stopwatch()):
+        encoded, words = model.encode(examples.texts, examples.pairs)
+        scores = model.scores(encoded)
+    probabilities, loss = answers_of(scores, examples.labels)
+    classes, confusion = per_class(examples.labels, probabilities, model.label_names)
+    unnamed = ("attention", "train_rows")  # the checkpoint's own; it is not trained here
+    named = {k: v for k, v in config.named().items() if k in BASELINE_SETTINGS and k not in unnamed}
+    named |= {"attention": model.attention, "init": str(checkpoint)}
+    seen = SplitRecord(
+        name=examples.task,
+        split=examples.split,
+        rows=len(examples),
+        fingerprint=examples.fingerprint,
+        rows_of_split=find_task(config.task).split_rows.get(examples.split),
+        pairs=model.pairs,
+    )
+    record = RunRecord(
+        run_id=records.run_id("evaluate", named, 0, (examples.fingerprint, model.fingerprint)),
+        kind="evaluate",
+        status="ok",
+        task=config.task,
+        attention=model.attention,
+        init=str(checkpoint),
+        config=named,
+        seed=0,
+        metrics=metrics(examples.labels, probabilities) | {"loss": loss},
+        per_class=classes,
+        confusion_matrix=confusion,
+        head_is_untrained=False,
+        train_seconds=0.0,
+        eval_seconds=watch.seconds,
+        cpu_seconds=watch.cpu_seconds,
+        samples_per_second=len(examples) / watch.seconds,
+        tokens_per_second=int(words.sum()) / watch.seconds,
+        peak_memory_bytes=memory.bytes(),
+        memory_kind=memory.kind,
+        num_parameters=model.num_features,
+        truncated_fraction=0.0,
+        padded_fraction=0.0,
+        dataset=Dataset(label_names=model.label_names, eval=seen),
+        environment=Environment(**environment(device, "float64"), load_at_start=load, load_at_end=foreign_load()),
+    )
+    directory = config.out / "runs" / record.run_id
+    records.write_predictions(directory / "predictions.parquet", examples.rows, examples.labels, probabilities)
+    return records.write_record(config.out, record)
