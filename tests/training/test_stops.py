@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,25 @@ def test_the_end_of_a_run_can_be_repeated(
     resumed = train(config, resume=True)
     assert same(whole, resumed)
     assert len(resumed.history()) == 2
+
+
+def test_of_two_with_one_run_the_second_waits_and_takes_the_result(tmp_path: Path) -> None:
+    config = small(tmp_path, epochs=1)
+    second: list[dict[str, Any]] = []
+    others: list[threading.Thread] = []
+
+    def begin_another(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and not others:
+            others.append(threading.Thread(target=train, args=(config,), kwargs={"on_event": second.append}))
+            others[0].start()
+        if event["event"] == "epoch":
+            others[0].join(0.5)
+            assert others[0].is_alive()
+
+    first = train(config, on_event=begin_another)
+    others[0].join()
+    assert second == [{"event": "skipped", "run_id": first.record["run_id"]}]
+    assert not list(tmp_path.rglob(".*"))
 
 
 def damage(file: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from longread.errors import UserError
-from longread.records import write_atomically
+from longread.records import remove_leftovers, temporary_folder, write_atomically
 
 # The first of these that is there is read. An index lists the files that a large model is cut into.
 WEIGHT_FILES = (
@@ -130,7 +129,9 @@ def write_checkpoint(directory: Path, state: Mapping[str, Tensor], files: Iterab
 
     directory.parent.mkdir(parents=True, exist_ok=True)
     new = not directory.exists()
-    target = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.")) if new else directory
+    remove_leftovers(directory.parent, directory.name)
+    held, place = temporary_folder(directory) if new else (None, directory)
+    target = Path(place)
     sums = {}
     try:
         for name, content in (("model.safetensors", save(dict(state), metadata={"format": "pt"})), *files):
@@ -144,6 +145,9 @@ def write_checkpoint(directory: Path, state: Mapping[str, Tensor], files: Iterab
         if new:
             shutil.rmtree(target, ignore_errors=True)
         raise
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 def weights_fingerprint(model: nn.Module) -> str:

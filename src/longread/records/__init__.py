@@ -1,6 +1,15 @@
 """Run records: what a run was, what it measured, and where its raw results lie. Files and JSON, never torch."""
 
-from longread.records.files import canonical, fingerprint, write_atomically, write_json, write_lines
+from longread.records.files import (
+    canonical,
+    fingerprint,
+    remove_leftovers,
+    temporary_folder,
+    write_atomically,
+    write_json,
+    write_lines,
+)
+from longread.records.lock import LOCK, locked
 from longread.records.predictions import write_predictions
 from longread.records.record import (
     SCHEMA,
@@ -16,6 +25,7 @@ from longread.records.record import (
 from longread.records.store import Run, find_run, load_run, load_runs, read_runs, run_id, write_record
 
 __all__ = [
+    "LOCK",
     "SCHEMA",
     "STATUSES",
     "Ancestor",
@@ -31,8 +41,11 @@ __all__ = [
     "fingerprint",
     "load_run",
     "load_runs",
+    "locked",
     "read_runs",
+    "remove_leftovers",
     "run_id",
+    "temporary_folder",
     "write_atomically",
     "write_json",
     "write_lines",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from longread.records.lock import is_still, try_lock
+
+TEMPORARY = ".tmp"  # at the end of the names of half-written files, which begin with a dot
 
 
 def canonical(value: Any) -> str:
@@ -29,14 +35,15 @@ def fingerprint(*parts: str | bytes) -> str:
 def write_atomically(path: Path, data: bytes | str) -> None:
     """The file appears whole or not at all, also after a loss of power."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    remove_leftovers(path.parent, path.name)
+    descriptor, temporary = temporary_file(path)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)  # while the lock is held: nobody takes it for a leftover
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -45,6 +52,58 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Deletes what processes that were killed left half-written: temporary files whose lock nobody holds.
+
+    name: of the file or folder that they were to become; None for all in `folder`.
+    """
+    for path in folder.glob(f".{'*' if name is None else glob.escape(name)}.*{TEMPORARY}"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            if not try_lock(descriptor):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError:  # no locks here, or not ours to delete: it stays
+            pass
+        finally:
+            os.close(descriptor)
+
+
+def temporary_file(path: Path) -> tuple[int, str]:
+    """An empty file beside `path`, locked for as long as it is open: its descriptor and its name."""
+    while True:
+        descriptor, temporary = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
+        if _locked(temporary, descriptor):
+            return descriptor, temporary
+
+
+def temporary_folder(path: Path) -> tuple[int, str]:
+    """The same for a folder."""
+    while True:
+        temporary = tempfile.mkdtemp(TEMPORARY, f".{path.name}.", path.parent)
+        descriptor = os.open(temporary, os.O_RDONLY)
+        if _locked(temporary, descriptor):
+            return descriptor, temporary
+
+
+def _locked(temporary: str, descriptor: int) -> bool:
+    """False where another process took it for a leftover before it was locked."""
+    try:
+        mine = try_lock(descriptor)
+    except OSError:  # no locks here: then nobody deletes it either
+        mine = True
+    if mine and is_still(Path(temporary), descriptor):
+        return True
+    os.close(descriptor)
+    return False
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:

@@ -154,6 +154,8 @@ def _folders(directory: Path) -> Iterator[tuple[str, Run | str]]:
         if file.exists():
             try:
                 yield f"runs/{path.name}", Run(_record(file.read_bytes()), path)
+            except FileNotFoundError:  # its run began anew in this moment
+                continue
             except ValueError as error:
                 yield f"runs/{path.name}/run.json", f"not a run record ({error})"
 

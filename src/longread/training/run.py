@@ -81,11 +81,23 @@ def run_work(work: Work, *, resume: bool, restart: bool, on_event: Listener, bef
         on_event({"event": "skipped", "run_id": wanted.run_id})
         return finished
     this = (resumable(work, wanted) if resume else None) or wanted
+    with records.locked(config.out / "runs" / this.run_id) as waited:
+        finished = records.find_run(config.out, this.run_id) if waited else None
+        if finished is not None and finished.record["status"] == "ok":
+            on_event({"event": "skipped", "run_id": this.run_id})
+            return finished
+        return _run_alone(work, this, resume=resume, restart=restart, on_event=on_event, before=before)
+
+
+def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_event: Listener, before: Before) -> Run:
+    """`run_work` of a run that no other process has under way."""
+    config = work.config
     directory = config.out / "runs" / this.run_id
+    for folder in (config.out, config.out / "cache", directory):
+        records.remove_leftovers(folder)
     state = states.load_state(directory) if resume else None
     if state is None:
         _make_room(this, restart, config)
-    directory.mkdir(parents=True, exist_ok=True)
     resolved = this.config
     assert resolved.threads
     torch.set_num_threads(resolved.threads)
@@ -136,7 +148,10 @@ def run_work(work: Work, *, resume: bool, restart: bool, on_event: Listener, bef
 
 
 def _make_room(this: Identity, restart: bool, config: RunConfig) -> None:
-    """The folder of a run that begins anew is empty. UserError where work of a stopped run would be lost."""
+    """The folder of a run that begins anew is empty but for its lock.
+
+    UserError where work of a stopped run would be lost.
+    """
     directory = config.out / "runs" / this.run_id
     stopped = states.state_files(directory)
     if stopped and not restart:
@@ -144,7 +159,11 @@ def _make_room(this: Identity, restart: bool, config: RunConfig) -> None:
             f"{directory}: this run was stopped at step {states.step_of(stopped[0])}; --resume goes on from there, "
             "--restart begins anew and deletes what it has learned"
         )
-    shutil.rmtree(directory, ignore_errors=True)
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != records.LOCK:
+            path.unlink()
 
 
 def is_failed_allocation(error: BaseException) -> bool:
