@@ -119,16 +119,22 @@ def test_batches_made_ahead_are_the_same_in_order_and_come_from_another_thread()
 
 def test_no_more_than_asked_are_made_ahead_and_none_after_the_end() -> None:
     made: list[int] = []
+    at_the_second, go_on = threading.Event(), threading.Event()
 
     def items() -> Iterator[int]:
         for i in range(100):
             made.append(i)
+            if i == 1:
+                at_the_second.set()
+                go_on.wait()
             yield i
 
     some = made_ahead(items(), 3)
     assert next(some) == 0
-    some.close()  # type: ignore[attr-defined]
-    assert len(made) <= 5
+    at_the_second.wait()
+    threading.Timer(0.02, go_on.set).start()
+    some.close()  # what waits behind the second is dropped
+    assert made == [0, 1]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 

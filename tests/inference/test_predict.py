@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
+import io
 import json
-import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,19 +18,25 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from longread.cli import live
 from longread.cli import main as cli
+from longread.cli.live import AnswersView
 from longread.data import stream
 from longread.data.stream import Block, blocks_of_file
 from longread.data.tokenizer import byte_tokenizer
 from longread.errors import UserError
-from longread.inference import answers
 from longread.inference import predictor as room
+from longread.inference import resuming
 from longread.inference.origin import Origin
 from longread.inference.predictor import Predictor
 from longread.inference.reading import Cut
 from longread.inference.scoring import TorchScorer
 from longread.models.classifier import build
+from longread.system.runtime import pick_device
 
+PACK: dict[str, Any] = {
+    ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+}  # fmt: skip
 TEXTS = ["one film", "", "two\u2028\x0cfilms", "  ", "three", "four"]
 
 
@@ -47,7 +55,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stream, "BLOCK", 2)
     trained_on = {"pairs": True, "single": False, "any": None}
-    monkeypatch.setattr(room, "load", lambda checkpoint, device, precision: predictor(trained_on[checkpoint]))
+    monkeypatch.setattr(
+        room, "load", lambda name, device, precision: pick_device(device) and predictor(trained_on[name])
+    )
 
     def call(*arguments: str) -> tuple[int, str, str]:
         status = cli.main(["predict", *arguments])
@@ -64,7 +74,7 @@ def write_table(path: Path) -> None:
     elif ".jsonl" in path.name:
         rows[1]["text"] = None  # type: ignore[assignment]
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+        path.write_bytes(PACK.get(path.suffix, bytes)(data))
     else:
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, ["text", "key"], delimiter="\t" if path.suffix == ".tsv" else ";")
@@ -72,7 +82,9 @@ def write_table(path: Path) -> None:
             writer.writerows(rows)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize(
+    "name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.jsonl.bz2", "a.jsonl.zst", "a.parquet"]
+)
 def test_output_rows_are_input_rows(run: Any, name: str, caplog: pytest.LogCaptureFixture) -> None:
     table = name != "a.txt"
     if table:
@@ -94,19 +106,30 @@ def test_output_rows_are_input_rows(run: Any, name: str, caplog: pytest.LogCaptu
     assert "2 of 6 texts are empty" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["new/out.jsonl", "out.csv", "out.parquet"])
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """What was written, of any format."""
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    packed = path.suffix if path.suffix in PACK else None
+    with pa.input_stream(str(path), compression={".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}.get(packed)) as file:
+        text = file.read().decode()
+    if ".jsonl" in path.name:
+        return [json.loads(line) for line in text.split("\n")[:-1]]
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if ".tsv" in path.name else ","))
+
+
+OUTPUTS = ["new/out.jsonl", "out.csv", "out.parquet", "out.jsonl.gz", "out.tsv.bz2", "out.csv.zst"]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
 def test_outputs_hold_the_same_and_appear_whole(run: Any, name: str) -> None:
     write_table(Path("a.csv"))
-    status, out, err = run("any", "--file", "a.csv", "--id-column", "key", "--out", name)
+    status, out, err = run("any", "--file", "a.csv", "--id-column", "key", "--keep-columns", "text", "--out", name)
     assert (status, out) == (0, "")
     assert name in err
-    if name.endswith(".parquet"):
-        rows = pq.read_table(name).to_pylist()
-    elif name.endswith(".csv"):
-        rows = list(csv.DictReader(Path(name).read_text().splitlines()))
-    else:
-        rows = [json.loads(line) for line in Path(name).read_text().splitlines()]
+    rows = rows_of(Path(name))
     expected = predictor().predict(TEXTS)
+    assert [row["text"][:3] for row in rows] == [text[:3] for text in TEXTS]
     assert [row["key"] for row in rows] == [f"k{n}" for n in range(6)]
     assert [row["label"] or None for row in rows] == [prediction.label for prediction in expected]
     yes = [row["probabilities"].get("yes") if "probabilities" in row else row["probability_yes"] for row in rows]
@@ -116,7 +139,75 @@ def test_outputs_hold_the_same_and_appear_whole(run: Any, name: str) -> None:
     status, _, err = run("any", "--file", "b.jsonl", "--out", name)
     assert (status, Path(name).read_bytes()) == (2, before)
     assert "b.jsonl, line 3: column 'text' holds 3 where text is expected" in err
-    assert not [path for path in Path(name).parent.iterdir() if path.name.endswith(".part")]
+    assert not [path for path in Path(name).parent.iterdir() if ".part" in path.name]
+
+
+@pytest.mark.parametrize(("name", "how"), [("out.csv", "interrupted"), *((name, "killed") for name in OUTPUTS)])
+def test_a_stopped_output_goes_on_behind_its_last_whole_block(
+    run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, how: str
+) -> None:
+    out = Path(name)
+    write_table(Path("a.csv"))
+    command = ("any", "--file", "a.csv", "--out", name)
+    assert run(*command)[0] == 0
+    whole, answered = out.read_bytes(), 0
+    out.unlink()
+    own = Predictor._answer
+
+    def stops(self: Predictor, *given: Any) -> Any:
+        nonlocal answered
+        answered += 1
+        if answered == 3:
+            raise KeyboardInterrupt
+        return own(self, *given)
+
+    def dies(self: resuming.Output, keep: bool) -> None:
+        """As the file is after a kill: half a block stands behind what the notes know of."""
+        self.file.write(b"half a block" * 200)
+        self.file.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "_answer", stops)
+        if how == "killed":
+            patch.setattr(resuming, "SAVE_SECONDS", 0.0)
+            patch.setattr(resuming.Output, "stop", dies)
+        assert run(*command)[0] == 130
+        assert not out.exists()
+    before = threading.active_count()
+    monkeypatch.setattr(Predictor, "_answer", stops)  # from the third block on, which is now the first
+    monkeypatch.setattr("time.time", lambda: 1e9)  # a file's bytes do not depend on when it was written
+    caplog.clear()
+    assert run(*command)[0] == 0
+    assert answered == 4
+    assert "goes on behind 4 texts" in caplog.text
+    assert "2 of 6 texts are empty" in caplog.text
+    assert out.read_bytes() == whole
+    assert not [path for path in out.parent.iterdir() if ".part" in path.name]
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("changed", ["the input", "an option"])
+def test_an_output_of_something_else_begins_anew(
+    run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, changed: str
+) -> None:
+    def stops(self: resuming.Output, answers: Any, tally: Any) -> None:
+        write(self, answers, tally)
+        raise KeyboardInterrupt
+
+    write_table(Path("a.csv"))
+    write = resuming.Output.write
+    command = ["any", "--file", "a.csv", "--out", "out.csv"]
+    with monkeypatch.context() as patch:
+        patch.setattr(resuming.Output, "write", stops)
+        assert run(*command)[0] == 130
+    assert Path(".out.csv.part.json").exists()
+    if changed == "the input":
+        Path("a.csv").write_text(Path("a.csv").read_text().replace("one film", "two films"))
+    else:
+        command += ["--id-column", "key"]
+    assert run(*command)[0] == 0
+    assert "begins anew" in caplog.text
+    assert len(rows_of(Path("out.csv"))) == len(TEXTS)
 
 
 def test_texts_of_the_command_line_and_of_standard_input(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,16 +274,21 @@ def test_pairs(run: Any) -> None:
         ("any --file a.csv --text-columns nothing", "no column 'nothing'; the columns there are: left, right"),
         ("any --file a.csv", "name one text column, or two, with --text-columns"),
         ("any --file a.csv --text-columns left --id-column id", "there is no column 'id'"),
+        ("any text --keep-columns x", "--keep-columns: only with --file"),
         ("any --file a.txt --id-column id", "a.txt has no columns"),
         ("any --file b.txt", "nothing to classify"),
         ("any --file a.doc", "this kind of file cannot be read"),
         ("any text --file a.csv", "not both"),
         ("any text --id-column x", "--id-column: only with --file"),
-        ("any text --out a.xml", "ends in .jsonl, .csv, .parquet"),
+        ("any text --out a.xml", "ends in .jsonl, .csv, .tsv (also with .gz, .zst or .bz2) or .parquet"),
+        ("any text --out a.parquet.gz", "ends in"),
+        ("any --file c.csv --keep-columns label", "column 'label' cannot be kept"),
+        ("any text --device cuda:99", "--device cuda:99: torch sees no"),
     ],
 )  # fmt: skip
 def test_what_is_refused(run: Any, arguments: str, message: str) -> None:
     Path("a.csv").write_text("left,right\na,b\n")
+    Path("c.csv").write_text("text,label\na,b\n")
     Path("a.txt").write_text("a\n")
     Path("b.txt").write_text("")
     status, out, err = run(*arguments.split())
@@ -221,17 +317,56 @@ def test_a_file_is_read_no_further_than_it_is_answered(tmp_path: Path, monkeypat
     blocks.close()
 
 
-def test_progress_is_said_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    clock = iter(range(0, 1000, 6))
-    monkeypatch.setattr(answers.time, "monotonic", lambda: float(next(clock)))
-    caplog.set_level("INFO")
+def test_progress_is_said_often(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(live, "SECONDS_BETWEEN_LINES", 0.01)
+    with AnswersView(before=100) as view:
+        view.on_progress(200, 0.5)
+        view.over.wait(0.1)
+    assert "200 texts" in capsys.readouterr().err.splitlines()[-1]
+    began = view.began
+    assert view.state(began + 10) == "200 texts, 10 a second, 20 s left"
+    view.on_progress(200, None)
+    assert view.state(began + 100) == "200 texts, 1.0 a second"
+
+
+def test_blocks_say_how_much_of_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "BLOCK", 2)
+    for name in ("a.csv", "a.jsonl.zst", "a.parquet"):
+        write_table(tmp_path / name)
+        read = [block.read for block in blocks_of_file(tmp_path / name)]
+        assert read == sorted(read)  # type: ignore[type-var]
+        assert read[-1] == 1
+
+
+def test_long_texts_make_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "BLOCK_CHARACTERS", 10)
+    found = [block.texts for block in stream.blocks_of_texts(["aaaa", "bbbb", "cc", "d" * 30, "e"])]
+    assert found == [["aaaa", "bbbb", "cc"], ["d" * 30], ["e"]]
+
+
+def test_reading_overlaps_with_the_model_and_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a block is answered the next ones are read, but no more than two; an error comes where it belongs."""
+    made: list[int] = []
 
     def blocks() -> Iterator[Block]:
-        for _ in range(4):
-            yield Block(["a"])
+        for number in range(9):
+            made.append(number)
+            if number == 6:
+                raise UserError("row 6 is broken")
+            yield Block([f"text {number}"])
 
-    assert len(list(answers.answer(predictor(), blocks()))) == 4
-    assert re.findall(r"(\d) texts", caplog.text) == ["2", "4"]
+    threads = threading.active_count()
+    found = predictor().stream(blocks())
+    for number in range(6):
+        assert next(found)[0].texts == [f"text {number}"]
+        assert len(made) <= number + 3
+    with pytest.raises(UserError, match="row 6"):
+        next(found)
+    stopped = predictor().stream(blocks())
+    next(stopped)
+    assert threading.active_count() > threads
+    stopped.close()
+    assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from rich.table import Table
 from longread.config import RunConfig
 
 Event = dict[str, Any]
+SECONDS_BETWEEN_LINES = 10.0
 
 
 def duration(seconds: float) -> str:
@@ -125,6 +127,59 @@ class GridView:
                 duration(state["seconds_left"]) if training else "",
             )
         return table
+
+
+class AnswersView:
+    """Texts answered, their rate and the time left: a bar on a terminal, elsewhere a line every 10 seconds."""
+
+    def __init__(self, *, shown: bool = True, before: int = 0) -> None:
+        """shown: False where the answers themselves are on the terminal. before: texts of an output that goes on."""
+        self.console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=self.console,
+            transient=True, disable=not (shown and self.console.is_terminal),
+        )  # fmt: skip
+        self.bar = self.progress.add_task("predict", total=None, text="")
+        self.before, self.texts = before, before
+        self.fraction: float | None = None  # of the input
+        self.over = threading.Event()
+        self.lines = None if self.console.is_terminal else threading.Thread(target=self._say_often, daemon=True)
+
+    def __enter__(self) -> AnswersView:
+        self.began = time.monotonic()
+        self.progress.start()
+        if self.lines is not None:
+            self.lines.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.over.set()
+        if self.lines is not None:
+            self.lines.join()
+        self.progress.stop()
+
+    def on_progress(self, texts: int, fraction: float | None) -> None:
+        """After each block: all texts that are answered, and how much of the input they are, if that is known."""
+        self.texts, self.fraction = texts, fraction
+        total = None if fraction is None else 1.0
+        self.progress.update(self.bar, completed=fraction or 0.0, total=total, text=self.state(time.monotonic()))
+
+    def state(self, now: float) -> str:
+        """ "12,288 texts, 950 a second, 3:05 left": the last part where the size of the input is known."""
+        seconds = max(1e-9, now - self.began)
+        if self.texts == self.before:
+            return f"no text answered yet after {duration(seconds)}"
+        rate = (self.texts - self.before) / seconds
+        text = (
+            f"{self.texts:,} texts, {rate:,.1f} a second"
+            if rate < 10
+            else f"{self.texts:,} texts, {rate:,.0f} a second"
+        )
+        return text if not self.fraction else f"{text}, {duration(self.texts * (1 / self.fraction - 1) / rate)} left"
+
+    def _say_often(self) -> None:
+        while not self.over.wait(SECONDS_BETWEEN_LINES):
+            self.console.print(self.state(time.monotonic()), markup=False, highlight=False, soft_wrap=True)
 
 
 class RunView:

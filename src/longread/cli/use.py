@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -99,6 +100,7 @@ def predict(
     pair: str | None = None,
     text_columns: Annotated[list[str] | None, Several] = None,
     id_column: str | None = None,
+    keep_columns: Annotated[list[str] | None, Several] = None,
     encoding: str | None = None,
     delimiter: str | None = None,
     json_lines: JsonLines = False,
@@ -118,15 +120,19 @@ def predict(
     texts:
         What to classify. Without texts and --file, lines are read from standard input.
     file:
-        One text a line (.txt), or a table (.csv, .tsv, .jsonl, .parquet) with a text column. Of any size.
+        One text a line (.txt), or a table (.csv, .tsv, .jsonl, .parquet) with a text column. Of any size; but for
+        Parquet also compressed (.gz, .zst, .bz2).
     out:
-        Where to write: .jsonl, .csv or .parquet. `row` counts the rows of the input from 0.
+        Where to write: .jsonl, .csv or .tsv (also with .gz, .zst or .bz2), or .parquet. `row` counts the rows of the
+        input from 0. A stopped output of a --file goes on where it was when the command is given again.
     pair:
         The second text, for a model that compares two; of every row, where there are several.
     text_columns:
         Column of the text in a table, or two for pairs. Default: the columns of training, or the obvious ones.
     id_column:
         Column of a table that is kept in the output.
+    keep_columns:
+        Further columns of a table that are kept in the output.
     encoding:
         Of --file, as in train.
     delimiter:
@@ -134,39 +140,57 @@ def predict(
     json_lines:
         Output is JSON lines in any case; accepted for symmetry.
     """
+    from longread.cli.live import AnswersView
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
-    from longread.data.stream import Block, blocks_of_file, blocks_of_lines
-    from longread.inference import answers
+    from longread.data.stream import blocks_of_file, blocks_of_texts
+    from longread.inference import resuming
+    from longread.inference.answers import answer
+    from longread.inference.outputs import check_output, format_of
     from longread.inference.predictor import load
 
     if out is not None:
-        answers.check_output(out)
+        check_output(out)
     if file is None:
         for option, value in (("--text-columns", text_columns), ("--id-column", id_column),
-                              ("--encoding", encoding), ("--delimiter", delimiter)):  # fmt: skip
+                              ("--keep-columns", keep_columns), ("--encoding", encoding),
+                              ("--delimiter", delimiter)):  # fmt: skip
             if value is not None:
                 raise UserError(f"{option}: only with --file")
     elif texts:
         raise UserError("give texts or --file, not both")
     classifier = replace(load(checkpoint, computing.device, precision=computing.precision), cut=cut)
+    kept = list(dict.fromkeys([*([id_column] if id_column else []), *(keep_columns or [])]))
     if file is not None:
         usual = classifier.origin.text_columns if classifier.origin else ()
-        blocks = blocks_of_file(file, text_columns, id_column, usual=usual, encoding=encoding, delimiter=delimiter)
-    elif texts:
-        blocks = iter([Block(list(texts))])
+        blocks = blocks_of_file(file, text_columns, kept, usual=usual, encoding=encoding, delimiter=delimiter)
     else:
-        blocks = blocks_of_lines(line.rstrip("\r\n") for line in sys.stdin)
-    found = answers.answer(classifier, blocks, pair)
+        blocks = blocks_of_texts(texts or _standard_input())
     if out is None:
-        write = answers.write_lines(sys.stdout, id_column)
-        for part in found:
-            write(part)
-            sys.stdout.flush()
+        form = format_of(Path("-.jsonl"), classifier.label_names, kept)
+        with AnswersView(shown=file is not None and not sys.stdout.isatty()) as view:
+            for part, _ in answer(classifier, blocks, pair, on_progress=view.on_progress):
+                sys.stdout.write(form.block(part).decode())
+                sys.stdout.flush()
         return 0
-    with answers.output(out, classifier.label_names, id_column) as write:
-        for part in found:
-            write(part)
+    name = None
+    if file is not None and file.is_file():
+        options = {"pair": pair, "text_columns": text_columns, "kept": kept, "encoding": encoding,
+                   "delimiter": delimiter, "out": out.suffixes}  # fmt: skip
+        name = resuming.identity(classifier, file, **options)
+    with resuming.output(out, format_of(out, classifier.label_names, kept), name) as written:
+        done = written.done.tally
+        with AnswersView(before=done.texts) as view:
+            for part, tally in answer(classifier, blocks, pair, done=done, on_progress=view.on_progress):
+                written.write(part, tally)
     print(f"predictions: {out}", file=sys.stderr)
     return 0
+
+
+def _standard_input() -> Iterator[str]:
+    try:
+        for line in sys.stdin:
+            yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input: not {error.encoding} text; give a --file and its --encoding") from None

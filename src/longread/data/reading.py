@@ -6,6 +6,7 @@ text "007" into a number.
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
 import gzip
@@ -16,7 +17,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,21 @@ log = logging.getLogger("longread")
 CHUNK = 1 << 20
 DELIMITERS = (",", ";", "\t")  # the first wins a tie
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+
+
+@dataclass
+class Position:
+    """How far a file is read, for those who want to know how much is left; of a packed file, in packed bytes."""
+
+    file: BinaryIO | None = None
+    size: int = 0
+
+    @property
+    def fraction(self) -> float | None:
+        """None before the file is open."""
+        if self.file is None or not self.size:
+            return None
+        return 1.0 if self.file.closed else min(1.0, self.file.tell() / self.size)
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,7 @@ class TextFile:
     source: str
     encoding: str | None = None
     delimiter: str | None = None
+    position: Position = field(default_factory=Position, compare=False)
 
     def cells(self) -> Iterator[tuple[int, list[str]]]:
         """Lines of a delimited file that are not blank, the header first, each with the line it begins on."""
@@ -114,16 +131,23 @@ class TextFile:
             with self._open() as binary, io.TextIOWrapper(binary, encoding, newline=newline) as text:
                 yield text
         except (EOFError, zlib.error) as error:  # a broken header is an OSError
-            raise OSError(f"broken gzip data: {one_line(error)}") from error
+            raise OSError(f"broken {self.ending.rpartition('.')[2]} data: {one_line(error)}") from error
 
-    def _open(self) -> BinaryIO:
-        if self.ending.endswith(".gz"):
-            return gzip.open(self.path, "rb")  # type: ignore[return-value]
-        if self.ending.endswith(".zst"):
-            import pyarrow
+    @contextmanager
+    def _open(self) -> Iterator[BinaryIO]:
+        with self.path.open("rb") as file:
+            self.position.file, self.position.size = file, self.path.stat().st_size
+            if self.ending.endswith((".gz", ".bz2")):
+                opened = gzip.open if self.ending.endswith(".gz") else bz2.open
+                with opened(file, "rb") as unpacked:
+                    yield unpacked  # type: ignore[misc]
+            elif self.ending.endswith(".zst"):
+                import pyarrow
 
-            return pyarrow.input_stream(str(self.path), compression="zstd")  # type: ignore[no-any-return]
-        return self.path.open("rb")
+                with pyarrow.CompressedInputStream(pyarrow.PythonFile(file, "r"), "zstd") as unpacked:
+                    yield unpacked
+            else:
+                yield file
 
     def _found_encoding(self) -> str:
         """As given, UTF-16 by its mark, UTF-8, or else what Western spreadsheets write. The whole file is checked.

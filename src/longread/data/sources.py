@@ -16,10 +16,10 @@ from longread.data.reading import SPREADSHEETS, TextFile, one_line
 from longread.errors import UserError
 
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl")
-COMPRESSIONS = (".gz", ".zst")
+COMPRESSIONS = (".gz", ".zst", ".bz2")
 FORMATS = (".parquet", *TEXT_FORMATS, *(text + packed for text in TEXT_FORMATS for packed in COMPRESSIONS))
-FORMATS_IN_WORDS = ".parquet, .csv, .tsv or .jsonl (the last three also as .gz or .zst)"
-LINES = (".txt", ".txt.gz", ".txt.zst")  # one text a line; to classify, not to train on
+FORMATS_IN_WORDS = ".parquet, .csv, .tsv or .jsonl (the last three also as .gz, .zst or .bz2)"
+LINES = (".txt", *(".txt" + packed for packed in COMPRESSIONS))  # one text a line; to classify, not to train on
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,9 @@ from longread.data.reading import TextFile, one_line
 from longread.data.sources import LINES, check_format, short, told
 from longread.errors import UserError
 
-BLOCK = 1024  # rows that are read, classified and written together
+# Rows that are read, classified and written together: so many, or fewer where their texts have so many characters.
+BLOCK = 1024
+BLOCK_CHARACTERS = 1 << 19
 
 T = TypeVar("T")
 Row = tuple[str, Mapping[str, Any]]  # where it stands, for messages, and its values by column
@@ -21,26 +23,32 @@ Row = tuple[str, Mapping[str, Any]]  # where it stands, for messages, and its va
 
 @dataclass(frozen=True)
 class Block:
-    """Rows that follow each other. An empty text stays: every row of the input has its place in the output."""
+    """Rows that follow each other. An empty text stays: every row of the input has its place in the output.
+
+    kept: values of the columns that the output keeps, by name, as the file has them. read: how much of the input was
+    read when the block was full, between 0 and 1, where it is known.
+    """
 
     texts: list[str]
     pairs: list[str] | None = None
-    ids: list[Any] | None = None  # of the id column, as the file has them
+    kept: Mapping[str, list[Any]] = field(default_factory=dict)
+    read: float | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
 
-def blocks_of_lines(lines: Iterable[str]) -> Iterator[Block]:
-    """One text a line; blank lines are empty texts."""
-    for part in _parts(lines):
-        yield Block(part)
+def blocks_of_texts(texts: Iterable[str], pairs: Iterable[str] | None = None) -> Iterator[Block]:
+    """Of a list, an array or a column of a data frame; of lines, too, read as they come."""
+    rows = zip(texts, strict=True) if pairs is None else zip(texts, pairs, strict=True)
+    for part in _parts(rows, lambda row: sum(map(len, row))):
+        yield Block([row[0] for row in part], None if pairs is None else [row[1] for row in part])
 
 
 def blocks_of_file(
     path: Path,
     text_columns: Sequence[str] | None = None,
-    id_column: str | None = None,
+    kept: Sequence[str] = (),
     *,
     usual: Sequence[str] = (),
     encoding: str | None = None,
@@ -49,33 +57,46 @@ def blocks_of_file(
     """Rows of a table, or lines of a .txt file.
 
     text_columns: one, or two for pairs; default `usual` (the columns of training) if the file has them, else the
-    obvious ones. UserError for a file, a column or a value that cannot be read; it names the row.
+    obvious ones. kept: columns whose values go to the output. UserError for a file, a column or a value that cannot be
+    read; it names the row.
     """
     source = str(path)
     with told(source):
         ending = check_format(path, source, lines=True)
         file = TextFile(path, ending, source, encoding, delimiter)
         if ending in LINES:
-            if text_columns or id_column:
-                option = "--text-columns" if text_columns else "--id-column"
+            if text_columns or kept:
+                option = "--text-columns" if text_columns else f"column {kept[0]!r}"
                 raise UserError(f"{option}: {source} has no columns, one text a line; leave it out, or give a table")
-            yield from blocks_of_lines(line for _, line in file.lines())
+            for block in blocks_of_texts(line for _, line in file.lines()):
+                yield replace(block, read=file.position.fraction)
             return
         read = _parquet if ending == ".parquet" else _objects if ".jsonl" in ending else _delimited
-        names, rows_of = read(file)
+        names, rows_of, fraction = read(file)
         texts = _columns(source, names, text_columns, usual)
-        if id_column is not None and id_column not in names:
-            raise UserError(f"{source}: there is no column {id_column!r}; the columns there are: {', '.join(names)}")
-        needed = dict.fromkeys((*texts, *((id_column,) if id_column else ())))
-        for part in _parts(rows_of(list(needed))):
+        for name in kept:
+            if name not in names:
+                raise UserError(f"{source}: there is no column {name!r}; the columns there are: {', '.join(names)}")
+
+        def characters(row: Row) -> int:
+            return sum(len(value) for name in texts if isinstance(value := row[1].get(name), str))
+
+        for part in _parts(rows_of(list(dict.fromkeys((*texts, *kept)))), characters):
             found = [[_text(values.get(name), place, name) for place, values in part] for name in texts]
-            ids = [values.get(id_column) for _, values in part] if id_column else None
-            yield Block(found[0], found[1] if len(found) == 2 else None, ids)
+            own = {name: [values.get(name) for _, values in part] for name in kept}
+            yield Block(found[0], found[1] if len(found) == 2 else None, own, fraction())
 
 
-def _parts(rows: Iterable[T]) -> Iterator[list[T]]:
-    rest = iter(rows)
-    while part := list(islice(rest, BLOCK)):
+def _parts(rows: Iterable[T], characters: Callable[[T], int]) -> Iterator[list[T]]:
+    part: list[T] = []
+    total = 0
+    for row in rows:
+        part.append(row)
+        total += characters(row)
+        if len(part) == BLOCK or total >= BLOCK_CHARACTERS:
+            yield part
+            part, total = [], 0
+    if part:
         yield part
 
 
@@ -99,27 +120,29 @@ def _text(value: Any, place: str, column: str) -> str:
     return value
 
 
-RowsOf = Callable[[list[str]], Iterator[Row]]
+# The columns' names, the rows with some columns, and how much of the file is read.
+Reading = tuple[list[str], Callable[[list[str]], Iterator[Row]], Callable[[], float | None]]
 
 
-def _delimited(file: TextFile) -> tuple[list[str], RowsOf]:
+def _delimited(file: TextFile) -> Reading:
     cells = file.cells()
     _, header = next(cells, (1, []))
     if doubled := [name for name in header if header.count(name) > 1]:
         raise UserError(f"{file.source}: column {doubled[0]!r} is there twice; rename one")
     rows = ((f"{file.source}, line {line}", dict(zip(header, row, strict=True))) for line, row in cells)
-    return header, lambda _: rows
+    return header, lambda _: rows, lambda: file.position.fraction
 
 
-def _objects(file: TextFile) -> tuple[list[str], RowsOf]:
+def _objects(file: TextFile) -> Reading:
     """The names are those of the first block."""
     objects = file.objects()
     head = list(islice(objects, BLOCK))
     names = list(dict.fromkeys(name for _, record in head for name in record))
-    return names, lambda _: ((f"{file.source}, line {line}", record) for line, record in chain(head, objects))
+    rows = ((f"{file.source}, line {line}", record) for line, record in chain(head, objects))
+    return names, lambda _: rows, lambda: file.position.fraction
 
 
-def _parquet(file: TextFile) -> tuple[list[str], RowsOf]:
+def _parquet(file: TextFile) -> Reading:
     import pyarrow
     import pyarrow.parquet
 
@@ -131,8 +154,10 @@ def _parquet(file: TextFile) -> tuple[list[str], RowsOf]:
     except pyarrow.ArrowException as error:
         raise broken(error) from error
 
+    number = 0
+
     def rows(columns: list[str]) -> Iterator[Row]:
-        number = 0
+        nonlocal number
         try:
             for batch in table.iter_batches(BLOCK, columns=columns):
                 for record in batch.to_pylist():
@@ -141,4 +166,4 @@ def _parquet(file: TextFile) -> tuple[list[str], RowsOf]:
         except (pyarrow.ArrowException, UnicodeDecodeError) as error:
             raise broken(error) from error
 
-    return list(table.schema_arrow.names), rows
+    return list(table.schema_arrow.names), rows, lambda: number / max(1, table.metadata.num_rows)

@@ -89,14 +89,19 @@ def planned_batches(
 def made_ahead(items: Iterator[Item], ahead: int) -> Generator[Item]:
     """The same items in the same order, made by a background thread up to `ahead` before they are asked for.
 
-    An error in making one is raised where that one would come.
+    An error in making one is raised where that one would come. Whoever stops early closes the generator: the thread
+    then ends with the item it is at.
     """
     end = object()
     with ThreadPoolExecutor(1, "batches") as pool:
         coming = deque(pool.submit(next, items, end) for _ in range(ahead))
-        while (item := coming.popleft().result()) is not end:
-            coming.append(pool.submit(next, items, end))
-            yield item  # type: ignore[misc]
+        try:
+            while (item := coming.popleft().result()) is not end:
+                coming.append(pool.submit(next, items, end))
+                yield item  # type: ignore[misc]
+        finally:
+            for waiting in coming:
+                waiting.cancel()
 
 
 @dataclass

@@ -17,6 +17,7 @@ from longread.data.tokenizer import Encoded, Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.origin import Origin
 from longread.models.export import METADATA
+from longread.records import fingerprint
 
 
 @dataclass
@@ -27,6 +28,11 @@ class OnnxScorer:
     positions: int
     token_types: bool
     num_labels: int
+    path: Path
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.path.read_bytes(), *self.session.get_providers())
 
     @property
     def attention(self) -> str:
@@ -85,7 +91,7 @@ def load_onnx(
         raise UserError(f"{path}: carries no label names and tokenizer; make it with longread export") from None
     if files is None:
         raise UserError(f"{path}: carries no tokenizer; export a checkpoint that has one")
-    scorer = OnnxScorer(session, told["max_length"], told["token_types"], len(labels))
+    scorer = OnnxScorer(session, told["max_length"], told["token_types"], len(labels), path)
     return scorer, _tokenizer(files), labels, Origin.from_json(told["trained_on"])
 
 

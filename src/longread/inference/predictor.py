@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import numpy.typing as npt
 import torch
 
 from longread.data.labels import placeholders
+from longread.data.stream import Block, blocks_of_texts
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
+from longread.inference.collate import BATCHES_AHEAD, made_ahead
 from longread.inference.evaluate import answers_of
 from longread.inference.explain import Explanation, explain
 from longread.inference.explain_linear import explain_linear
@@ -24,6 +27,7 @@ from longread.models import linear
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
 from longread.models.loading import check_answers, check_tokenizer
+from longread.records import fingerprint
 from longread.system import runtime
 
 
@@ -80,6 +84,12 @@ class Predictor:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    @property
+    def fingerprint(self) -> str:
+        """Of all that decides its answers."""
+        told = (self.max_length, self.tokens_per_micro_batch, self.cut, self.label_names)
+        return fingerprint(self.scorer.fingerprint, self.tokenizer.fingerprint, repr(told))
+
     def read(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Reading:
         """The texts as the model reads them."""
         return read(self.tokenizer, texts, pairs, self.max_length, self.cut)
@@ -94,21 +104,17 @@ class Predictor:
         texts, pairs = _checked(texts, "text"), None if pairs is None else _checked(pairs, "partner")
         if pairs is not None and len(pairs) != len(texts):
             raise UserError(f"{len(texts)} texts and {len(pairs)} partners; give each text one")
-        wants = self.origin.pairs if self.origin else None
-        if texts and wants is not None and wants != (pairs is not None):
-            raise UserError(
-                f"{self.source}: trained on pairs of texts; give the second one (--pair, or two --text-columns)"
-                if wants
-                else f"{self.source}: trained on single texts; leave the second one out"
-            )
-        empty = [not text.strip() or (pairs is not None and not pairs[row].strip()) for row, text in enumerate(texts)]
-        kept = [row for row, nothing in enumerate(empty) if not nothing]
-        answers = [Prediction(None, {}, why="the text is empty")] * len(texts)
-        if kept:
-            partners = None if pairs is None else [pairs[row] for row in kept]
-            for row, found in zip(kept, self._predict([texts[row] for row in kept], partners), strict=True):
-                answers[row] = found
-        return answers
+        return [one for _, found in self.stream(blocks_of_texts(texts, pairs)) for one in found]
+
+    def stream(self, blocks: Iterable[Block]) -> Generator[tuple[Block, list[Prediction]]]:
+        """Each block with its predictions, in order; the next ones are read and tokenized in a thread meanwhile.
+
+        Memory does not grow with their number. Whoever stops early closes the generator. UserError as `predict`.
+        """
+        read = ((block, self._read(block.texts, block.pairs)) for block in blocks)
+        with closing(made_ahead(read, BATCHES_AHEAD)) as ready:
+            for block, reading in ready:
+                yield block, self._answer(len(block), *reading)
 
     def predict_proba(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> npt.NDArray[np.float64]:
         """[R, C], columns in the order of `classes_`; NaN for an empty text."""
@@ -123,21 +129,34 @@ class Predictor:
         """Which tokens decided: see `longread.inference.explain.explain`."""
         return explain(self, texts, pairs, label=label)
 
-    def _predict(self, texts: list[str], pairs: list[str] | None) -> list[Prediction]:
-        reading = self.read(texts, pairs)
+    def _read(self, texts: list[str], pairs: list[str] | None) -> tuple[list[int], Reading | None]:
+        """Which texts are not empty, and these as tokens."""
+        wants = self.origin.pairs if self.origin else None
+        if wants is not None and wants != (pairs is not None):
+            raise UserError(
+                f"{self.source}: trained on pairs of texts; give the second one (--pair, or two --text-columns)"
+                if wants
+                else f"{self.source}: trained on single texts; leave the second one out"
+            )
+        kept = [row for row, text in enumerate(texts) if text.strip() and (pairs is None or pairs[row].strip())]
+        if not kept:
+            return kept, None
+        partners = None if pairs is None else [pairs[row] for row in kept]
+        return kept, self.read([texts[row] for row in kept], partners)
+
+    def _answer(self, count: int, kept: list[int], reading: Reading | None) -> list[Prediction]:
+        answers = [Prediction(None, {}, why="the text is empty")] * count
+        if reading is None:
+            return answers
         logits = reading.pooled(self.scorer.logits(reading.encoded, self.tokens_per_micro_batch))
-        probabilities, _ = answers_of(logits, np.zeros(len(texts), dtype=np.int64))
+        probabilities, _ = answers_of(logits, np.zeros(len(kept), dtype=np.int64))
         if not np.isfinite(probabilities).all():
             raise UserError(f"{self.source}: its answers are not numbers (NaN); the weights are damaged")
-        return [
-            Prediction(
-                self.label_names[int(row.argmax())],
-                {name: float(value) for name, value in zip(self.label_names, row, strict=True)},
-                int(tokens),
-                int(whole),
-            )
-            for row, tokens, whole in zip(probabilities, reading.tokens, reading.tokens_in_text, strict=True)
-        ]
+        found = zip(kept, probabilities.tolist(), reading.tokens.tolist(), reading.tokens_in_text.tolist(), strict=True)
+        for row, own, tokens, whole in found:
+            label = self.label_names[own.index(max(own))]
+            answers[row] = Prediction(label, dict(zip(self.label_names, own, strict=True)), tokens, whole)
+        return answers
 
 
 @dataclass
@@ -156,6 +175,10 @@ class LinearPredictor(Predictor):
     @property
     def device(self) -> torch.device:
         return torch.device("cpu")
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.scorer.fingerprint, repr(self.label_names))
 
     def read(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Reading:
         if self.cut.truncation is not None:

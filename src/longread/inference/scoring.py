@@ -13,6 +13,8 @@ from longread.data.tokenizer import Encoded
 from longread.inference.evaluate import split_logits
 from longread.models.classifier import Classifier
 from longread.models.linear import LinearModel
+from longread.models.weights import weights_fingerprint
+from longread.records import canonical, fingerprint
 
 
 class Scorer(Protocol):
@@ -25,6 +27,10 @@ class Scorer(Protocol):
     @property
     def attention(self) -> str:
         """What a person calls it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that decides its logits."""
 
     def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.floating[Any]]:
         """[S, number of labels], in the order of the sequences; about `tokens` are computed at once."""
@@ -44,6 +50,12 @@ class TorchScorer:
     @property
     def attention(self) -> str:
         return self.model.config.attention
+
+    @property
+    def fingerprint(self) -> str:
+        config = canonical(self.model.config.to_dict())
+        device = next(self.model.parameters()).device
+        return fingerprint(config, weights_fingerprint(self.model), self.precision, str(device))
 
     def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.float32]:
         none = np.zeros(len(encoded.lengths), dtype=np.int64)
@@ -65,6 +77,10 @@ class LinearScorer:
     @property
     def attention(self) -> str:
         return self.model.attention
+
+    @property
+    def fingerprint(self) -> str:
+        return self.model.fingerprint
 
     def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.float64]:
         return self.model.scores(encoded)
