@@ -60,7 +60,7 @@ class Side:
         tokens = self.config.tokens_per_micro_batch
         assert tokens
         done = predict_split(self.model, self.split, tokens=tokens, device=self.device, precision=precision)
-        return done.probabilities
+        return done.answers
 
     def _infer(self) -> None:
         self._predictions(self.config.precision)

@@ -16,17 +16,18 @@ assert _spec.submodule_search_locations is not None
 PACKAGE = Path(next(iter(_spec.submodule_search_locations)))
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Room -> the rooms it may import. `errors`, `checks`, `records` and `config` stand to the left of all.
-LEFT = {"errors", "checks", "records", "config"}
+# Room -> the rooms it may import. `errors`, `checks`, `problems`, `records` and `config` stand to the left of all.
+LEFT = {"errors", "checks", "problems", "records", "config"}
 KNOWS: dict[str, set[str]] = {
     "errors": set(),
     "checks": {"errors"},
-    "records": {"errors"},
-    "config": {"errors", "checks", "data"},
+    "problems": set(),
+    "records": {"errors", "problems"},
+    "config": {"errors", "checks", "problems", "data"},
     "system": {"errors"},
     "ops": {"errors"},
     "attention": {"errors", "checks", "ops"},
-    "data": {"errors", "checks", "records"},
+    "data": {"errors", "checks", "problems", "records"},
     "models": LEFT | {"ops", "attention", "data"},
     "inference": LEFT | {"ops", "attention", "data", "models", "system"},
     "training": LEFT | {"ops", "attention", "data", "models", "system", "inference"},
@@ -38,7 +39,7 @@ KNOWS: dict[str, set[str]] = {
     "cli": LEFT | {"attention", "data", "models", "system", "inference", "training", "study", "report", "serving"},
     "__main__": {"cli"},
 }
-WITHOUT_TORCH = ("errors", "checks", "records", "config", "data", "report")
+WITHOUT_TORCH = ("errors", "checks", "problems", "records", "config", "data", "report")
 SLOW_TO_LOAD = {"torch", "sklearn", "scipy", "transformers", "matplotlib"}
 
 

@@ -15,11 +15,13 @@ from typing import Any, Literal
 
 from longread.checks import Count, Fraction, InnerFraction, Natural, NotNegative, Positive, check_fields
 from longread.data.config import DataConfig
+from longread.problems import ProblemType
 
 BASELINES = ("majority", "tfidf", "nbsvm")
 # What a linear baseline uses; nothing else of a configuration is in its name.
 BASELINE_SETTINGS = ("task", "attention", "train_rows", "eval_rows", "sample_seed", "validation_fraction",
-                     "text_columns", "label_column", "encoding", "delimiter", "eval_file")  # fmt: skip
+                     "text_columns", "label_columns", "label_separator", "problem_type", "encoding", "delimiter",
+                     "eval_file")  # fmt: skip
 # What shapes a new model: a checkpoint to begin from brings its own.
 SCRATCH_SETTINGS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim", "intermediate_size",
                     "norm_position", "vocab_size", "lowercase")  # fmt: skip
@@ -47,8 +49,13 @@ class RowSettings:
         Tokens of the longest text; longer texts are cut, and the record says how many.
     text_columns:
         Column of the text, or two for pairs.
-    label_column:
-        Column of the class.
+    label_columns:
+        Column of the class or number, or several of 0 and 1: each is a label, and a text may have any of them.
+    label_separator:
+        Between the labels of a cell, such as ";", where a text may have several.
+    problem_type:
+        single_label_classification, multi_label_classification or regression. Default: read from the data; several
+        columns, a separator or lists are multi-label, numbers with fractions a regression.
     encoding:
         Of your own file, such as cp1252. Default: UTF-8, UTF-16 by its mark, else Windows-1252, which is said.
     delimiter:
@@ -67,7 +74,9 @@ class RowSettings:
     validation_fraction: InnerFraction = 0.1
     max_length: Count | None = None
     text_columns: tuple[str, ...] | None = None
-    label_column: str | None = None
+    label_columns: tuple[str, ...] | None = None
+    label_separator: str | None = None
+    problem_type: ProblemType | None = None
     encoding: str | None = None
     delimiter: str | None = None
     eval_file: str | None = None
@@ -184,7 +193,8 @@ class TrainingSettings:
     label_smoothing:
         Probability given to the wrong classes in the training target.
     class_weights:
-        "balanced" weights each class by the inverse of its frequency in the training rows.
+        "balanced" weights each class by the inverse of its frequency in the training rows, and each of several labels
+        by the rows without it over the rows with it. Or numbers: "rare=5,spam=0.5", the others weigh 1.
     layer_decay:
         Factor of the learning rate from each layer to the one below.
     new_weights_rate:
@@ -214,7 +224,7 @@ class TrainingSettings:
     warmup_fraction: Fraction = 0.1
     gradient_clip: NotNegative = 1.0
     label_smoothing: Fraction = 0.0
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: str = "none"
     layer_decay: Positive = 1.0
     new_weights_rate: Positive = 1.0
     average_weights: Fraction = 0.0

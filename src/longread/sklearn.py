@@ -122,7 +122,7 @@ class LongreadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
 
     def _config(self, place: Path) -> RunConfig:
-        own = {"task", "out", "data_dir", "text_columns", "label_column", "eval_file", "seed", *self.get_params()}
+        own = {"task", "out", "data_dir", "text_columns", "label_columns", "eval_file", "seed", *self.get_params()}
         wrong = sorted(set(self.settings or {}) & own)
         if wrong:
             raise UserError(

@@ -190,9 +190,9 @@ BAD: dict[str, Bad] = {
     "spreadsheet": ("a.xlsx", b"x", {}, ("a.xlsx", "save it as CSV")),
     "empty": ("a.csv", b"", {}, ("a.csv", "is empty")),
     "header only": ("a.csv", b"text,label\n", {}, ("a.csv", "is empty")),
-    "no label column": ("a.csv", b"text,grade\nx,1\n", {}, ("--label-column", "text, grade")),
+    "no label column": ("a.csv", b"text,grade\nx,1\n", {}, ("--label-columns", "text, grade")),
     "no text column": ("a.csv", b"one,two,label\nx,y,1\n", {}, ("--text-columns", "one, two, label")),
-    "column not there": ("a.csv", b"text,label\nx,1\n", {"label_column": "y"}, ("'y'", "text, label")),
+    "column not there": ("a.csv", b"text,label\nx,1\n", {"label_columns": ("y",)}, ("'y'", "text, label")),
     "one class": ("a.csv", b"text,label\nx,1\ny,1\n", {}, ("'label'", "one value only", "two classes")),
     "too many classes": (
         "a.csv", b"text,label\n" + b"".join(b"x,%d\n" % i for i in range(50)), {}, ("50 different values",),
@@ -212,7 +212,7 @@ BAD: dict[str, Bad] = {
     "NUL": ("a.csv", b"text,label\nx,1\ny\0,0\n", {}, ("line 3", "NUL")),
     "null text": ("a.jsonl", b'{"text": null, "label": 1}\n', {}, ("line 1", "'text'", "empty")),
     "null label": ("a.csv", b"text,label\nx,1\ny,\n", {}, ("line 3", "'label'", "empty")),
-    "fraction": ("a.jsonl", b'{"text": "x", "label": 0.3}\n', {}, ("0.3", "not a class")),
+    "fraction": ("a.jsonl", b'{"text": "x", "label": 0.3}\n{"text": "y", "label": "b"}\n', {}, ("0.3", "not a class")),
     "not json": ("a.jsonl", b'{"text": "x", "label": 1}\n{oops\n', {}, ("line 2", "not JSON")),
     "not an object": ("a.jsonl", b"[1]\n", {}, ("line 1", "not an object")),
     "not parquet": ("a.parquet", b"PAR1 no", {}, ("a.parquet", "Parquet")),
@@ -306,7 +306,8 @@ def test_a_pooled_task_splits_both_halves_anew_and_keeps_each_text_once(tmp_path
         load_split(DataConfig("imdb-pooled", data_dir=tmp_path), "test")
 
 
-@pytest.mark.parametrize("given", [{"text_columns": ("left", "right")}, {"label_column": "stars"}, {"delimiter": ";"},
+@pytest.mark.parametrize("given", [{"text_columns": ("left", "right")}, {"label_columns": ("stars",)},
+                                   {"delimiter": ";"}, {"label_separator": ";"},
                                    {"encoding": "utf-8"}, {"eval_file": "more.csv"}])  # fmt: skip
 def test_a_generated_task_has_no_columns_to_choose(given: dict[str, Any]) -> None:
     option = "--" + next(iter(given)).replace("_", "-")

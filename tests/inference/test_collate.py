@@ -69,7 +69,7 @@ def test_longformer_reads_the_first_text_of_a_pair_without_token_types() -> None
     ids[mask] = batch.tokens
     chosen = torch.arange(mask.shape[1]) < torch.tensor([[5], [4]])
     expected = model(ids, mask, global_mask=chosen).softmax(1).detach().numpy()
-    np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+    np.testing.assert_allclose(found.answers, expected, atol=1e-6)
     single = split_of(roberta_like().encode(["a b " * 20], None, 64))
     assert predict_split(model, single, tokens=99, device=CPU).usage.effective_attention == {"window+global": 1.0}
 
@@ -78,8 +78,8 @@ def test_longformer_reads_the_first_text_of_a_pair_without_token_types() -> None
 def test_a_text_without_a_token_has_an_answer_and_no_gradient(name: str) -> None:
     model = build(name, vocab_size=64, hidden_size=8, num_attention_heads=2)
     found = predict_split(model.eval(), lengths_only(3, 0, 5, 0), tokens=4, device=CPU)
-    np.testing.assert_allclose(found.probabilities[[1, 3]], 0.5)
-    assert not np.allclose(found.probabilities[[0, 2]], 0.5)
+    np.testing.assert_allclose(found.answers[[1, 3]], 0.5)
+    assert not np.allclose(found.answers[[0, 2]], 0.5)
     for lengths in ((0, 0), (4, 0, 2)):
         model.zero_grad()
         split = lengths_only(*lengths)

@@ -14,10 +14,11 @@ import longread
 from longread import records
 from longread.config import RunConfig
 from longread.errors import UserError
-from longread.inference.evaluate import f1_name, per_class
+from longread.inference.metrics import per_class
 from longread.inference.reading import Cut
 from longread.inference.run import default_task, evaluate
 from longread.models.convert import convert
+from longread.problems import f1_name
 
 WORDS = {"bug": "it crashes at once", "praise": "works so well", "wish": "please add this"}
 
@@ -28,7 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> records.Run:
     lines = [f"{words} number {i},{label}" for i in range(30) for label, words in WORDS.items()]
     (folder / "mail.csv").write_text("body,team\n" + "\n".join(lines) + "\n")
     config = RunConfig(
-        task=str(folder / "mail.csv"), text_columns=("body",), label_column="team", validation_fraction=0.2,
+        task=str(folder / "mail.csv"), text_columns=("body",), label_columns=("team",), validation_fraction=0.2,
         sample_seed=3,
         epochs=4, learning_rate=3e-3, hidden_size=16, num_attention_heads=2, vocab_size=300, max_length=32, threads=1,
         out=folder / "out",
@@ -52,7 +53,7 @@ def test_the_rows_held_out_of_training_are_scored(trained: records.Run) -> None:
 def test_a_pattern_of_mechanisms_is_scored_and_named(trained: records.Run, tmp_path: Path) -> None:
     model = convert(longread.from_pretrained(trained.directory / "checkpoint"), "dense local", local_window=4)
     longread.save_pretrained(model, tmp_path / "pattern")
-    config = RunConfig(task=trained.record["task"], text_columns=("body",), label_column="team", out=tmp_path)
+    config = RunConfig(task=trained.record["task"], text_columns=("body",), label_columns=("team",), out=tmp_path)
     record = evaluate(config, tmp_path / "pattern").record
     assert (record["attention"], record["mechanism"]["title"]) == ("dense local", "Dense, Local")
     assert record["metrics"]["accuracy"] == 1  # one layer, which is the dense one
@@ -76,7 +77,7 @@ def test_labels_in_another_order_are_the_models_own(trained: records.Run, tmp_pa
         weights[name] = turned
     save_file(weights, checkpoint / "model.safetensors", {"format": "pt"})
     (checkpoint / "longread_checksums.json").unlink()
-    config = RunConfig(task=trained.record["task"], text_columns=("body",), label_column="team", out=tmp_path)
+    config = RunConfig(task=trained.record["task"], text_columns=("body",), label_columns=("team",), out=tmp_path)
     record = evaluate(config, checkpoint).record
     assert record["metrics"]["accuracy"] == 1
     assert record["dataset"]["label_names"] == names
@@ -96,7 +97,7 @@ def test_a_label_that_the_model_does_not_know(trained: records.Run, tmp_path: Pa
     path.write_text(f"body,team\nworks so well,praise\nplease add this,{label}\n")
     with pytest.raises(UserError, match=f"new.csv, line 3: label '{label}' is not one of: bug, praise, wish"):
         scored(trained, eval_file=str(path))
-    settings = {"text_columns": ("body",), "label_column": "team", "out": tmp_path, "hidden_size": 16}
+    settings = {"text_columns": ("body",), "label_columns": ("team",), "out": tmp_path, "hidden_size": 16}
     with pytest.raises(UserError, match=f"line 3: label '{label}' is not one of: bug, praise, wish"):
         longread.train(RunConfig(task=trained.record["task"], eval_file=str(path), **settings))  # type: ignore[arg-type]
 

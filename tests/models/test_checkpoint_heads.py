@@ -101,31 +101,39 @@ def test_no_answer_from_an_untrained_classifier(key: str, bert: Path, tmp_path: 
     assert load(tmp_path / "trained", "cpu").predict(["a"])
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"problem_type": "multi_label_classification"}, "has several labels for a text"),
-        ({"problem_type": "regression"}, "gives a number"),
-        ({"id2label": {"0": "LABEL_0"}, "label2id": None}, "gives a number"),
-    ],
-)
-def test_answers_of_another_kind_are_refused(changes: dict[str, Any], message: str, bert: Path, tmp_path: Path) -> None:
-    edit(bert, **changes)
-    if len(changes.get("id2label", "abc")) == 1:
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression", None])
+def test_other_problem_types_are_read_answered_and_written(problem: str | None, bert: Path, tmp_path: Path) -> None:
+    """transformers' own: several labels, a number, and a number by having one output alone."""
+    several = problem == "multi_label_classification"
+    edit(bert, problem_type=problem)
+    if not several:
+        edit(bert, id2label={"0": "LABEL_0"}, label2id=None)
         rewrite(bert, lambda name, tensor: (name, tensor[:1] if name.startswith("classifier") else tensor))
-    with pytest.raises(UserError, match=message):
-        load(bert, "cpu")
     model = from_pretrained(bert)
     assert not model.loading.initialised
     save_pretrained(model, tmp_path / "copy")
-    assert json.loads((tmp_path / "copy" / "config.json").read_text()).get("problem_type") == changes.get(
-        "problem_type"
-    )
-    with pytest.raises(UserError, match=message):
-        load(tmp_path / "copy", "cpu")
+    written = json.loads((tmp_path / "copy" / "config.json").read_text())["problem_type"]
+    assert written == (problem or "regression")
+    for place in (bert, tmp_path / "copy"):
+        answer = load(place, "cpu").predict(["a"])[0]
+        given = logits(model)
+        if several:
+            assert answer.label is None and set(answer.probabilities) == set(model.config.label_names or ())
+            chosen = {name for name, probability in answer.probabilities.items() if probability > 0.5}
+            assert answer.labels is not None and set(answer.labels) == chosen
+        else:
+            assert answer.value is not None and answer.probabilities == {} and given.shape[1] == 1
     new = from_pretrained(bert, label_names=("bad", "so so", "good"))
     assert new.loading.head_is_untrained
-    assert new.loading.problem_type is None
+    assert new.config.problem_type == "single_label_classification"
+    same = from_pretrained(bert, label_names=model.config.label_names or ("score",), problem_type=written)
+    assert torch.equal(logits(same), logits(model))
+
+
+def test_several_numbers_are_refused(bert: Path) -> None:
+    edit(bert, problem_type="regression")
+    with pytest.raises(UserError, match="problem_type is regression and num_labels 3; one number is predicted"):
+        from_pretrained(bert)
 
 
 def test_the_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:

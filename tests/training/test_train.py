@@ -27,6 +27,7 @@ from longread.inference.evaluate import predict_split
 from longread.inference.run import evaluate
 from longread.models.checkpoint import save_pretrained
 from longread.models.classifier import Classifier, build
+from longread.problems import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL, ProblemType
 from longread.records.compact import compact
 from longread.study.worker import CODES
 from longread.training import trainer as loop
@@ -65,15 +66,36 @@ def weights(run: records.Run) -> dict[str, torch.Tensor]:
     return load_file(run.directory / "checkpoint" / "model.safetensors")
 
 
-@pytest.mark.parametrize("attention", ["dense", "bigbird", "linformer"])
-def test_micro_batches_give_the_update_of_the_whole_batch(tmp_path: Path, attention: str) -> None:
-    config = resolve_machine(resolve(small(tmp_path, attention=attention, dropout=0.0, label_smoothing=0.1)), 16)
-    config = replace(config, class_weights="balanced")
-    data = prepare(config.data_config(), 96)
+def as_problem(data: Prepared, problem: ProblemType) -> Prepared:
+    """The same texts with other labels."""
+    random = np.random.default_rng(0)
+    labels = {
+        SINGLE_LABEL: lambda split: split.labels,
+        MULTI_LABEL: lambda split: (random.random((len(split), 3)) < 0.4).astype(np.int8),
+        REGRESSION: lambda split: random.normal(5, 3, len(split)),
+    }[problem]
+    names = {SINGLE_LABEL: ("a", "b"), MULTI_LABEL: ("a", "b", "c"), REGRESSION: ("y",)}[problem]
+    changed = (
+        replace(split, labels=labels(split), label_names=names, problem_type=problem)
+        for split in (data.train, data.evaluation)
+    )
+    return replace(data, **dict(zip(("train", "evaluation"), changed, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("attention", "problem"),
+    [("bigbird", SINGLE_LABEL), ("linformer", SINGLE_LABEL), *(("dense", problem) for problem in PROBLEM_TYPES)],
+)
+def test_micro_batches_give_the_update_of_the_whole_batch(tmp_path: Path, attention: str, problem: ProblemType) -> None:
+    smoothing = 0.0 if problem == REGRESSION else 0.1
+    config = resolve_machine(resolve(small(tmp_path, attention=attention, dropout=0.0, label_smoothing=smoothing)), 16)
+    config = replace(config, class_weights="balanced" if problem == SINGLE_LABEL else "none")
+    data = as_problem(prepare(config.data_config(), 96), problem)
     results = []
     for tokens in (100_000, 150, 1):
         model = build(attention, vocab_size=data.tokenizer.vocab_size, hidden_size=16, num_attention_heads=2,
-                      num_hidden_layers=1, max_length=96, dropout=0.0).double()  # fmt: skip
+                      num_hidden_layers=1, max_length=96, dropout=0.0, problem_type=problem,
+                      num_labels=len(data.train.label_names)).double()  # fmt: skip
         run = trainer(model, data, replace(config, tokens_per_micro_batch=tokens), tmp_path)
         steps = epoch_batches(len(data.train), 8, 0, 0)[:3]
         planned = run._planned(steps)
@@ -247,7 +269,7 @@ def test_the_mean_of_the_weights_is_evaluated_and_kept(tmp_path: Path, decay: fl
         torch.testing.assert_close(kept.detach(), mean)
     assert isinstance(run.evaluation, Validation)
     again = predict_split(model, data.evaluation, tokens=run.tokens, device=run.device)
-    np.testing.assert_array_equal(run.evaluation.predictions().probabilities, again.probabilities)
+    np.testing.assert_array_equal(run.evaluation.predictions().answers, again.answers)
 
 
 def test_lower_layers_learn_slower_and_new_weights_faster() -> None:

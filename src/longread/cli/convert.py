@@ -30,7 +30,7 @@ def convert(
     restart: bool = False,
     tokenizer: str | None = None,
     text_columns: Annotated[list[str] | None, Parameter(consume_multiple=1)] = None,
-    label_column: str | None = None,
+    label_columns: Annotated[list[str] | None, Parameter(consume_multiple=1)] = None,
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
     tokens_per_micro_batch: int | None = None,
     threads: int | None = None,
@@ -77,8 +77,8 @@ def convert(
         Directory or Hub id, for a checkpoint that brings none.
     text_columns:
         Column of the text of your own file, or two for pairs.
-    label_column:
-        Column of the class of your own file.
+    label_columns:
+        Column of the class of your own file, or several of 0 and 1.
     precision:
         Of the distillation; auto is bfloat16 where it is faster.
     tokens_per_micro_batch:
@@ -95,8 +95,8 @@ def convert(
     distillation: dict[str, Any] = {
         "train_rows": distill_rows, "learning_rate": learning_rate, "batch_size": batch_size, "tokenizer": tokenizer,
         "save_seconds": save_seconds, "text_columns": None if text_columns is None else tuple(text_columns),
-        "label_column": label_column, "precision": precision, "tokens_per_micro_batch": tokens_per_micro_batch,
-        "device": device, "threads": threads, "data_dir": data_dir,
+        "label_columns": None if label_columns is None else tuple(label_columns),
+        "precision": precision, "tokens_per_micro_batch": tokens_per_micro_batch, "device": device, "threads": threads, "data_dir": data_dir,
     }  # fmt: skip
     distillation = {name: value for name, value in distillation.items() if value is not None}
     from longread.system.allocator import tune_allocator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,9 +13,15 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from longread.config import RunConfig
+from longread.problems import HEADLINE, METRIC_WORDS, MULTI_LABEL, REGRESSION, SINGLE_LABEL, f1_name, problem_of
 
 Event = dict[str, Any]
 SECONDS_BETWEEN_LINES = 10.0
+SHOWN = {
+    SINGLE_LABEL: ("accuracy", "f1", "loss"),
+    MULTI_LABEL: ("f1_micro", "f1_macro", "exact_match", "average_precision", "loss"),
+    REGRESSION: ("mse", "mae", "spearman", "r2"),
+}
 
 
 def duration(seconds: float) -> str:
@@ -32,7 +38,20 @@ def epoch_line(event: Event) -> str:
     line = f"epoch {event['epoch']}: train loss {event['train_loss']:.4f}"
     if "distance" in event:
         return f"{line}, distance from the teacher {event['distance']:.4f}"
-    return f"{line}, evaluation loss {event['eval_loss']:.4f}, accuracy {event['eval_accuracy']:.4f}"
+    name = headline_of(event)
+    return f"{line}, evaluation loss {event['eval_loss']:.4f}, {METRIC_WORDS[name]} {event[f'eval_{name}']:.4f}"
+
+
+def headline_of(event: Event) -> str:
+    """Which metric an epoch tells: accuracy, or that of another problem type."""
+    return next(name for name in HEADLINE.values() if f"eval_{name}" in event)
+
+
+def metric_line(record: Mapping[str, Any]) -> str:
+    """The metrics of a run, in words."""
+    problem, found = problem_of(record), record["metrics"]
+    words = METRIC_WORDS | {"f1": f1_name(record["dataset"]["label_names"])}
+    return "  ".join(f"{words[name]} {found[name]:.4f}" for name in SHOWN[problem])
 
 
 class GridView:
@@ -70,8 +89,9 @@ class GridView:
             state["state"] = "training"
         elif kind == "epoch":
             state |= {"loss": event["train_loss"], "done_epochs": event["epoch"]}
-            if "eval_accuracy" in event:  # a distillation has none
-                state["accuracy"] = event["eval_accuracy"]
+            if "distance" not in event:  # a distillation has no metric
+                state["metric"] = headline_of(event)
+                state["value"] = event[f"eval_{state['metric']}"]
             self._say(index, epoch_line(event))
         elif kind == "end":
             self.took[index] = now - self.began[index]
@@ -114,7 +134,9 @@ class GridView:
         left = self._left()
         caption = "time left: known after some steps" if left is None else f"about {duration(left)} left"
         table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
-        for name in ("run", "state", "epoch", "loss", "accuracy", "time left"):
+        metrics = {state["metric"] for state in self.state if "metric" in state}
+        shown = "accuracy" if not metrics else METRIC_WORDS[metrics.pop()] if len(metrics) == 1 else "metric"
+        for name in ("run", "state", "epoch", "loss", shown, "time left"):
             table.add_column(name, justify="left" if name in ("run", "state") else "right")
         for config, state in zip(self.configs, self.state, strict=True):
             training = state["state"] == "training"
@@ -123,7 +145,7 @@ class GridView:
                 state["state"],
                 f"{state['epoch']}/{state['epochs']}" if "epochs" in state else "",
                 f"{state['loss']:.3f}" if "loss" in state else "",
-                f"{state['accuracy']:.3f}" if "accuracy" in state else "",
+                f"{state['value']:.3f}" if "value" in state else "",
                 duration(state["seconds_left"]) if training else "",
             )
         return table

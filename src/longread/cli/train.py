@@ -123,11 +123,10 @@ def train(
     restart:
         Begin anew where this run stopped; what it has learned is deleted.
     """
-    from longread.cli.live import RunView
+    from longread.cli.live import RunView, metric_line
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
-    from longread.inference.evaluate import f1_name
     from longread.training.run import train as run_one
 
     config = run_config(
@@ -143,9 +142,7 @@ def train(
     if record["status"] != "ok":
         print(f"{record['status']}: {record['error']}", file=sys.stderr)
         return INTERRUPTED if record["status"] == "interrupted" else FAILED
-    found = record["metrics"]
-    f1 = f"{f1_name(record['dataset']['label_names'])} {found['f1']:.4f}"
-    print(f"accuracy {found['accuracy']:.4f}  {f1}  loss {found['loss']:.4f}", file=sys.stderr)
+    print(metric_line(record), file=sys.stderr)
     print(f"train {record['train_seconds']:.1f} s  inference {record['eval_seconds']:.2f} s", file=sys.stderr)
     print(f"run: {run.directory}", file=sys.stderr)
     return 0

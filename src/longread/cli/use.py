@@ -60,31 +60,30 @@ def evaluate(
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
+    from longread.cli.live import metric_line
     from longread.inference import run as evaluation
-    from longread.inference.evaluate import f1_name
 
     wanted = task or evaluation.default_task(checkpoint, rows.eval_file)
     config = run_config(rows, machine, options=options, task=wanted)
     run = evaluation.evaluate(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head, cut=cut)
     record = run.record
-    found, names = record["metrics"], record["dataset"]["label_names"]
     if record["head_is_untrained"]:
         print(
-            "the classifier of this checkpoint is untrained: its accuracy is chance, its time is not", file=sys.stderr
+            "the classifier of this checkpoint is untrained: its answers are chance, its time is not", file=sys.stderr
         )
     print(
-        f"accuracy {found['accuracy']:.4f}  {f1_name(names)} {found['f1']:.4f}  loss {found['loss']:.4f}  "
-        f"{record['dataset']['eval']['rows']} rows in {record['eval_seconds']:.2f} s "
+        f"{metric_line(record)}  {record['dataset']['eval']['rows']} rows in {record['eval_seconds']:.2f} s "
         f"({record['samples_per_second']:.1f} rows/s, {record['tokens_per_second']:.0f} tokens/s)",
         file=sys.stderr,
     )
-    width = max(len(name) for name in names)
-    print(f"{'':{width}}  precision  recall     F1  support", file=sys.stderr)
-    for name, of in record["per_class"].items():
-        print(
-            f"{name:{width}}  {of['precision']:9.4f}  {of['recall']:.4f}  {of['f1']:.4f}  {of['support']:7,}",
-            file=sys.stderr,
-        )
+    if "per_class" in record:
+        width = max(len(name) for name in record["per_class"])
+        print(f"{'':{width}}  precision  recall     F1  support", file=sys.stderr)
+        for name, of in record["per_class"].items():
+            print(
+                f"{name:{width}}  {of['precision']:9.4f}  {of['recall']:.4f}  {of['f1']:.4f}  {of['support']:7,}",
+                file=sys.stderr,
+            )
     print(f"predictions: {run.directory / 'predictions.parquet'}", file=sys.stderr)
     if json_lines:
         print(json.dumps(record))
@@ -147,7 +146,7 @@ def predict(
     from longread.data.stream import blocks_of_file, blocks_of_texts
     from longread.inference import resuming
     from longread.inference.answers import answer
-    from longread.inference.outputs import check_output, format_of
+    from longread.inference.outputs import Columns, check_output, format_of
     from longread.inference.predictor import load
 
     if out is not None:
@@ -167,8 +166,9 @@ def predict(
         blocks = blocks_of_file(file, text_columns, kept, usual=usual, encoding=encoding, delimiter=delimiter)
     else:
         blocks = blocks_of_texts(texts or _standard_input())
+    columns = Columns(classifier.label_names, kept, classifier.problem_type)
     if out is None:
-        form = format_of(Path("-.jsonl"), classifier.label_names, kept)
+        form = format_of(Path("-.jsonl"), columns)
         with AnswersView(shown=file is not None and not sys.stdout.isatty()) as view:
             for part, _ in answer(classifier, blocks, pair, on_progress=view.on_progress):
                 sys.stdout.write(form.block(part).decode())
@@ -179,7 +179,7 @@ def predict(
         options = {"pair": pair, "text_columns": text_columns, "kept": kept, "encoding": encoding,
                    "delimiter": delimiter, "out": out.suffixes}  # fmt: skip
         name = resuming.identity(classifier, file, **options)
-    with resuming.output(out, format_of(out, classifier.label_names, kept), name) as written:
+    with resuming.output(out, format_of(out, columns), name) as written:
         done = written.done.tally
         with AnswersView(before=done.texts) as view:
             for part, tally in answer(classifier, blocks, pair, done=done, on_progress=view.on_progress):

@@ -19,41 +19,45 @@ LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "c
 
 
 def find_columns(
-    table: Table, text_columns: Sequence[str] | None, label_column: str | None
-) -> tuple[tuple[str, ...], str]:
-    """Names of the text column (or the two of a pair) and the label column: those given or the obvious."""
+    table: Table, text_columns: Sequence[str] | None, label_columns: Sequence[str] | None, labels: Sequence[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the text column (or the two of a pair) and the label columns: those given or the obvious.
+
+    labels: names of several labels, each of which may have a column of its own.
+    """
     names = list(table.columns)
     there = f"the columns there are: {', '.join(names)}"
     if text_columns and len(text_columns) > 2:
         raise UserError(
             f"{len(text_columns)} text columns given ({', '.join(text_columns)}); give one, or two for pairs"
         )
-    for name in (*(text_columns or ()), *((label_column,) if label_column else ())):
+    for name in (*(text_columns or ()), *(label_columns or ())):
         if name not in table.columns:
             raise UserError(f"{table.source}: there is no column {name!r}; {there}")
     lower = {name.strip().lower(): name for name in reversed(names)}
-    if label_column is None:
-        label_column = next((lower[name] for name in LABEL_NAMES if name in lower), None)
-        if label_column is None:
-            raise UserError(f"{table.source}: no column 'label'; name it with --label-column; {there}")
-    if text_columns:
-        return tuple(text_columns), label_column
-    texts = obvious_texts(names, label_column)
+    if not label_columns and labels and set(labels) <= set(names):
+        label_columns = labels
+    if not label_columns:
+        found = next((lower[name] for name in LABEL_NAMES if name in lower), None)
+        if found is None:
+            raise UserError(f"{table.source}: no column 'label'; name it with --label-columns; {there}")
+        label_columns = (found,)
+    texts = tuple(text_columns) if text_columns else obvious_texts(names, label_columns)
     if texts is None:
         raise UserError(f"{table.source}: no column 'text'; name it with --text-columns; {there}")
-    return texts, label_column
+    return texts, tuple(label_columns)
 
 
-def obvious_texts(names: Sequence[str], label_column: str | None = None) -> tuple[str, ...] | None:
+def obvious_texts(names: Sequence[str], label_columns: Sequence[str] = ()) -> tuple[str, ...] | None:
     """The two columns of a pair or the one of a text, by their usual names; None where none stands out."""
     lower = {name.strip().lower(): name for name in reversed(names)}
     for first, second in PAIR_NAMES:
         if first in lower and second in lower:
             return lower[first], lower[second]
     for name in TEXT_NAMES:
-        if name in lower and lower[name] != label_column:
+        if name in lower and lower[name] not in label_columns:
             return (lower[name],)
-    rest = [name for name in names if name != label_column]
+    rest = [name for name in names if name not in label_columns]
     return (rest[0],) if len(rest) == 1 else None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from longread.problems import ProblemType
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -18,7 +20,9 @@ class DataConfig:
     task: str
     data_dir: Path | str | None = None
     text_columns: tuple[str, ...] | None = None
-    label_column: str | None = None
+    label_columns: tuple[str, ...] | None = None
+    label_separator: str | None = None
+    problem_type: ProblemType | None = None  # None: read from the data
     encoding: str | None = None  # of files of one's own; None: found out
     delimiter: str | None = None
     eval_file: Path | str | None = None

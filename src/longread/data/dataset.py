@@ -22,6 +22,7 @@ from longread.data.load import load_task
 from longread.data.tasks import find_task
 from longread.data.tokenizer import Encoded, Tokenizer
 from longread.errors import UserError
+from longread.problems import SINGLE_LABEL, ProblemType
 from longread.records import fingerprint
 
 Indices = npt.NDArray[np.int64]
@@ -32,7 +33,7 @@ class Split:
     """The rows of one split as tokens, with what is known of each row."""
 
     encoded: Encoded
-    labels: Indices  # [R]
+    labels: npt.NDArray[Any]  # [R], or [R, C] of several labels
     rows: Indices  # [R], index in the source split
     name: str
     task: str
@@ -40,6 +41,7 @@ class Split:
     fingerprint: str
     marks: tuple[int, ...] = ()  # ids of the tokens that the tokenizer puts around texts
     pairs: bool = False  # each sequence is two texts
+    problem_type: ProblemType = SINGLE_LABEL
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -141,6 +143,7 @@ def split_of(examples: Examples, tokenizer: Tokenizer, encoded: Encoded) -> Spli
         examples.fingerprint,
         tokenizer.marks,
         examples.pairs is not None,
+        examples.problem_type,
     )
 
 

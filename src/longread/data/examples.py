@@ -1,15 +1,17 @@
-"""The rows of one split as texts and classes, and stratified samples of them."""
+"""The rows of one split as texts and labels, and stratified samples of them."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from longread.errors import UserError
+from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 
 Integers = npt.NDArray[np.int64]
 
@@ -22,9 +24,10 @@ class Examples:
     split: str
     texts: list[str]
     pairs: list[str] | None  # the second text of each row, where a task compares two
-    labels: Integers  # [R]
+    labels: npt.NDArray[Any]  # [R], or [R, C] of several labels: see data/targets.py
     rows: Integers  # [R]
     label_names: tuple[str, ...]
+    problem_type: ProblemType = SINGLE_LABEL
     fingerprint: str = field(default="")  # 16 hex digits over texts, labels and rows; made here
 
     def __post_init__(self) -> None:
@@ -53,8 +56,11 @@ def _fingerprint(examples: Examples) -> str:
             data = text.encode("utf-8", "surrogatepass")
             digest.update(b"%d:" % len(data))
             digest.update(data)
-    for numbers in (examples.labels, examples.rows):
-        digest.update(numbers.astype("<i8").tobytes())
+    if examples.problem_type != SINGLE_LABEL:
+        digest.update(examples.problem_type.encode())
+    kind = "<f8" if examples.problem_type == REGRESSION else "<i8"
+    digest.update(examples.labels.astype(kind).tobytes())
+    digest.update(examples.rows.astype("<i8").tobytes())
     digest.update(repr(examples.label_names).encode())
     return digest.hexdigest()[:16]
 
@@ -83,18 +89,32 @@ def stratified_sample(labels: Integers, size: int, seed: int, stream: str) -> In
     return order[chosen[order]].astype(np.int64)
 
 
+def strata(examples: Examples) -> Integers:
+    """[R], what a sample has in proportion: the class, the rarest of several labels, or the tenth of the numbers."""
+    labels = examples.labels
+    if examples.problem_type == REGRESSION:
+        rank = np.argsort(np.argsort(labels, kind="stable"), kind="stable")
+        return (rank * 10 // max(1, len(labels))).astype(np.int64)
+    if examples.problem_type == MULTI_LABEL:
+        by_rarity = np.argsort(labels.sum(axis=0), kind="stable")
+        first = labels[:, by_rarity].argmax(axis=1)
+        return np.where(labels.any(axis=1), by_rarity[first], -1).astype(np.int64)
+    return labels
+
+
 def carve(examples: Examples, fraction: float, seed: int, source: str) -> tuple[Examples, Examples]:
     """Train and validation parts of one table, in the order of the file, with the classes in proportion."""
     if not 0 < fraction < 1:
         raise UserError(f"validation fraction {fraction} is not between 0 and 1; 0.1 holds out a tenth")
     size = max(round(len(examples) * fraction), len(examples.label_names))
     if size > len(examples) // 2:
+        classes = "" if examples.problem_type == REGRESSION else f" for {len(examples.label_names)} classes"
         raise UserError(
-            f"{source}: {len(examples)} rows are too few to hold out a validation split for "
-            f"{len(examples.label_names)} classes; give more rows, or a second file with --eval-file"
+            f"{source}: {len(examples)} rows are too few to hold out a validation split{classes}; "
+            "give more rows, or a second file with --eval-file"
         )
     held_out = np.zeros(len(examples), dtype=bool)
-    held_out[stratified_sample(examples.labels, size, seed, "validation")] = True
+    held_out[stratified_sample(strata(examples), size, seed, "validation")] = True
     return (
         examples.take(np.flatnonzero(~held_out), "train"),
         examples.take(np.flatnonzero(held_out), "validation"),

@@ -88,8 +88,9 @@ def _hint_at_several(table: Table, column: str, names: tuple[str, ...]) -> None:
         parts = {part.strip() for name in names for part in name.split(mark)}
         if joined and len(parts) < len(names):
             log.warning(
-                "%s: column %r holds labels such as %r; each of the %d combinations of %d labels is taken as one class",
-                table.source, column, joined[0], len(names), len(parts),
+                "%s: column %r holds labels such as %r; each of the %d combinations of %d labels is taken as one class"
+                "; where a text may have several give --label-separator %r",
+                table.source, column, joined[0], len(names), len(parts), mark,
             )  # fmt: skip
             return
 
@@ -109,13 +110,20 @@ def _name_classes(table: Table, column: str, keys: list[str]) -> tuple[str, ...]
     if len(distinct) == 1:
         raise UserError(
             f"{table.source}: column {column!r} has one value only ({short(keys[0])}); "
-            "at least two classes are needed: check --label-column"
+            "at least two classes are needed: check --label-columns"
         )
     if len(distinct) > MAX_CLASSES or (len(distinct) > 20 and len(distinct) > len(keys) // 2):
+        number = all(key.lstrip("-").isdecimal() for key in distinct)
         raise UserError(
             f"{table.source}: column {column!r} has {len(distinct)} different values in {len(keys)} rows, "
-            f"too many for classes: check --label-column; {other_columns(table, column)}"
+            f"too many for classes: {'--problem-type regression predicts the number, or ' if number else ''}"
+            f"check --label-columns; {other_columns(table, column)}"
         )
-    if all(key.lstrip("-").isdecimal() for key in distinct):
-        return tuple(sorted(distinct, key=lambda key: (int(key), key)))
-    return tuple(sorted(distinct))
+    return in_order(distinct)
+
+
+def in_order(names: set[str]) -> tuple[str, ...]:
+    """Numbers by their size, other names by the alphabet."""
+    if all(name.lstrip("-").isdecimal() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))

@@ -12,11 +12,12 @@ import numpy as np
 from longread.data import hub
 from longread.data.columns import find_columns, read_texts
 from longread.data.config import DataConfig
-from longread.data.examples import Examples, carve, stratified_sample
-from longread.data.labels import read_labels
+from longread.data.examples import Examples, carve, strata, stratified_sample
 from longread.data.sources import FORMATS_IN_WORDS, Table, find_split, read_table
+from longread.data.targets import read_targets
 from longread.data.tasks import TASKS, Task, find_task
 from longread.errors import UserError
+from longread.problems import MULTI_LABEL, SINGLE_LABEL
 
 EVAL_SPLITS = ("validation", "valid", "val", "dev", "test")  # the first that is there
 
@@ -37,9 +38,9 @@ def load_task(config: DataConfig) -> tuple[Examples, Examples]:
     source = _Source(task, config.task, config)
     train = source.examples(task.train_split)
     if config.eval_file is not None:
-        evaluation = source.read(source.own_table(Path(config.eval_file)), "evaluation", train.label_names)
+        evaluation = source.as_in(train).read(source.own_table(Path(config.eval_file)), "evaluation", train.label_names)
     elif (split := source.eval_split()) is not None:
-        evaluation = source.examples(split, train.label_names)
+        evaluation = source.as_in(train).examples(split, train.label_names)
     else:
         train, evaluation = carve(train, config.validation_fraction, config.sample_seed, config.task)
     return _sample(train, config.train_rows, config.sample_seed), _sample(
@@ -47,7 +48,11 @@ def load_task(config: DataConfig) -> tuple[Examples, Examples]:
     )
 
 
-def load_split(config: DataConfig, split: str | None = None, label_names: tuple[str, ...] | None = None) -> Examples:
+def load_split(
+    config: DataConfig,
+    split: str | None = None,
+    label_names: tuple[str, ...] | None = None,
+) -> Examples:
     """One split only, at most `eval_rows` rows of it; by default the rows that `load_task` evaluates on.
 
     `split="train"` and `"validation"` of a single table are the parts that `load_task` makes of it. With
@@ -71,6 +76,8 @@ def load_split(config: DataConfig, split: str | None = None, label_names: tuple[
 
 def check_classes(train: Examples) -> None:
     """A classifier needs rows of two classes."""
+    if train.problem_type != SINGLE_LABEL:
+        return
     if len(train.label_names) < 2:
         raise UserError(f"{train.task}: only one class ({train.label_names[0]}); at least two are needed")
     if len(np.unique(train.labels)) < 2:
@@ -83,9 +90,12 @@ def _checked(config: DataConfig) -> Task:
         if size is not None and size < 1:
             raise UserError(f"{option} {size}: at least 1 row is needed")
     if task.generate is not None:
-        for name in ("eval_file", "text_columns", "label_column", "encoding", "delimiter"):
+        for name in ("eval_file", "text_columns", "label_columns", "encoding", "delimiter"):
             if getattr(config, name) is not None:
                 raise UserError(f"--{name.replace('_', '-')}: task {config.task} makes its own rows; leave it out")
+    if task.label_names and (config.label_separator or config.problem_type not in (None, SINGLE_LABEL)):
+        option = "--label-separator" if config.label_separator else f"--problem-type {config.problem_type}"
+        raise UserError(f"{option}: task {config.task} has one class for each text ({SINGLE_LABEL}); leave it out")
     return task
 
 
@@ -114,7 +124,7 @@ def _make(task: Task, split: str, rows: int | None, seed: int) -> Examples:
 def _sample(examples: Examples, size: int | None, seed: int) -> Examples:
     if size is None or size >= len(examples):
         return examples
-    return examples.take(stratified_sample(examples.labels, size, seed, examples.split))
+    return examples.take(stratified_sample(strata(examples), size, seed, examples.split))
 
 
 @dataclass(frozen=True)
@@ -161,16 +171,25 @@ class _Source:
         return carve(whole.take(once), 0.2, 0, self.name)[split == "validation"]
 
     def read(self, table: Table, split: str, label_names: tuple[str, ...] | None = None) -> Examples:
-        """Texts and classes of a table; labels against `label_names`, else the task's own or what is there."""
+        """Texts and labels of a table; labels against `label_names`, else the task's own or what is there."""
         task = self.task
         given = self.config.text_columns or task.text_columns
-        named = self.config.label_column or (task.label_column if task.hub_id else None)
-        columns, label = find_columns(table, given, named)
+        named = self.config.label_columns or ((task.label_column,) if task.hub_id else None)
+        several = label_names if self.config.problem_type == MULTI_LABEL and not self.config.label_separator else None
+        columns, label = find_columns(table, given, named, several or ())
         # Public sets hold a few empty texts, and stay as they are; in a file of one's own that is a slip.
         texts = [read_texts(table, column, may_be_empty=task.hub_id is not None) for column in columns]
-        labels, names = read_labels(table, label, task.label_names or None, label_names)
+        found = read_targets(
+            table, label, task.label_names or None, label_names,
+            separator=self.config.label_separator, problem_type=self.config.problem_type,
+        )  # fmt: skip
         pairs = texts[1] if len(texts) == 2 else None
-        return Examples(task.name, split, texts[0], pairs, labels, np.arange(len(table), dtype=np.int64), names)
+        rows = np.arange(len(table), dtype=np.int64)
+        return Examples(task.name, split, texts[0], pairs, found.labels, rows, found.names, found.problem_type)
+
+    def as_in(self, train: Examples) -> _Source:
+        """The same, its labels read as those of the training rows were."""
+        return replace(self, config=replace(self.config, problem_type=train.problem_type))
 
     def _hub(self) -> tuple[str, str, dict[str, list[str]]]:
         """Repository, commit and files by split of `hub:owner/name[/config][@revision]`."""

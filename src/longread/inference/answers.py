@@ -38,7 +38,7 @@ class Tally:
         if not self.texts:
             raise UserError("nothing to classify: give texts, --file with rows, or lines on standard input")
         if self.empty:
-            log.warning("%s of %s texts are empty and have no label", f"{self.empty:,}", f"{self.texts:,}")
+            log.warning("%s of %s texts are empty and have no answer", f"{self.empty:,}", f"{self.texts:,}")
         if self.cut:
             log.warning(
                 "%s of %s texts are longer than the model reads and were cut", f"{self.cut:,}", f"{self.texts:,}"
@@ -68,7 +68,7 @@ def answer(
             tally = Tally(
                 tally.blocks + 1,
                 tally.texts + len(block),
-                tally.empty + sum(one.label is None for one in predictions),
+                tally.empty + sum(one.why is not None for one in predictions),
                 tally.cut + sum(one.truncated for one in predictions),
             )
             on_progress(tally.texts, block.read)

@@ -15,6 +15,7 @@ from torch import Tensor
 from longread.data.dataset import Indices, Split
 from longread.models.classifier import Classifier
 from longread.ops.packed import PackedBatch, to_device
+from longread.problems import SINGLE_LABEL
 
 # Batches that are made before they are asked for: one is enough unless making one takes longer than computing on it.
 BATCHES_AHEAD = 2
@@ -23,7 +24,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Batch:
-    """tokens [T], token types [T] or None, labels [B], and the sequences' layout."""
+    """tokens [T], token types [T] or None, labels, and the sequences' layout.
+
+    labels: classes int64 [B], or float32 of several labels [B, C] or a number [B].
+    """
 
     tokens: Tensor
     types: Tensor | None
@@ -43,6 +47,8 @@ def make_batch(
     that the tokenizer puts around texts stay.
     """
     tokens, types = split.gather(indices)
+    labels = split.labels[indices]
+    labels = labels if split.problem_type == SINGLE_LABEL else labels.astype(np.float32)
     lengths = split.lengths[indices]
     first_texts = split.first_texts(indices)
     if drop > 0 and generator is not None:
@@ -55,7 +61,7 @@ def make_batch(
     return Batch(
         to_device(torch.from_numpy(tokens), device),
         None if types is None else to_device(torch.from_numpy(types), device),
-        to_device(torch.from_numpy(split.labels[indices]), device),
+        to_device(torch.from_numpy(labels), device),
         PackedBatch(lengths.tolist(), device, first_text_lengths=first_texts.tolist()),
     )
 

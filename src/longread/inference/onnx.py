@@ -17,6 +17,7 @@ from longread.data.tokenizer import Encoded, Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.origin import Origin
 from longread.models.export import METADATA
+from longread.problems import SINGLE_LABEL, ProblemType
 from longread.records import fingerprint
 
 
@@ -65,8 +66,8 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mp
 
 def load_onnx(
     path: Path, device: str = "auto", threads: int | None = None
-) -> tuple[OnnxScorer, Tokenizer, tuple[str, ...], Origin | None]:
-    """What computes, the tokenizer, the label names, and what is known of the training.
+) -> tuple[OnnxScorer, Tokenizer, tuple[str, ...], ProblemType, Origin | None]:
+    """What computes, the tokenizer, the label names, the problem type, and what is known of the training.
 
     UserError for a file that is no graph of `longread export`, for a device that onnxruntime has not, and where the
     extra `onnx` is not installed."""
@@ -92,7 +93,8 @@ def load_onnx(
     if files is None:
         raise UserError(f"{path}: carries no tokenizer; export a checkpoint that has one")
     scorer = OnnxScorer(session, told["max_length"], told["token_types"], len(labels), path)
-    return scorer, _tokenizer(files), labels, Origin.from_json(told["trained_on"])
+    problem: ProblemType = told.get("problem_type", SINGLE_LABEL)  # files from before there were three have none
+    return scorer, _tokenizer(files), labels, problem, Origin.from_json(told["trained_on"])
 
 
 def _tokenizer(files: Mapping[str, str]) -> Tokenizer:

@@ -13,16 +13,18 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from longread.errors import UserError
 from longread.inference.answers import Answer
+from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 
 TEXT = (".jsonl", ".csv", ".tsv")
 COMPRESSIONS = (".gz", ".zst", ".bz2")
 OUTPUTS_IN_WORDS = ".jsonl, .csv, .tsv (also with .gz, .zst or .bz2) or .parquet"
-OWN_COLUMNS = ("row", "label", "probabilities", "tokens", "tokens_in_text", "why")
+SEPARATOR = ";"  # between several labels in a cell
 ROWS_OF_A_GROUP = 1 << 16  # of a Parquet file
 
 
@@ -40,17 +42,51 @@ class Format(Protocol):
         """`part`, which is whole, becomes `out`."""
 
 
-def format_of(out: Path, label_names: Sequence[str], kept: Sequence[str]) -> Format:
-    """By the ending of `out`. kept: names of columns of the input. UserError for an ending or a name that clashes."""
+@dataclass(frozen=True)
+class Columns:
+    """Of a row's answer: its number, the columns of the input that are `kept`, what the model says, what it read."""
+
+    label_names: Sequence[str]
+    kept: Sequence[str] = ()
+    problem_type: ProblemType = SINGLE_LABEL
+
+    @property
+    def probabilities(self) -> list[str]:
+        return [] if self.problem_type == REGRESSION else [f"probability_{name}" for name in self.label_names]
+
+    def names(self) -> list[str]:
+        said = {REGRESSION: "value", MULTI_LABEL: "labels", SINGLE_LABEL: "label"}[self.problem_type]
+        return ["row", *self.kept, said, *self.probabilities, "tokens", "tokens_in_text", "why"]
+
+    def cells(self, answer: Answer) -> list[Any]:
+        found = answer.prediction
+        said, *_ = found.answer(self.problem_type).values()
+        probabilities = [found.probabilities.get(name) for name in self.label_names] if self.probabilities else []
+        read = (found.tokens, found.tokens_in_text)
+        return [answer.row, *answer.kept, said, *probabilities, *read, found.why]
+
+    def line(self, answer: Answer) -> str:
+        """The same as an object of JSON."""
+        found = answer.prediction
+        line: dict[str, Any] = {"row": answer.row} | dict(zip(self.kept, answer.kept, strict=True))
+        line |= found.answer(self.problem_type)
+        line |= {"tokens": found.tokens, "tokens_in_text": found.tokens_in_text}
+        if found.why is not None:
+            line["why"] = found.why
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def format_of(out: Path, columns: Columns) -> Format:
+    """By the ending of `out`. UserError for an ending, or a column that is kept under a name that clashes."""
     ending, compression = check_output(out)
-    taken = {*OWN_COLUMNS, *(f"probability_{name}" for name in label_names)} & set(kept)
+    taken = {*replace(columns, kept=()).names(), "probabilities"} & set(columns.kept)
     if taken:
         raise UserError(f"column {min(taken)!r} cannot be kept: predict writes one of this name; rename it in the file")
     if ending == ".parquet":
-        return Table(label_names, kept)
+        return Table(columns)
     if ending == ".jsonl":
-        return JsonLines(kept, compression)
-    return Delimited(label_names, kept, "\t" if ending == ".tsv" else ",", compression)
+        return JsonLines(columns, compression)
+    return Delimited(columns, "\t" if ending == ".tsv" else ",", compression)
 
 
 def check_output(out: Path) -> tuple[str, str]:
@@ -78,52 +114,32 @@ def pack(data: bytes, compression: str) -> bytes:
     return pyarrow.compress(data, codec="zstd", asbytes=True)  # type: ignore[no-any-return]
 
 
-def json_line(answer: Answer, kept: Sequence[str]) -> str:
-    prediction = answer.prediction
-    line: dict[str, Any] = {"row": answer.row} | dict(zip(kept, answer.kept, strict=True))
-    line |= {"label": prediction.label, "probabilities": prediction.probabilities}
-    line |= {"tokens": prediction.tokens, "tokens_in_text": prediction.tokens_in_text}
-    if prediction.why is not None:
-        line["why"] = prediction.why
-    return json.dumps(line, ensure_ascii=False, default=str)
-
-
 class JsonLines:
     """One object a row."""
 
     header = b""
 
-    def __init__(self, kept: Sequence[str], compression: str) -> None:
-        self._kept, self._compression = kept, compression
+    def __init__(self, columns: Columns, compression: str) -> None:
+        self._columns, self._compression = columns, compression
 
     def block(self, answers: Sequence[Answer]) -> bytes:
-        text = "".join(json_line(one, self._kept) + "\n" for one in answers)
+        text = "".join(self._columns.line(one) + "\n" for one in answers)
         return pack(text.encode(), self._compression)
 
     def finish(self, part: Path, out: Path) -> None:
         os.replace(part, out)
 
 
-def columns_of(label_names: Sequence[str], kept: Sequence[str]) -> list[str]:
-    return ["row", *kept, "label", *(f"probability_{name}" for name in label_names), "tokens", "tokens_in_text", "why"]
-
-
-def cells_of(answer: Answer, label_names: Sequence[str]) -> list[Any]:
-    prediction = answer.prediction
-    probabilities = [prediction.probabilities.get(name) for name in label_names]
-    read = (prediction.tokens, prediction.tokens_in_text)
-    return [answer.row, *answer.kept, prediction.label, *probabilities, *read, prediction.why]
-
-
 class Delimited:
-    """A table with a line for each row, the first one names the columns."""
+    """A table with a line for each row, the first one names the columns. Several labels stand in one cell."""
 
-    def __init__(self, label_names: Sequence[str], kept: Sequence[str], delimiter: str, compression: str) -> None:
-        self._names, self._delimiter, self._compression = label_names, delimiter, compression
-        self.header = self._packed([columns_of(label_names, kept)])
+    def __init__(self, columns: Columns, delimiter: str, compression: str) -> None:
+        self._columns, self._delimiter, self._compression = columns, delimiter, compression
+        self.header = self._packed([columns.names()])
 
     def block(self, answers: Sequence[Answer]) -> bytes:
-        return self._packed([cells_of(one, self._names) for one in answers])
+        rows = (self._columns.cells(one) for one in answers)
+        return self._packed([[SEPARATOR.join(c) if isinstance(c, list) else c for c in row] for row in rows])
 
     def _packed(self, rows: list[list[Any]]) -> bytes:
         text = io.StringIO(newline="")
@@ -140,21 +156,21 @@ class Table:
     Columns that are kept are text here: one column of a JSON Lines file may hold values of several types.
     """
 
-    def __init__(self, label_names: Sequence[str], kept: Sequence[str]) -> None:
+    def __init__(self, columns: Columns) -> None:
         import pyarrow as pa
 
         types = {"row": pa.int64(), "tokens": pa.int64(), "tokens_in_text": pa.int64()}
-        types |= {f"probability_{name}": pa.float32() for name in label_names}
-        columns = columns_of(label_names, kept)
-        self._names = label_names
-        self._schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
+        types |= {"value": pa.float64(), "labels": pa.list_(pa.string())}
+        types |= dict.fromkeys(columns.probabilities, pa.float32())
+        self._columns = columns
+        self._schema = pa.schema([(name, types.get(name, pa.string())) for name in columns.names()])
         self.header = self._schema.serialize().to_pybytes()
 
     def block(self, answers: Sequence[Answer]) -> bytes:
         import pyarrow as pa
 
         texts = [one._replace(kept=tuple(None if v is None else str(v) for v in one.kept)) for one in answers]
-        columns = zip(*(cells_of(one, self._names) for one in texts), strict=True)
+        columns = zip(*(self._columns.cells(one) for one in texts), strict=True)
         arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
         return pa.record_batch(arrays, schema=self._schema).serialize().to_pybytes()  # type: ignore[no-any-return]
 

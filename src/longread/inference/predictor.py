@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from longread.data.stream import Block, blocks_of_texts
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.collate import BATCHES_AHEAD, made_ahead
-from longread.inference.evaluate import answers_of
 from longread.inference.explain import Explanation, explain
 from longread.inference.explain_linear import explain_linear
+from longread.inference.metrics import THRESHOLD, answers_of, predicted_of
 from longread.inference.origin import Origin, folder_of, origin_of
 from longread.inference.reading import Cut, Reading, read
 from longread.inference.scoring import LinearScorer, Scorer, TorchScorer
@@ -27,6 +27,7 @@ from longread.models import linear
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
 from longread.models.loading import check_answers, check_tokenizer
+from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 from longread.records import fingerprint
 from longread.system import runtime
 
@@ -35,6 +36,9 @@ from longread.system import runtime
 class Prediction:
     """`label` and the probability of each label, by name. Of an empty text both are empty, and `why` says so.
 
+    Of a model that gives a text several labels, `labels` has those whose probability is above the threshold, and
+    `label` is None; of a regression there is `value` alone.
+
     `tokens` of the text's `tokens_in_text` were read, the tokenizer's marks among them.
     """
 
@@ -42,7 +46,17 @@ class Prediction:
     probabilities: dict[str, float]
     tokens: int = 0
     tokens_in_text: int = 0
-    why: str | None = None  # there is no label
+    why: str | None = None  # there is no answer
+    labels: tuple[str, ...] | None = None
+    value: float | None = None
+
+    def answer(self, problem_type: ProblemType) -> dict[str, Any]:
+        """What is answered, as it is written: label, labels or value, and the probabilities."""
+        if problem_type == REGRESSION:
+            return {"value": self.value}
+        several = None if self.labels is None else list(self.labels)
+        own = {"labels": several} if problem_type == MULTI_LABEL else {"label": self.label}
+        return own | {"probabilities": self.probabilities}
 
     @property
     def truncated(self) -> bool:
@@ -61,6 +75,8 @@ class Predictor:
     tokens_per_micro_batch: int = 8192
     origin: Origin | None = None
     cut: Cut = field(default_factory=Cut)
+    problem_type: ProblemType = SINGLE_LABEL
+    thresholds: float | tuple[float, ...] = THRESHOLD  # of several labels: of all, or of each
 
     @property
     def model(self) -> Classifier:
@@ -117,7 +133,9 @@ class Predictor:
                 yield block, self._answer(len(block), *reading)
 
     def predict_proba(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> npt.NDArray[np.float64]:
-        """[R, C], columns in the order of `classes_`; NaN for an empty text."""
+        """[R, C], columns in the order of `classes_`; NaN for an empty text. UserError for a regression."""
+        if self.problem_type == REGRESSION:
+            raise UserError(f"{self.source}: predicts a number and has no probabilities; predict gives its value")
         found = [
             [one.probabilities.get(name, np.nan) for name in self.label_names] for one in self.predict(texts, pairs)
         ]
@@ -148,15 +166,25 @@ class Predictor:
         answers = [Prediction(None, {}, why="the text is empty")] * count
         if reading is None:
             return answers
-        logits = reading.pooled(self.scorer.logits(reading.encoded, self.tokens_per_micro_batch))
-        probabilities, _ = answers_of(logits, np.zeros(len(kept), dtype=np.int64))
-        if not np.isfinite(probabilities).all():
-            raise UserError(f"{self.source}: its answers are not numbers (NaN); the weights are damaged")
-        found = zip(kept, probabilities.tolist(), reading.tokens.tolist(), reading.tokens_in_text.tolist(), strict=True)
-        for row, own, tokens, whole in found:
-            label = self.label_names[own.index(max(own))]
-            answers[row] = Prediction(label, dict(zip(self.label_names, own, strict=True)), tokens, whole)
+        logits = reading.pooled(self.scorer.logits(reading.encoded, self.tokens_per_micro_batch), self.problem_type)
+        tokens, whole = reading.tokens.tolist(), reading.tokens_in_text.tolist()
+        for place, (row, found) in enumerate(zip(kept, self.told(logits), strict=True)):
+            answers[row] = replace(found, tokens=tokens[place], tokens_in_text=whole[place])
         return answers
+
+    def told(self, logits: npt.NDArray[Any]) -> list[Prediction]:
+        """What logits [R, C] say, in names. UserError where they are no numbers."""
+        answers = answers_of(logits, self.problem_type)
+        if not np.isfinite(answers).all():
+            raise UserError(f"{self.source}: its answers are not numbers (NaN); the weights are damaged")
+        predicted = predicted_of(answers, self.problem_type, self.thresholds)
+        if self.problem_type == REGRESSION:
+            return [Prediction(None, {}, value=float(number)) for number in predicted]
+        named = [dict(zip(self.label_names, row, strict=True)) for row in answers.tolist()]
+        if self.problem_type == MULTI_LABEL:
+            chosen = [tuple(n for n, yes in zip(self.label_names, row, strict=True) if yes) for row in predicted]
+            return [Prediction(None, of, labels=labels) for of, labels in zip(named, chosen, strict=True)]
+        return [Prediction(self.label_names[place], of) for of, place in zip(named, predicted.tolist(), strict=True)]
 
 
 @dataclass
@@ -220,8 +248,7 @@ def load(
 
     device: "auto", "cpu", "cuda", "cuda:N" or "mps". precision: "float32", "bfloat16", or "auto" for what is faster.
     overrides: as in `from_pretrained`. untrained_head: also with a classifier that was never trained, to measure time.
-    UserError for a place without a model, a trained classifier of one label or a tokenizer, and for a device that is
-    not there.
+    UserError for a place without a model, a trained classifier or a tokenizer, and for a device that is not there.
     """
     path = Path(place)
     if path.suffix == ".onnx" and not path.is_dir():
@@ -230,8 +257,8 @@ def load(
         fixed = [*overrides, *(["precision"] if precision == "bfloat16" else [])]
         if fixed:
             raise UserError(f"{place}: {', '.join(fixed)} cannot be set; an exported graph is as it was made")
-        scorer, tokenizer, names, origin = load_onnx(path, device)
-        return Predictor(scorer, tokenizer, names, str(place), origin=origin)
+        scorer, tokenizer, names, problem, origin = load_onnx(path, device)
+        return Predictor(scorer, tokenizer, names, str(place), origin=origin, problem_type=problem)
     chosen = runtime.pick_device(device)
     path = folder_of(path)
     if (path / "run.json").is_file():
@@ -255,4 +282,6 @@ def load(
     check_tokenizer(model, tokenizer)
     names = model.config.label_names or placeholders(model.config.num_labels)
     own = TorchScorer(model.to(chosen).eval(), runtime.pick_precision(precision, chosen, model.config.hidden_size))
-    return Predictor(own, tokenizer, names, str(place), origin=origin_of(path))
+    assert model.config.problem_type is not None
+    origin, problem = origin_of(path), model.config.problem_type
+    return Predictor(own, tokenizer, names, str(place), origin=origin, problem_type=problem)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from longread.data.tokenizer import Encoded, Tokenizer
 from longread.errors import UserError
+from longread.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 
 Truncation = Literal["head", "tail", "head_tail", "chunk"]
 
@@ -58,8 +59,17 @@ class Reading:
         """[R]: a part of the text is not read."""
         return self.tokens < self.tokens_in_text
 
-    def pooled(self, logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-        """Mean of the logits [S, C] over the sequences of each text: [R, C]."""
+    def pooled(
+        self, logits: npt.NDArray[np.floating[Any]], problem_type: ProblemType = SINGLE_LABEL
+    ) -> npt.NDArray[np.float64]:
+        """Of the logits [S, C] of each text's sequences the mean, [R, C]; of several labels the greatest.
+
+        A label that one chunk speaks for is a label of the text.
+        """
+        if problem_type == MULTI_LABEL:
+            greatest = np.full((len(self.tokens), logits.shape[1]), -np.inf)
+            np.maximum.at(greatest, self.text_of, logits)
+            return greatest
         total = np.zeros((len(self.tokens), logits.shape[1]))
         np.add.at(total, self.text_of, logits)
         return total / np.bincount(self.text_of, minlength=len(total))[:, None]  # type: ignore[no-any-return]

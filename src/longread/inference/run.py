@@ -17,7 +17,8 @@ from longread.data.load import load_split
 from longread.data.tasks import find_task
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
-from longread.inference.evaluate import answers_of, metrics, per_class, split_logits
+from longread.inference.evaluate import split_logits
+from longread.inference.metrics import answers_of, mean_loss, metrics, per_class, predicted_of
 from longread.inference.origin import folder_of, origin_of
 from longread.inference.predictor import load
 from longread.inference.reading import Cut, Reading, read
@@ -26,12 +27,14 @@ from longread.models import linear
 from longread.models.checkpoint import from_pretrained
 from longread.models.loading import check_answers, check_tokenizer
 from longread.models.weights import weights_fingerprint
+from longread.problems import REGRESSION
 from longread.records import Dataset, Environment, Run, RunRecord, SplitRecord
 from longread.system import runtime
 from longread.system.measure import PeakMemory, environment, foreign_load
 
 # What decides which rows of a table were held out, and what its columns mean.
-ROWS_OF_THE_TASK = ("validation_fraction", "sample_seed", "text_columns", "label_column", "encoding", "delimiter")
+ROWS_OF_THE_TASK = ("validation_fraction", "sample_seed", "text_columns", "label_columns", "label_separator",
+                    "encoding", "delimiter")  # fmt: skip
 
 
 def default_task(checkpoint: str | Path, eval_file: str | None) -> str:
@@ -97,7 +100,11 @@ def evaluate(
         chosen = load_tokenizer(tokenizer)
         check_tokenizer(model, chosen)
         names = model.config.label_names or placeholders(model.config.num_labels)
-    config = as_trained(config, checkpoint)
+    problem = model.config.problem_type
+    assert problem is not None
+    if config.problem_type not in (None, problem):
+        raise UserError(f"--problem-type {config.problem_type}: {checkpoint} was trained for {problem}")
+    config = replace(as_trained(config, checkpoint), problem_type=problem)
     data = config.data_config()
     examples = load_split(data, label_names=names)
     limit = min(config.max_length or chosen.limit(model.config.max_length), model.config.max_length)
@@ -120,12 +127,15 @@ def evaluate(
     named = {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS or k in own}
     named |= {name: value for name, value in vars(cut).items() if value}
     name = records.run_id("evaluate", named, 0, (split.fingerprint, chosen.fingerprint, weights_fingerprint(model)))
-    probabilities, loss = answers_of(done.logits if reading is None else reading.pooled(done.logits), examples.labels)
+    logits = done.logits if reading is None else reading.pooled(done.logits, problem)
+    answers, loss = answers_of(logits, problem), mean_loss(logits, examples.labels, problem)
     count = len(examples.labels)
     seen = SplitRecord(
         **split.describe() | {"rows": count}, rows_of_split=find_task(config.task).split_rows.get(split.name)
     )
-    classes, confusion = per_class(examples.labels, probabilities, split.label_names)
+    classes, confusion = (
+        (None, None) if problem == REGRESSION else per_class(examples.labels, answers, split.label_names, problem)
+    )
     record = RunRecord(
         run_id=name,
         kind="evaluate",
@@ -137,7 +147,7 @@ def evaluate(
         config=named,
         encoder=model.config.to_dict(),
         seed=0,
-        metrics=metrics(examples.labels, probabilities) | {"loss": loss},
+        metrics=metrics(examples.labels, answers, problem) | {"loss": loss},
         per_class=classes,
         confusion_matrix=confusion,
         head_is_untrained=bool(model.loading and model.loading.head_is_untrained),
@@ -152,14 +162,20 @@ def evaluate(
         truncated_fraction=float((split.encoded if reading is None else reading).truncated.mean()),
         padded_fraction=done.usage.padded_fraction,
         effective_attention=done.usage.effective_attention,
-        dataset=Dataset(label_names=split.label_names, eval=seen),
+        dataset=Dataset(label_names=split.label_names, problem_type=problem, eval=seen),
         environment=Environment(
             **environment(device, settings.precision), load_at_start=load_now, load_at_end=foreign_load()
         ),
     )
     directory = config.out / "runs" / name
     directory.mkdir(parents=True, exist_ok=True)
-    records.write_predictions(directory / "predictions.parquet", examples.rows, examples.labels, probabilities)
+    records.write_predictions(
+        directory / "predictions.parquet",
+        examples.rows,
+        examples.labels,
+        None if problem == REGRESSION else answers,
+        predicted_of(answers, problem),
+    )
     return records.write_record(config.out, record)
 
 
@@ -175,5 +191,5 @@ def _sequences(
 
 
 EVALUATION_SETTINGS = ("task", "attention", "init", "eval_rows", "sample_seed", "max_length",
-                       "precision", "tokens_per_micro_batch", "device", "text_columns", "label_column",
-                       "validation_fraction", "encoding", "delimiter", "eval_file")  # fmt: skip
+                       "precision", "tokens_per_micro_batch", "device", "text_columns", "label_columns",
+                       "label_separator", "validation_fraction", "encoding", "delimiter", "eval_file")  # fmt: skip

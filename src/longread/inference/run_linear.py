@@ -13,7 +13,7 @@ from longread.config import BASELINE_SETTINGS, RunConfig
 from longread.data.load import load_split
 from longread.data.tasks import find_task
 from longread.errors import UserError
-from longread.inference.evaluate import answers_of, metrics, per_class
+from longread.inference.metrics import answers_of, mean_loss, metrics, per_class
 from longread.inference.origin import folder_of
 from longread.models.linear import load_linear
 from longread.records import Dataset, Environment, Run, RunRecord, SplitRecord
@@ -43,7 +43,7 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
     with (watch := Stopwatch()):
         encoded, words = model.encode(examples.texts, examples.pairs)
         scores = model.scores(encoded)
-    probabilities, loss = answers_of(scores, examples.labels)
+    probabilities, loss = answers_of(scores), mean_loss(scores, examples.labels)
     classes, confusion = per_class(examples.labels, probabilities, model.label_names)
     unnamed = ("attention", "train_rows")  # the checkpoint's own; it is not trained here
     named = {k: v for k, v in config.named().items() if k in BASELINE_SETTINGS and k not in unnamed}

@@ -22,8 +22,9 @@ from longread.models import families, family_config, linear, weights
 from longread.models.classifier import Classifier
 from longread.models.config import ClassifierConfig
 from longread.models.families import FAMILIES, Family
-from longread.models.loading import MULTI_LABEL, OWN, Labels, Loading, assign, match_labels, still_untrained
+from longread.models.loading import OWN, Labels, Loading, assign, match_labels, still_untrained
 from longread.models.locate import locate
+from longread.problems import PROBLEM_TYPES, SINGLE_LABEL, ProblemType
 
 log = logging.getLogger("longread")
 
@@ -41,6 +42,7 @@ def from_pretrained(
     num_labels: int | None = None,
     *,
     label_names: Sequence[str] | None = None,
+    problem_type: ProblemType | None = None,
     revision: str | None = None,
     **overrides: Any,
 ) -> Classifier:
@@ -48,7 +50,8 @@ def from_pretrained(
 
     num_labels: None for as many as the checkpoint has. label_names: of the classes to come; the checkpoint's classifier
     is reordered to them where it has the same. Where it has others, another number or none, a new classifier is
-    initialised from `seed`; the log and `model.loading` say what was done. revision: of a Hub id.
+    initialised from `seed`; the log and `model.loading` say what was done. problem_type: one of Hugging Face's three;
+    None for the checkpoint's own (with label_names: one class). revision: of a Hub id.
     overrides: fields of ClassifierConfig and of the mechanism's options. UserError for files that cannot be read, for
     weights that are missing, left over or of another shape, and for settings that there are not.
     """
@@ -64,11 +67,12 @@ def from_pretrained(
     if model_type != OWN and model_type not in FAMILIES:
         raise UserError(f"{directory / 'config.json'}: {families.unknown(model_type)}")
     source = str(path_or_hub_id)
-    problem_type = hf.get("problem_type")
-    problem_type = problem_type if problem_type in (MULTI_LABEL, "regression") else None
+    if problem_type not in (None, *PROBLEM_TYPES):
+        raise UserError(f"problem_type is {problem_type!r}; it must be one of {', '.join(PROBLEM_TYPES)}")
+    own = hf["problem_type"] if hf.get("problem_type") in PROBLEM_TYPES else None
     known, count = _labels(hf, source)
     names = None if label_names is None else tuple(label_names)
-    labels = match_labels(known, count, num_labels, names, problem_type or ("regression" if count == 1 else None))
+    labels = match_labels(known, count, num_labels, names, own, problem_type)
     config = _config(hf, source, labels, overrides)
     tensors = weights.read_weights(directory)
     if model_type in FAMILIES:
@@ -79,7 +83,6 @@ def from_pretrained(
         model_type,
         head=labels.head,
         architecture=None if model_type == OWN else families.other_architecture(hf),
-        problem_type=None if labels.rows is None else problem_type,
         token_ids={name: hf[name] for name in TOKEN_IDS if isinstance(hf.get(name), int)},
         converted=hf.get(CONVERSION) if isinstance(hf.get(CONVERSION), dict) else None,
     )
@@ -117,7 +120,7 @@ def _config(hf: Mapping[str, Any], where: str, labels: Labels, overrides: Mappin
             settings = family_config.settings_from(hf, where)
         except (TypeError, ValueError) as error:
             raise (error if isinstance(error, UserError) else UserError(f"{where}: config.json: {error}")) from error
-    settings |= {"num_labels": labels.count, "label_names": labels.names}
+    settings |= {"num_labels": labels.count, "label_names": labels.names, "problem_type": labels.problem_type}
     attention = overrides.get("attention", settings["attention"])
     if attention != settings["attention"]:
         raise UserError(f"{where}: has {settings['attention']} attention; longread.convert makes {attention!r} of it")
@@ -195,8 +198,9 @@ def save_pretrained(
     names = named if named and len(named) == count else [f"LABEL_{i}" for i in range(count)]
     hf["id2label"] = {str(number): name for number, name in enumerate(names)}
     hf["label2id"] = {name: number for number, name in enumerate(names)}
-    if model.loading and model.loading.problem_type:
-        hf["problem_type"] = model.loading.problem_type
+    hf.pop("problem_type", None)
+    if model.config.problem_type != SINGLE_LABEL:  # what transformers takes a model for that does not say
+        hf["problem_type"] = model.config.problem_type
     if model.loading and model.loading.converted:
         hf[CONVERSION] = dict(model.loading.converted)
     files: list[tuple[str, bytes]] = []

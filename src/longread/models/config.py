@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from longread.attention import ATTENTIONS
 from longread.checks import Count, Fraction, Natural, NotNegative, Positive, check_fields
+from longread.problems import REGRESSION, SINGLE_LABEL, ProblemType
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
@@ -79,6 +80,7 @@ class ClassifierConfig:
     initializer_range: NotNegative = 0.02
     seed: int = 0
     label_names: tuple[str, ...] | None = None
+    problem_type: ProblemType | None = None  # None: a regression with one label, as transformers has it, else one class
     checkpointing: bool = False  # recompute a block's activations in the backward pass
 
     def __post_init__(self) -> None:
@@ -88,6 +90,10 @@ class ClassifierConfig:
             object.__setattr__(self, "rotary_base", self.rotary_base[0])
         if self.embedding_size == self.hidden_size:
             object.__setattr__(self, "embedding_size", None)
+        if self.problem_type is None:
+            object.__setattr__(self, "problem_type", REGRESSION if self.num_labels == 1 else SINGLE_LABEL)
+        if self.problem_type == REGRESSION and self.num_labels != 1:
+            raise ValueError(f"problem_type is {REGRESSION} and num_labels {self.num_labels}; one number is predicted")
         if self.options is None:
             object.__setattr__(self, "options", _options_of(self.mechanisms, {}))
         own = self.options if isinstance(self.options, tuple) else (self.options,)

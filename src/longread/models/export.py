@@ -83,6 +83,7 @@ def metadata(model: Classifier, int8: bool, trained_on: Mapping[str, Any] | None
     return {
         "attention": config.attention,
         "labels": list(config.label_names or (f"LABEL_{i}" for i in range(config.num_labels))),
+        "problem_type": config.problem_type,
         "max_length": config.max_length,
         "token_types": token_types,
         "int8": int8,

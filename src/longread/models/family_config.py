@@ -35,7 +35,7 @@ THEIR_ACTIVATION = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "si
 EXTRAS = ("seed", "embedding_dropout", "attention_output_dropout", "classifier_dropout", "dropout_before_head",
           "random_block_plan")  # fmt: skip
 # Where a model computes does not change with these.
-NO_PART_OF_A_FAMILY = (*EXTRAS, "num_labels", "label_names", "checkpointing")
+NO_PART_OF_A_FAMILY = (*EXTRAS, "num_labels", "label_names", "problem_type", "checkpointing")
 
 
 MPNETS_KEY, MPNETS_BUCKETS = "relative_attention_num_buckets", 32

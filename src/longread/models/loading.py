@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,10 +17,10 @@ from longread.models import families
 from longread.models.classifier import Classifier
 from longread.models.config import ClassifierConfig
 from longread.models.families import Family
+from longread.problems import REGRESSION, SINGLE_LABEL, ProblemType
 
 OWN = "longread"
 LISTED_KEYS = 12  # of an error; the rest is counted
-MULTI_LABEL = "multi_label_classification"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class Loading:
     initialised: tuple[str, ...] = ()  # not in the file: drawn anew, or zero for a bias
     head: str = ""  # what was done with the classifier's labels; "" where they are as they were
     architecture: str | None = None  # the class that transformers had of it, where that was no text classifier
-    problem_type: str | None = None  # as transformers has it; None: one label of several
     token_ids: Mapping[str, int] = field(default_factory=dict)
     converted: Mapping[str, Any] | None = None  # what `convert` did since
 
@@ -60,6 +59,7 @@ class Labels:
     names: tuple[str, ...] | None  # None: nameless
     rows: tuple[int, ...] | None  # of the file's classifier, in the model's order; None: the classifier is a new one
     head: str = ""  # what `Loading` says of it
+    problem_type: ProblemType | None = None  # None: as their number says
 
 
 def match_labels(
@@ -67,24 +67,35 @@ def match_labels(
     count: int,
     wanted: int | None,
     names: tuple[str, ...] | None,
-    problem_type: str | None,
+    problem_type: ProblemType | None,
+    wanted_type: ProblemType | None,
 ) -> Labels:
     """The checkpoint's `count` labels (`known`: None for nameless ones) against those that are asked for, by name.
 
-    Names are the same in other letters, too: negative and NEGATIVE. Nameless ones are taken in their order.
+    Names are the same in other letters, too: negative and NEGATIVE. Nameless ones are taken in their order, and the
+    number that a regression gives by any name. A classifier of another problem type is not taken.
     """
+    own_type = problem_type or (REGRESSION if count == 1 else SINGLE_LABEL)
     if names is None:
-        same = wanted in (None, count)
-        return Labels(wanted or count, known if same else None, tuple(range(count)) if same else None)
+        kept = wanted_type or (problem_type if wanted in (None, count) else None)
+        same = wanted in (None, count) and wanted_type in (None, own_type)
+        return Labels(wanted or count, known if same else None, tuple(range(count)) if same else None, "", kept)
+    asked = wanted_type or (REGRESSION if len(names) == 1 else SINGLE_LABEL)
+    return replace(_match_names(known, count, wanted, names, own_type == asked), problem_type=asked)
+
+
+def _match_names(
+    known: tuple[str, ...] | None, count: int, wanted: int | None, names: tuple[str, ...], same_type: bool
+) -> Labels:
     if wanted not in (None, len(names)):
         raise UserError(f"num_labels is {wanted} and there are {len(names)} label_names; leave one of them out")
     listing = ", ".join(names)
     new = Labels(len(names), names, None, f"a new classifier for {listing}, in place of {', '.join(known or ())}")
     if known is None:
         new = Labels(len(names), names, None, f"a new classifier for {listing}")
-    if problem_type is not None or len(names) != count:
+    if not same_type or len(names) != count:
         return new
-    if known is None:
+    if known is None or count == 1:
         named = names != placeholders(count)
         head = f"its labels, which had no names, called {listing}" if named else ""
         return Labels(count, names, tuple(range(count)), head)
@@ -96,9 +107,9 @@ def match_labels(
 
 
 def check_answers(model: Classifier, *, untrained_head: bool = False) -> None:
-    """UserError where the model's answers would mean nothing: its classifier is untrained, or no softmax applies.
+    """UserError where the model's answers would mean nothing, because its classifier is untrained.
 
-    untrained_head: the first is asked for, to measure what the model costs.
+    untrained_head: that is asked for, to measure what the model costs.
     """
     loading = model.loading
     source = loading.source if loading else "the model"
@@ -108,10 +119,6 @@ def check_answers(model: Classifier, *, untrained_head: bool = False) -> None:
             f"{source}: the checkpoint has no trained text classifier{kind}; "
             f"train one: longread train --init {source} --task TASK"
         )
-    if loading and loading.problem_type == MULTI_LABEL:
-        raise UserError(f"{source}: the checkpoint has several labels for a text ({MULTI_LABEL}); only one can be told")
-    if (loading and loading.problem_type == "regression") or model.config.num_labels == 1:
-        raise UserError(f"{source}: the checkpoint gives a number (regression, one output); only labels can be told")
 
 
 def check_tokenizer(model: Classifier, tokenizer: Tokenizer) -> None:

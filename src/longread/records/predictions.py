@@ -1,8 +1,9 @@
 """Predictions as Parquet: a file for one run, or one file for all runs of a study on the same rows.
 
-A run's own file has the columns row, label, predicted, probability_0 … A shared file has row and label once, and for
-each run `RUN_ID/predicted` and `RUN_ID/probability_0` …; there the probability of the predicted class is left out where
-it is what the others leave of 1, which halves a file of two classes and loses nothing.
+A run's own file has the columns row, label, predicted, probability_0 … (of several labels label_0, predicted_0 …, 0 or
+1 each; of a regression no probabilities). A shared file has row and label once, and for each run `RUN_ID/predicted` and
+`RUN_ID/probability_0` …; there the probability of the predicted class is left out where it is what the others leave of
+1, which halves a file of two classes and loses nothing.
 """
 
 from __future__ import annotations
@@ -10,27 +11,62 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from longread.records.files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
 
-    Predicted = dict[str, np.ndarray]  # row, label, predicted [R] and probabilities [R, C]
+    Predicted = dict[str, np.ndarray]  # row [R], label and predicted [R] or [R, C], and probabilities [R, C] if any
 
 SUM_IS_ONE = 1e-6  # float32: what rounding leaves between a row's probabilities and 1
 
 
-def write_predictions(path: Path, rows: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> None:
-    """Parquet with columns row, label, predicted, probability_0 … (probabilities [R, C])."""
+def write_predictions(
+    path: Path,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray | None,
+    predicted: np.ndarray | None = None,
+) -> None:
+    """labels and predicted [R] (integers, or numbers of a regression) or 0 and 1 [R, C]; probabilities [R, C] or None.
+
+    predicted: None for the most probable class.
+    """
     import pyarrow as pa
 
-    columns = {"row": rows, "label": labels, "predicted": probabilities.argmax(axis=1)}
-    table = {name: pa.array(values, pa.int32()) for name, values in columns.items()}
-    for index in range(probabilities.shape[1]):
-        table[f"probability_{index}"] = pa.array(probabilities[:, index], pa.float32())
+    if predicted is None:
+        assert probabilities is not None
+        predicted = probabilities.argmax(axis=1)
+
+    table = {"row": pa.array(rows, pa.int32())}
+    table |= _columns("label", labels) | _columns("predicted", predicted)
+    if probabilities is not None:
+        table |= {
+            f"probability_{c}": pa.array(probabilities[:, c], pa.float32()) for c in range(probabilities.shape[1])
+        }
     _write(path, table)
+
+
+def _columns(name: str, values: np.ndarray) -> dict[str, Any]:
+    """One column, or one for each label of several."""
+    import numpy as np
+    import pyarrow as pa
+
+    if values.ndim == 2:
+        return {f"{name}_{c}": pa.array(values[:, c], pa.int8()) for c in range(values.shape[1])}
+    return {name: pa.array(values, pa.int32() if np.issubdtype(values.dtype, np.integer) else pa.float64())}
+
+
+def _values(table: Any, name: str) -> np.ndarray:
+    """The inverse: [R], or [R, C]."""
+    import numpy as np
+
+    if name in table.column_names:
+        return table[name].to_numpy()  # type: ignore[no-any-return]
+    several = [own for own in table.column_names if own.startswith(f"{name}_")]
+    return np.stack([table[own].to_numpy() for own in several], axis=1)
 
 
 def read_predictions(path: Path) -> Predicted:
@@ -39,9 +75,10 @@ def read_predictions(path: Path) -> Predicted:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
-    result = {name: table[name].to_numpy() for name in ("row", "label", "predicted")}
+    result = {name: _values(table, name) for name in ("row", "label", "predicted")}
     names = [name for name in table.column_names if name.startswith("probability_")]
-    result["probabilities"] = np.stack([table[name].to_numpy() for name in names], axis=1)
+    if names:
+        result["probabilities"] = np.stack([table[name].to_numpy() for name in names], axis=1)
     return result
 
 
@@ -51,12 +88,19 @@ def write_shared(path: Path, runs: Mapping[str, Predicted]) -> None:
     import pyarrow as pa
 
     first = next(iter(runs.values()))
-    table = {name: pa.array(first[name], pa.int32()) for name in ("row", "label")}
+    table = {"row": pa.array(first["row"], pa.int32())} | _columns("label", first["label"])
     for name, found in runs.items():
-        probabilities, predicted = found["probabilities"], found["predicted"]
-        table[f"{name}/predicted"] = pa.array(predicted, pa.int32())
+        predicted, probabilities = found["predicted"], found.get("probabilities")
+        table |= _columns(f"{name}/predicted", predicted)
+        if probabilities is None:
+            continue
         left_out = np.zeros(probabilities.shape, dtype=bool)
-        if len(predicted) and np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max() < SUM_IS_ONE:
+        several = predicted.ndim == 2
+        if (
+            not several
+            and len(predicted)
+            and np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max() < SUM_IS_ONE
+        ):
             left_out[np.arange(len(predicted)), predicted] = True
         for index in range(probabilities.shape[1]):
             values = pa.array(probabilities[:, index], pa.float32(), mask=left_out[:, index])
@@ -70,17 +114,23 @@ def read_shared(path: Path, run_id: str) -> Predicted | None:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        own = [name for name in file.schema_arrow.names if name.startswith(f"{run_id}/")]
+        names = file.schema_arrow.names
+        own = [name for name in names if name.startswith(f"{run_id}/")]
         if not own:
             return None
-        table = file.read(["row", "label", *own])
-    result = {name: table[name].to_numpy() for name in ("row", "label")}
-    result["predicted"] = table[f"{run_id}/predicted"].to_numpy()
+        shared = [name for name in names if "/" not in name]
+        table = file.read([*shared, *own])
+    result = {name: _values(table, name) for name in ("row", "label")}
+    result["predicted"] = _values(table, f"{run_id}/predicted")
     columns = [table[name] for name in own if "/probability_" in name]
+    if not columns:
+        return result
     left_out = np.stack([column.is_null().to_numpy() for column in columns], axis=1)
     probabilities = np.stack([column.fill_null(0.0).to_numpy() for column in columns], axis=1)
-    rest = 1 - probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
-    result["probabilities"] = np.where(left_out, rest, probabilities).astype(np.float32)
+    if result["predicted"].ndim == 1:
+        rest = 1 - probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
+        probabilities = np.where(left_out, rest, probabilities)
+    result["probabilities"] = probabilities.astype(np.float32)
     return result
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from longread.problems import ProblemType
+
 SCHEMA = 1
 Kind = Literal["train", "evaluate", "distill", "pretrain", "benchmark"]
 Status = Literal["ok", "diverged", "out_of_memory", "interrupted", "error"]
@@ -46,6 +48,7 @@ class Dataset:
     eval: SplitRecord | None = None
     selection: SplitRecord | None = None
     tokens_per_row: Mapping[str, float] | None = None
+    problem_type: ProblemType | None = None  # None in records from before there were several: one class for each row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +147,10 @@ class RunRecord:
 
 def current_names(record: dict[str, Any]) -> dict[str, Any]:
     """A record of any earlier version under today's names; the only place that knows the old ones."""
+    config = record.get("config")
+    if isinstance(config, dict) and "label_column" in config:
+        config = dict(config)
+        record = record | {"config": config | {"label_columns": [config.pop("label_column")]}}
     conversion = record.get("conversion")
     if isinstance(conversion, dict) and "repair" in conversion:
         record = record | {"conversion": conversion_under_current_names(conversion)}

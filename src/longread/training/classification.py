@@ -1,4 +1,4 @@
-"""Training on labels: the loss, and what is measured after each epoch."""
+"""Training on labels of any problem type: the loss, and what is measured after each epoch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from longread import records
 from longread.config import RunConfig
 from longread.data.dataset import Indices, Prepared, Split
 from longread.inference.attention_maps import attention_map
 from longread.inference.collate import Batch
-from longread.inference.evaluate import Predictions, metrics, predict_split
+from longread.inference.evaluate import Predictions, predict_split
+from longread.inference.metrics import metrics, predicted_of
 from longread.models.classifier import Classifier
+from longread.problems import HEADLINE, MATCH, REGRESSION
 from longread.system.measure import Stopwatch
+from longread.training.balance import weights_of
+from longread.training.losses import make_loss
 from longread.training.optimize import make_optimizer
 from longread.training.state import State
 from longread.training.trainer import Event, Trainer
@@ -28,34 +31,26 @@ from longread.training.work import Work
 
 
 class Classification:
-    """Cross-entropy, the mean over a batch's rows; weighted by class, the weighted mean."""
+    """The loss of the problem's type, the mean over a batch's rows; weighted by class, the weighted mean."""
 
     drops = True
     teacher = None
 
-    def __init__(self, split: Split, config: RunConfig, num_labels: int, device: torch.device) -> None:
-        self.split, self.label_smoothing = split, config.label_smoothing
-        self.class_weights: Tensor | None = None
-        if config.class_weights == "balanced":
-            counts = np.bincount(split.labels, minlength=num_labels)
-            weights = len(split) / (num_labels * np.maximum(counts, 1))
-            self.class_weights = torch.tensor(weights, dtype=torch.float32, device=device)
-        self._of_row = None if self.class_weights is None else self.class_weights.double().cpu().numpy()
+    def __init__(self, split: Split, config: RunConfig, device: torch.device) -> None:
+        self.split = split
+        weights = weights_of(split, config.class_weights)
+        self.problem_loss = make_loss(split.problem_type, weights, config.label_smoothing, device)
         self._denominator = 1.0
 
     def begin(self, indices: Indices) -> None:
-        labels = self.split.labels[indices]
-        self._denominator = float(len(labels) if self._of_row is None else self._of_row[labels].sum())
+        self._denominator = self.problem_loss.denominator(self.split.labels[indices])
 
     def loss(self, model: Classifier, batch: Batch) -> tuple[Tensor, Tensor]:
         logits = model.classify(batch.tokens, batch.packed, batch.types)
         with torch.autocast(logits.device.type, enabled=False):
             wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            weights = None if self.class_weights is None else self.class_weights.to(wide.dtype)
-            loss = F.cross_entropy(
-                wide, batch.labels, weights, reduction="sum", label_smoothing=self.label_smoothing
-            )  # fmt: skip
-        return loss / self._denominator, (logits.detach().argmax(1) == batch.labels).sum()
+            loss = self.problem_loss.part(wide, batch.labels)
+        return loss / self._denominator, self.problem_loss.matches(logits.detach(), batch.labels)
 
 
 class Validation:
@@ -68,7 +63,8 @@ class Validation:
         self.patience, self.keeps_best = config.patience, config.choose_epoch == "best"
         self.watch = Stopwatch(self.device)
         self.best: dict[str, Tensor] | None = None
-        self.best_accuracy, self.best_epoch = -1.0, 0
+        self.headline = HEADLINE[data.train.problem_type]
+        self.best_value, self.best_epoch = -math.inf, 0
         self.chosen_epoch = 0
         self._predicted: Predictions | None = None  # by the weights as they are
 
@@ -80,8 +76,9 @@ class Validation:
         line = _summary("eval", self.data.evaluation, self._predicted)
         if self.data.selection is not None:
             line |= _summary("selection", self.data.selection, self._predict(self.data.selection))
-            if line["selection_accuracy"] > self.best_accuracy:
-                self.best_accuracy, self.best_epoch = line["selection_accuracy"], epoch
+            value = line[f"selection_{self.headline}"]
+            if value > self.best_value:
+                self.best_value, self.best_epoch = value, epoch
                 if self.keeps_best:
                     self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
         return line
@@ -104,11 +101,14 @@ class Validation:
         return self._predicted
 
     def state(self) -> State:
-        return State(dict(self.best or {}), {"accuracy": self.best_accuracy, "epoch": self.best_epoch})
+        return State(
+            dict(self.best or {}), {"value": self.best_value if self.best_epoch else None, "epoch": self.best_epoch}
+        )
 
     def load(self, state: State) -> None:
         self.best = state.tensors or None
-        self.best_accuracy, self.best_epoch = state.values["accuracy"], state.values["epoch"]
+        value, self.best_epoch = state.values["value"], state.values["epoch"]
+        self.best_value = -math.inf if value is None else value
 
     def _predict(self, split: Split) -> Predictions:
         with np.errstate(all="ignore"):  # what is no number is said below
@@ -125,15 +125,16 @@ def classification_trainer(
     assert config.epochs and config.learning_rate
     device = next(model.parameters()).device
     optimizer = make_optimizer(model, config, config.learning_rate)
-    objective = Classification(data.train, config, model.config.num_labels, device)
+    objective = Classification(data.train, config, device)
     return Trainer(
         model, data.train, objective, Validation(model, data, config), optimizer, config, directory, on_event
     )
 
 
 def _summary(name: str, split: Split, done: Predictions) -> dict[str, Any]:
-    accuracy = metrics(split.labels, done.probabilities)["accuracy"]
-    return {f"{name}_loss": done.loss, f"{name}_accuracy": accuracy}
+    headline = HEADLINE[split.problem_type]
+    value = metrics(split.labels, done.answers, split.problem_type)[headline]
+    return {f"{name}_loss": done.loss, f"{name}_{headline}": value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,10 +159,13 @@ class ClassificationWork(Work):
     def results(self, trainer: Trainer) -> dict[str, Any]:
         validation = trainer.evaluation
         assert isinstance(validation, Validation)
-        done, chosen = validation.predictions(), validation.chosen_epoch
-        found = metrics(self.data.evaluation.labels, done.probabilities) | {"loss": done.loss}
+        done, chosen, rows = validation.predictions(), validation.chosen_epoch, self.data.evaluation
+        found = metrics(rows.labels, done.answers, rows.problem_type) | {"loss": done.loss}
+        if rows.problem_type in MATCH:
+            name = f"train_{MATCH[rows.problem_type]}"
+            found[name] = trainer.history[chosen - 1][name]
         return {
-            "metrics": found | {"train_accuracy": trainer.history[chosen - 1]["train_accuracy"]},
+            "metrics": found,
             "chosen_epoch": chosen,
             "eval_seconds": done.seconds,
             "cpu_seconds": done.cpu_seconds,
@@ -174,7 +178,11 @@ class ClassificationWork(Work):
         assert isinstance(trainer.evaluation, Validation)
         evaluation, done = self.data.evaluation, trainer.evaluation.predictions()
         records.write_predictions(
-            directory / "predictions.parquet", evaluation.rows, evaluation.labels, done.probabilities
+            directory / "predictions.parquet",
+            evaluation.rows,
+            evaluation.labels,
+            None if evaluation.problem_type == REGRESSION else done.answers,
+            predicted_of(done.answers, evaluation.problem_type),
         )
         # No line for each number: that would be four times the bytes.
         records.write_json(directory / "attention_map.json", attention_map(self.model, self.data), indent=None)

@@ -10,9 +10,11 @@ import torch
 from longread import records
 from longread.config import RunConfig
 from longread.data.load import check_classes, load_task
-from longread.inference.evaluate import answers_of, metrics
+from longread.errors import UserError
+from longread.inference.metrics import answers_of, mean_loss, metrics
 from longread.inference.origin import Origin
 from longread.models.linear import save_linear
+from longread.problems import SINGLE_LABEL
 from longread.records import Dataset, Environment, Run, RunRecord
 from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
 from longread.training.lineage import Provenance
@@ -28,6 +30,8 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
     memory = PeakMemory(device)
     train_rows, evaluation = load_task(config.data_config())
     check_classes(train_rows)
+    if train_rows.problem_type != SINGLE_LABEL:
+        raise UserError(f"--attention {config.attention}: takes one class for each text, not {train_rows.problem_type}")
     config = replace(config, seed=0)  # nothing in it is drawn by chance
     name = records.run_id("train", config.named(), 0, (train_rows.fingerprint, evaluation.fingerprint))
     directory = config.out / "runs" / name
@@ -40,7 +44,8 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
         model = baselines.fit(config.attention, train_rows)
     with (evaluating := Stopwatch()):
         scores = model.scores(model.encode(evaluation.texts, evaluation.pairs)[0])
-    probabilities, loss = answers_of(scores, evaluation.labels)
+    problem = evaluation.problem_type
+    answers, loss = answers_of(scores, problem), mean_loss(scores, evaluation.labels, problem)
     record = RunRecord(
         run_id=name,
         kind="train",
@@ -50,7 +55,7 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
         init="scratch",
         config=config.named(),
         seed=0,
-        metrics=metrics(evaluation.labels, probabilities) | {"loss": loss},
+        metrics=metrics(evaluation.labels, answers, problem) | {"loss": loss},
         train_seconds=training.seconds,
         eval_seconds=evaluating.seconds,
         cpu_seconds=training.cpu_seconds + evaluating.cpu_seconds,
@@ -62,12 +67,13 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
         padded_fraction=0.0,
         dataset=Dataset(
             label_names=train_rows.label_names,
+            problem_type=train_rows.problem_type,
             train=split_record(train_rows, config),
             eval=split_record(evaluation, config),
         ),
         environment=Environment(**environment(device, "float64"), load_at_start=load, load_at_end=foreign_load()),
     )
-    records.write_predictions(directory / "predictions.parquet", evaluation.rows, evaluation.labels, probabilities)
+    records.write_predictions(directory / "predictions.parquet", evaluation.rows, evaluation.labels, answers)
     trained_on = Origin(config.task, config.named(), evaluation.pairs is not None).to_json()
     save_linear(model, directory / "checkpoint", trained_on)
     Provenance(name, "train", training.seconds).write(directory / "checkpoint")

@@ -13,6 +13,7 @@ from longread.errors import UserError
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier, build
 from longread.models.loading import check_tokenizer
+from longread.problems import SINGLE_LABEL, ProblemType
 from longread.records import Ancestor
 from longread.training.lineage import provenance_of
 
@@ -36,8 +37,8 @@ def start(config: RunConfig) -> Start:
     """UserError for what cannot be read or built, before anything is written."""
     if config.init == "scratch":
         return _from_scratch(config)
-    names = load_task(config.data_config())[0].label_names
-    model = load_model(config, names)
+    rows = load_task(config.data_config())[0]
+    model = load_model(config, rows.label_names, rows.problem_type)
     tokenizer = tokenizer_for(model, config)
     limit = min(config.max_length or tokenizer.limit(model.config.max_length), model.config.max_length)
     data = prepare(config.data_config(), limit, tokenizer.reading(limit))
@@ -57,18 +58,21 @@ def _from_scratch(config: RunConfig) -> Start:
         type_vocab_size=0 if data.train.encoded.types is None else 2,
         num_labels=len(data.train.label_names),
         label_names=data.train.label_names,
+        problem_type=data.train.problem_type,
     )
     return Start(config, model, data)
 
 
-def load_model(config: RunConfig, label_names: tuple[str, ...] | None) -> Classifier:
+def load_model(
+    config: RunConfig, label_names: tuple[str, ...] | None, problem_type: ProblemType = SINGLE_LABEL
+) -> Classifier:
     """`config.init` with the attention and the length asked for; `label_names` None: the checkpoint's own labels."""
     overrides: dict[str, Any] = {name: getattr(config, name) for name in OVERRIDES}
     overrides = {name: value for name, value in overrides.items() if value is not None}
     if "dropout" in overrides:
         overrides["classifier_dropout"] = None  # the head's is then the same
     if label_names is not None:
-        overrides |= {"num_labels": len(label_names), "label_names": label_names}
+        overrides |= {"num_labels": len(label_names), "label_names": label_names, "problem_type": problem_type}
     model = from_pretrained(config.init, seed=config.seed, **overrides)
     return converted(model, config)
 

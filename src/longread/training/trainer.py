@@ -20,6 +20,7 @@ from longread.data.dataset import Indices, Split, epoch_batches, micro_batches
 from longread.inference.collate import Batch, Usage, make_batch, planned_batches
 from longread.models.classifier import Classifier
 from longread.ops.row_gradients import RowGradients, clip
+from longread.problems import MATCH
 from longread.records import write_atomically
 from longread.system.measure import Stopwatch
 from longread.training import state as states
@@ -187,9 +188,10 @@ class Trainer:
             "epoch": self.epoch + 1,
             "step": self.step,
             "train_loss": self.sums[0] / self.sums[2],
-            "train_accuracy": self.sums[1] / self.sums[2],
             "train_seconds": self.watch.seconds,
         }
+        if (match := MATCH.get(self.split.problem_type)) is not None:
+            line[f"train_{match}"] = self.sums[1] / self.sums[2]
         before = self.evaluation.state()
         try:
             with (

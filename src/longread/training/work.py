@@ -59,6 +59,7 @@ class Work(ABC):
         lengths = self.splits["train"].lengths
         return Dataset(
             label_names=self.splits["train"].label_names,
+            problem_type=self.splits["train"].problem_type,
             **{name: split_record(split, self.config) for name, split in self.splits.items()},
             tokens_per_row={
                 "mean": float(lengths.mean()),
