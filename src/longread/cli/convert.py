@@ -96,7 +96,8 @@ def convert(
         "train_rows": distill_rows, "learning_rate": learning_rate, "batch_size": batch_size, "tokenizer": tokenizer,
         "save_seconds": save_seconds, "text_columns": None if text_columns is None else tuple(text_columns),
         "label_columns": None if label_columns is None else tuple(label_columns),
-        "precision": precision, "tokens_per_micro_batch": tokens_per_micro_batch, "device": device, "threads": threads, "data_dir": data_dir,
+        "precision": precision, "tokens_per_micro_batch": tokens_per_micro_batch,
+        "device": device, "threads": threads, "data_dir": data_dir,
     }  # fmt: skip
     distillation = {name: value for name, value in distillation.items() if value is not None}
     from longread.system.allocator import tune_allocator
