@@ -24,7 +24,7 @@ from longread.data.config import DataConfig
 from longread.data.examples import Examples
 from longread.data.load import load_task
 from longread.errors import UserError
-from longread.inference.evaluate import answers_of
+from longread.inference.metrics import answers_of
 from longread.models.linear import LinearModel, load_linear, save_linear
 from longread.serving.app import create_app
 from longread.serving.service import Service
@@ -43,7 +43,7 @@ def examples(texts: list[str], labels: list[int], pairs: list[str] | None = None
 
 
 def answers(model: LinearModel, rows: Examples) -> np.ndarray:
-    return answers_of(model.scores(model.encode(rows.texts, rows.pairs)[0]), rows.labels)[0]
+    return answers_of(model.scores(model.encode(rows.texts, rows.pairs)[0]))
 
 
 @pytest.mark.parametrize("name", LINEAR)
