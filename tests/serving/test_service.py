@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -24,7 +25,7 @@ import longread
 from longread.data.tokenizer import train_tokenizer
 
 pytest.importorskip("fastapi")
-from longread.serving.server import _bind
+from longread.serving.server import bind
 from longread.serving.settings import ServeSettings
 
 WORDS = ["a", "long", "warm", "funny", "film", "that", "crashes", "at", "once", "and", "works", "so", "well"]
@@ -47,8 +48,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Server:
-    def __init__(self, checkpoint: Path) -> None:
-        order = [sys.executable, "-m", "longread", "serve", str(checkpoint), "--port", "0", "--threads", "1", *LIMITS]
+    def __init__(self, checkpoint: Path, *more: str) -> None:
+        order = [
+            sys.executable,
+            "-m",
+            "longread",
+            "serve",
+            str(checkpoint),
+            "--port",
+            "0",
+            "--threads",
+            "1",
+            *LIMITS,
+            *more,
+        ]
         self.process = subprocess.Popen(
             order, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
         )
@@ -180,7 +193,7 @@ def test_what_was_taken_is_answered_before_the_end(checkpoint: Path) -> None:
 
 def test_accepted_connections_send_small_answers_at_once() -> None:
     """asyncio sets TCP_NODELAY on sockets that say their protocol; without it every answer takes 40 ms more."""
-    with _bind(ServeSettings(port=0)) as listener:
+    with bind(ServeSettings(port=0)) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 
@@ -193,3 +206,29 @@ def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_told(checkpoint:
         assert main(["serve", str(checkpoint), "--port", str(taken.getsockname()[1])]) == 2
     assert main(["serve", str(checkpoint), "--timeout", "0"]) == 2
     assert main(["serve", str(checkpoint / "nothing"), "--port", "0"]) == 2
+
+
+@pytest.mark.slow
+def test_workers_share_a_port_and_a_tally_and_end_together(checkpoint: Path) -> None:
+    running = Server(checkpoint, "--workers", "2")
+    try:
+        deadline = time.monotonic() + 60
+        while not (both := [line for line in running.log if "2 workers are ready" in line]):
+            assert time.monotonic() < deadline, running.log
+            time.sleep(0.05)
+        assert re.search(r"about \d+ MB, \d+ MB each", both[0])
+        for text in TEXTS[:6]:
+            assert running.ask("POST", "/predict", {"inputs": text})[0] == 200
+        assert "longread_texts_total 6.0" in running.ask("GET", "/metrics")[1]
+        assert "longread_waiting 0.0" in running.ask("GET", "/metrics")[1]
+        children = psutil.Process(running.process.pid).children()
+        workers = [child for child in children if any("spawn_main" in part for part in child.cmdline())]
+        assert len(workers) == 2
+        workers[0].kill()
+        while not any("another one begins" in line for line in running.log):
+            assert time.monotonic() < deadline, running.log
+            time.sleep(0.05)
+        assert running.ask("POST", "/predict", {"inputs": TEXTS[0]})[0] == 200
+    finally:
+        assert running.stop() == 0, running.log
+    assert not any(psutil.pid_exists(worker.pid) and worker.is_running() for worker in workers)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
+from longread.cli import logs
 from longread.records import Run
 from longread.report.crossings import crossing, crossing_text, spread
 from longread.report.lengths import SIZES, Bench, benches
@@ -15,6 +16,7 @@ from longread.report.lengths import SIZES, Bench, benches
 if TYPE_CHECKING:
     from longread.study.benchmark import BenchmarkConfig
 
+log = logging.getLogger("longread")
 TITLES = {"forward": "inference", "training": "training step (forward and backward)"}
 
 
@@ -23,8 +25,8 @@ class LengthsView:
 
     def __init__(self, configs: Sequence[BenchmarkConfig]) -> None:
         self.configs = configs
-        self.console = Console(stderr=True)
-        self.status = self.console.status("measuring by length") if self.console.is_terminal else None
+        self.console = logs.console
+        self.status = self.console.status("measuring by length") if logs.shows_live() else None
 
     def __enter__(self) -> LengthsView:
         self._say(f"time and memory by length, {SIZES[self.configs[0].sizes]}")
@@ -38,13 +40,16 @@ class LengthsView:
 
     def on_event(self, index: int, event: dict[str, Any]) -> None:
         place = f"[{index + 1}/{len(self.configs)}] "
-        if event["event"] == "progress" and self.status is not None:
-            self.status.update(f"{place}{event['attention']}, {event['length']:,} tokens, {event['phase']}")
+        if event["event"] == "progress":
+            where = f"{place}{event['attention']}, {event['length']:,} tokens, {event['phase']}"
+            logs.status(where)
+            if self.status is not None:
+                self.status.update(where)
         if event["event"] == "end":
             self._say(f"{place}{self.configs[index].attention}: measured by length")
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        log.info("%s", text)
 
     def table(self, finished: Sequence[Run]) -> None:
         """Milliseconds by length for each direction, one column a mechanism, its crossover length with dense below."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import threading
+=======
+import logging
+>>>>>>> 0cf1b3a (Several workers behind one port; one log for all commands, never silent for long; shell completion)
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from longread.cli import logs
 from longread.config import RunConfig
 from longread.problems import HEADLINE, METRIC_WORDS, MULTI_LABEL, REGRESSION, SINGLE_LABEL, f1_name, problem_of
 
+log = logging.getLogger("longread")
 Event = dict[str, Any]
 SECONDS_BETWEEN_LINES = 10.0
 SHOWN = {
@@ -54,12 +59,18 @@ def metric_line(record: Mapping[str, Any]) -> str:
     return "  ".join(f"{words[name]} {found[name]:.4f}" for name in SHOWN[problem])
 
 
+def progress_line(event: Event) -> str:
+    """Where training is."""
+    place = f"epoch {event['epoch']} of {event['epochs']}, step {event['step']:,} of {event['steps']:,}"
+    return f"{place}, loss {event['loss']:.4f}, {duration(event['seconds_left'])} left"
+
+
 class GridView:
     """One line a run: state, epoch, loss, accuracy, time left; below, the time left for the whole grid."""
 
     def __init__(self, configs: Sequence[RunConfig]) -> None:
         self.configs = configs
-        self.console = Console(stderr=True)
+        self.console = logs.console
         self.state: list[Event] = [{"state": "waiting"} for _ in configs]
         self.began: dict[int, float] = {}
         self.took: dict[int, float] = {}
@@ -67,11 +78,11 @@ class GridView:
         self.live: Live | None = None
 
     def __enter__(self) -> GridView:
-        if self.console.is_terminal:
+        if logs.shows_live():
             self.live = Live(self._table(), console=self.console, refresh_per_second=4)
             self.live.__enter__()
         else:
-            self.console.print(f"{len(self.configs)} runs", highlight=False)
+            log.info("%d runs", len(self.configs))
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -87,6 +98,7 @@ class GridView:
         if kind == "progress":
             state |= {k: event[k] for k in ("epoch", "epochs", "step", "steps", "loss", "seconds_left")}
             state["state"] = "training"
+            logs.status(f"{self._place(index)}: {progress_line(event)}")
         elif kind == "epoch":
             state |= {"loss": event["train_loss"], "done_epochs": event["epoch"]}
             if "distance" not in event:  # a distillation has no metric
@@ -114,8 +126,10 @@ class GridView:
 
     def _say(self, index: int, text: str) -> None:
         if self.live is None:
-            line = f"[{index + 1}/{len(self.configs)}] {self._name(self.configs[index])}: {text}"
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            log.info("%s: %s", self._place(index), text)
+
+    def _place(self, index: int) -> str:
+        return f"[{index + 1}/{len(self.configs)}] {self._name(self.configs[index])}"
 
     def _left(self) -> float | None:
         """Seconds, by what other runs took and the one under way expects; None while no transformer has begun.
@@ -208,11 +222,11 @@ class RunView:
     """A bar for one run, a line for each epoch."""
 
     def __init__(self, config: RunConfig) -> None:
-        self.console = Console(stderr=True)
+        self.console = logs.console
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} steps"),
             TextColumn("{task.fields[left]} left"), console=self.console, transient=True,
-            disable=not self.console.is_terminal,
+            disable=not logs.shows_live(),
         )  # fmt: skip
         self.bar = self.progress.add_task(f"{config.task}, {config.attention}", total=None, left="?")
 
@@ -227,6 +241,7 @@ class RunView:
         kind = event["event"]
         if kind == "progress":
             left = duration(event["seconds_left"])
+            logs.status(progress_line(event))
             self.progress.update(self.bar, completed=event["step"], total=event["steps"], left=left)
         elif kind == "epoch":
             self._say(f"{epoch_line(event)}, {event['train_seconds']:.1f} s of training")
@@ -240,4 +255,4 @@ class RunView:
             self._say(f"goes on at step {event['step']} of {event['steps']}")
 
     def _say(self, text: str) -> None:
-        self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        log.info("%s", text)

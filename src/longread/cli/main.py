@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import errno
+import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cyclopts
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 
 from longread import __version__
+from longread.cli import logs
 from longread.cli.status import FAILED, INTERRUPTED, WRONG_INPUT
 from longread.errors import UserError
 
@@ -26,6 +29,8 @@ app = App(
     Start with `longread compare`: it needs no data and no network, and writes out/index.html.
     """,
 )
+
+log = logging.getLogger("longread")
 
 NOT_THE_USERS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # exit status 1; a wrong path or missing right is 2
 
@@ -56,30 +61,45 @@ for _name, _place in COMMANDS.items():
     app.command(f"longread.cli.{_place}", name=_name, help=_docstring(_place))
 
 
+app.register_install_completion_command()
+LOG = logs.LogSettings()
+SAYS_ITSELF = ("serve",)  # waits for others: its silence is none
+
+
+@app.meta.default
+def _with_log(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    settings: Annotated[logs.LogSettings, Parameter(name="*", group=Group("Log", sort_key=9))] = LOG,
+) -> Any:
+    """Any command, after what holds for all of them."""
+    logs.set_up(settings)
+    command = tokens[0] if tokens else ""
+    with nullcontext() if command in SAYS_ITSELF else logs.never_silent(command):
+        return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+program: Callable[..., Any] = app.meta
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status: 0 done, 2 wrong input, 130 interrupted, 1 anything else."""
-    import logging
-
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO)
-    logging.getLogger("longread").setLevel(logging.INFO)
-    for noisy in ("httpx", "huggingface_hub", "matplotlib", "fontTools"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    run: Callable[..., Any] = app
+    logs.set_up(LOG)  # until it is known what is asked for
     try:
         _check_names(given)
-        code = run(given, exit_on_error=False, print_error=False, result_action="return_value")
+        code = program(given, exit_on_error=False, print_error=False, result_action="return_value")
     except (UserError, cyclopts.CycloptsError) as error:
-        print(f"longread: {' '.join(str(error).split())}", file=sys.stderr)
+        log.debug("where it comes from", exc_info=True)
+        log.error("longread: %s", " ".join(str(error).split()))
         return WRONG_INPUT
     except KeyboardInterrupt:
-        print("longread: interrupted; the same command (train: with --resume) goes on from here", file=sys.stderr)
+        log.error("longread: interrupted; the same command (train: with --resume) goes on from here")
         return INTERRUPTED
     except BrokenPipeError:
         return 0
     except OSError as error:  # a full disk, a folder that may not be written
         place = f"{error.filename}: " if error.filename is not None else ""
-        print(f"longread: {place}{error.strerror or ' '.join(str(error).split())}", file=sys.stderr)
+        log.error("longread: %s%s", place, error.strerror or " ".join(str(error).split()))
         return FAILED if error.errno in NOT_THE_USERS else WRONG_INPUT
     return int(code or 0)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from longread.cli.options import COMPUTING, CUT, OfComputing, OfLongTexts
+from longread.cli import logs
+from longread.cli.options import COMPUTING, CUT, Computing, OfComputing, OfLongTexts
 from longread.errors import UserError
+from longread.inference.reading import Cut
 from longread.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -36,16 +39,29 @@ def serve(
     """
     try:
         from longread.serving.server import serve as run
+        from longread.serving.workers import serve_with_workers
     except ImportError as error:
         raise UserError(f"serve needs the extra serve ({error}); pip install 'longread[serve]'") from None
+    load = partial(_load, checkpoint, settings, cut, computing)
+    if settings.workers == 1:
+        _begin()
+        run(load, settings)
+    else:
+        serve_with_workers(load, settings, partial(_begin, logs.now()))
+    return 0
+
+
+def _begin(log: logs.LogSettings | None = None) -> None:
+    """What comes first in a process that has the model; a worker's log is its parent's."""
     from longread.system.allocator import tune_allocator
 
+    if log is not None:
+        logs.set_up(log)
     tune_allocator()
+
+
+def _load(checkpoint: str, settings: ServeSettings, cut: Cut, computing: Computing) -> Service:
     from longread.inference.predictor import load
     from longread.serving.service import Service
 
-    def start() -> Service:
-        return Service(replace(load(checkpoint, computing.device, precision=computing.precision), cut=cut), settings)
-
-    run(start, settings)
-    return 0
+    return Service(replace(load(checkpoint, computing.device, precision=computing.precision), cut=cut), settings)

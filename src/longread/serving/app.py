@@ -33,6 +33,7 @@ HEADERS = {
     "referrer-policy": "no-referrer",
 }
 RETRY_SECONDS = 1
+TELL_SECONDS = 1.0
 
 Text = Annotated[str, StringConstraints(strict=True)]
 
@@ -143,6 +144,7 @@ class State:
         self._service: Service | None = None
         self.error: Exception | None = None  # why the model cannot be loaded
         self.stop: Callable[[], None] = lambda: None  # ends the server
+        self.on_ready: Callable[[], None] = lambda: None
         self.draining = False
         self._explaining = asyncio.Semaphore(1)
         self.metrics = Metrics(lambda: self._service.batcher.waiting if self._service else 0)
@@ -150,8 +152,10 @@ class State:
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(self._start())
+        telling = asyncio.create_task(self._tell_waiting())
         yield
         self.draining = True
+        telling.cancel()
         await asyncio.gather(loading, return_exceptions=True)
         if self._service is not None:
             await asyncio.to_thread(self._service.close)
@@ -162,6 +166,14 @@ class State:
         except Exception as error:
             self.error = error
             self.stop()
+            return
+        self.on_ready()
+
+    async def _tell_waiting(self) -> None:
+        """Another worker may be asked for the metrics of all."""
+        while True:
+            self.metrics.refresh()
+            await asyncio.sleep(TELL_SECONDS)
 
     def serving(self) -> Service:
         if self.draining:
@@ -188,8 +200,9 @@ class State:
         route = request.scope.get("route")
         path = route.path if route is not None else "unknown"
         self.metrics.requests.labels(path, str(response.status_code)).inc()
-        line = {"request": name, "path": path, "status": response.status_code, "seconds": round(seconds, 6)}
-        log.info(json.dumps(line | {"tokens": int(response.headers.get("x-tokens", 0))}))
+        line = {"request": name, "path": path, "status": response.status_code, "seconds": round(seconds, 6),
+                "tokens": int(response.headers.get("x-tokens", 0))}  # fmt: skip
+        log.info(json.dumps(line), extra={"fields": line})
         return response
 
     async def predict(self, request: Request) -> JSONResponse:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 
@@ -19,14 +19,14 @@ from longread.serving.settings import ServeSettings
 class _Server(uvicorn.Server):
     """uvicorn, but SIGTERM and SIGINT end it with exit status 0 when all that was taken is answered."""
 
-    def __init__(self, config: uvicorn.Config, state: State) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, signals: Sequence[signal.Signals]) -> None:
         super().__init__(config)
-        self._state = state
+        self._state, self._signals = state, signals
         state.stop = lambda: self.handle_exit(signal.SIGTERM, None)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._stop) for number in self._signals}
         try:
             yield
         finally:
@@ -40,22 +40,33 @@ class _Server(uvicorn.Server):
 
 def serve(load: Callable[[], Service], settings: ServeSettings) -> None:
     """Serves until SIGTERM or SIGINT. UserError where the address cannot be had or the model cannot be loaded."""
+    serve_on(bind(settings), load, settings)
+
+
+def serve_on(
+    listener: socket.socket,
+    load: Callable[[], Service],
+    settings: ServeSettings,
+    *,
+    signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """As `serve`, on a socket that listens; `on_ready` runs when the model is loaded."""
     logging.getLogger("longread.serving").setLevel(logging.INFO)
     app = create_app(load, settings)
-    listener = _bind(settings)
-    host, port = listener.getsockname()[:2]
-    logging.getLogger("longread").info("http://%s:%d", host, port)
     # What still waits when the timeout is over has been answered with 504 by then.
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(settings.timeout) + 1
     )
     state: State = app.state.longread
-    _Server(config, state).run(sockets=[listener])
+    state.on_ready = on_ready
+    _Server(config, state, signals).run(sockets=[listener])
     if state.error is not None:
         raise state.error
 
 
-def _bind(settings: ServeSettings) -> socket.socket:
+def bind(settings: ServeSettings) -> socket.socket:
+    """A socket that listens; its address is said. UserError where it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # By its protocol asyncio knows a TCP socket, and sends small answers at once: without it each takes 40 ms more.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -68,4 +79,6 @@ def _bind(settings: ServeSettings) -> socket.socket:
             f"--host {settings.host} --port {settings.port}: {error.strerror}; choose another port (0: any free one)"
         ) from None
     listener.listen(2048)  # who asks while the model is being loaded waits, then is told 503
+    host, port = listener.getsockname()[:2]
+    logging.getLogger("longread").info("http://%s:%d", host, port)
     return listener

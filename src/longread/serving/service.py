@@ -50,7 +50,7 @@ class Service:
         self.needs_pairs = told is True
         # Where nothing is known of the training: a model that was made to tell two texts apart takes both.
         self.pairs = predictor.model.config.type_vocab_size > 0 if told is None else told
-        self._threads = settings.threads or torch.get_num_threads()
+        self._threads = settings.threads or max(1, torch.get_num_threads() // settings.workers)
         self.batcher = Batcher(
             self._logits,
             tokens_per_batch=settings.tokens_per_batch or TOKENS_PER_BATCH.get(predictor.device.type, 16_384),

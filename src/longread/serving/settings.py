@@ -29,7 +29,9 @@ class ServeSettings:
     timeout:
         Seconds after which a request is answered with 504.
     threads:
-        Processor threads of the model; one of them answers short texts. Default: all cores.
+        Processor threads of the model; one of them answers short texts. Default: all cores, shared by the workers.
+    workers:
+        Processes behind the port, each with the model in its memory and with the limits above.
     """
 
     host: str = "127.0.0.1"
@@ -40,9 +42,18 @@ class ServeSettings:
     max_body_bytes: int = 2_000_000
     timeout: float = 60.0
     threads: int | None = None
+    workers: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("tokens_per_batch", "max_concurrent", "max_texts", "max_body_bytes", "timeout", "threads"):
+        for name in (
+            "tokens_per_batch",
+            "max_concurrent",
+            "max_texts",
+            "max_body_bytes",
+            "timeout",
+            "threads",
+            "workers",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be above 0")

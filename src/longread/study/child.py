@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from longread.records import Run, RunRecord, canonical, find_run, fingerprint, w
 from longread.records.record import Status
 from longread.study.benchmark import BenchmarkConfig
 from longread.training.resolve import resolve
+
+log = logging.getLogger("longread")
 
 Event = dict[str, Any]
 Listener = Callable[[int, Event], None]
@@ -134,7 +137,9 @@ def _events(order: Event, done: _Child, errors: Any) -> Iterator[Event]:
         for line in process.stdout:
             yield json.loads(line)
         done.code = process.wait()
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            log.warning("stopping: the run under way saves its state; Ctrl-C again does not wait for it")
         process.terminate()
         try:
             process.wait(timeout=SECONDS_TO_SAVE)

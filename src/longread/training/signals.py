@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+log = logging.getLogger("longread")
 
 # Ctrl-C, a scheduler's or `kill`'s request, and a terminal that was closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
@@ -49,6 +52,8 @@ class StopRequest:
         # A closed terminal sends SIGHUP and often SIGTERM behind it: only a person's second Ctrl-C means "at once".
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not self.asked:
+            log.warning("stopping: this step is finished and the state saved; Ctrl-C again stops at once")
         self.asked = True
         if self._acts_at_once:
             self._acts_at_once = False

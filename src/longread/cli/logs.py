@@ -1,0 +1,147 @@
+"""What a person hears while a command works: one log on stderr, and off a terminal a line every ten seconds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from longread.errors import UserError
+
+NOISY = ("httpx", "huggingface_hub", "matplotlib", "fontTools")
+SECONDS_OF_SILENCE = 10.0
+
+console = Console(stderr=True)  # live tables and bars are drawn on it, so that a line of the log does not break them
+log = logging.getLogger("longread")
+Switch = Annotated[bool, Parameter(negative=())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """What is said on stderr. Results on stdout do not depend on it.
+
+    Parameters
+    ----------
+    quiet:
+        No progress and no notes: warnings, errors and results only.
+    verbose:
+        More notes; errors with where they come from.
+    log_file:
+        A file that gets every line of the log, too; it is added to.
+    log_json:
+        Each line of the log is a JSON object with time, level and message.
+    """
+
+    quiet: Switch = False
+    verbose: Switch = False
+    log_file: Path | None = None
+    log_json: Switch = False
+
+
+class _Handler(logging.Handler):
+    """Lines on stderr, above a live table where there is one; and when the last one was."""
+
+    last = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _Handler.last = time.monotonic()
+        console.print(self.format(record), markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+        }
+        fields: dict[str, Any] = getattr(record, "fields", None) or {"message": record.getMessage()}
+        if record.exc_info:
+            fields = fields | {"error": self.formatException(record.exc_info)}
+        return json.dumps(line | fields, ensure_ascii=False)
+
+
+def set_up(settings: LogSettings) -> None:
+    """The only place where logging is configured. UserError for a file that cannot be written."""
+    if settings.quiet and settings.verbose:
+        raise UserError("--quiet and --verbose: choose one")
+    level = logging.WARNING if settings.quiet else logging.DEBUG if settings.verbose else logging.INFO
+    handlers: list[logging.Handler] = [_Handler()]
+    if settings.log_file is not None:
+        try:
+            handlers.append(logging.FileHandler(settings.log_file, encoding="utf-8", errors="backslashreplace"))
+        except OSError as error:
+            raise UserError(f"--log-file {settings.log_file}: {error.strerror}") from None
+    root = logging.getLogger()
+    for old in [h for h in root.handlers if getattr(h, "ours", False)]:
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        handler.ours = True  # type: ignore[attr-defined]
+        handler.setLevel(level)
+        if settings.log_json:
+            handler.setFormatter(_JsonLines())
+        elif isinstance(handler, logging.FileHandler):
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        root.addHandler(handler)
+    log.setLevel(level)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.INFO if settings.verbose else logging.WARNING)
+    root.setLevel(level)
+    _state.settings, _state.status = settings, ""
+
+
+class _State:
+    settings = LogSettings()
+    status = ""  # where the command is
+
+
+_state = _State()
+
+
+def now() -> LogSettings:
+    """What the log was set to, for a process that shall speak the same way."""
+    return _state.settings
+
+
+def shows_live() -> bool:
+    """Whether bars and tables are drawn: on a terminal, unless it shall be quiet."""
+    return console.is_terminal and not _state.settings.quiet
+
+
+def status(text: str) -> None:
+    """Where the command is: said off a terminal when nothing else was for ten seconds."""
+    _state.status = text
+
+
+@contextmanager
+def never_silent(command: str) -> Iterator[None]:
+    """Off a terminal, a line at least every ten seconds while the body runs."""
+    if sys.stderr is None or shows_live() or _state.settings.quiet:
+        yield
+        return
+    done = threading.Event()
+    begin = _Handler.last = time.monotonic()
+
+    def watch() -> None:
+        while not done.wait(max(0.05, _Handler.last + SECONDS_OF_SILENCE - time.monotonic())):
+            if time.monotonic() - _Handler.last >= SECONDS_OF_SILENCE:
+                log.info("%s: %s, since %.0f s", command, _state.status or "at work", time.monotonic() - begin)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
