@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from longread.cli import live
+from longread.cli import logs
 from longread.cli import main as cli
 from longread.cli.live import AnswersView
 from longread.data import stream
@@ -318,10 +318,11 @@ def test_a_file_is_read_no_further_than_it_is_answered(tmp_path: Path, monkeypat
 
 
 def test_progress_is_said_often(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(live, "SECONDS_BETWEEN_LINES", 0.01)
-    with AnswersView(before=100) as view:
+    monkeypatch.setattr(logs, "SECONDS_OF_SILENCE", 0.01)
+    logs.set_up(logs.LogSettings())
+    with logs.never_silent("predict"), AnswersView(before=100) as view:
         view.on_progress(200, 0.5)
-        view.over.wait(0.1)
+        time.sleep(0.2)
     assert "200 texts" in capsys.readouterr().err.splitlines()[-1]
     began = view.began
     assert view.state(began + 10) == "200 texts, 10 a second, 20 s left"

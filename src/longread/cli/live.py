@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import threading
-=======
 import logging
->>>>>>> 0cf1b3a (Several workers behind one port; one log for all commands, never silent for long; shell completion)
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +17,6 @@ from longread.problems import HEADLINE, METRIC_WORDS, MULTI_LABEL, REGRESSION, S
 
 log = logging.getLogger("longread")
 Event = dict[str, Any]
-SECONDS_BETWEEN_LINES = 10.0
 SHOWN = {
     SINGLE_LABEL: ("accuracy", "f1", "loss"),
     MULTI_LABEL: ("f1_micro", "f1_macro", "exact_match", "average_precision", "loss"),
@@ -170,28 +165,22 @@ class AnswersView:
 
     def __init__(self, *, shown: bool = True, before: int = 0) -> None:
         """shown: False where the answers themselves are on the terminal. before: texts of an output that goes on."""
-        self.console = Console(stderr=True)
+        self.console = logs.console
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=self.console,
-            transient=True, disable=not (shown and self.console.is_terminal),
+            transient=True, disable=not (shown and logs.shows_live()),
         )  # fmt: skip
         self.bar = self.progress.add_task("predict", total=None, text="")
         self.before, self.texts = before, before
         self.fraction: float | None = None  # of the input
-        self.over = threading.Event()
-        self.lines = None if self.console.is_terminal else threading.Thread(target=self._say_often, daemon=True)
 
     def __enter__(self) -> AnswersView:
         self.began = time.monotonic()
+        logs.status(lambda: self.state(time.monotonic()))
         self.progress.start()
-        if self.lines is not None:
-            self.lines.start()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.over.set()
-        if self.lines is not None:
-            self.lines.join()
         self.progress.stop()
 
     def on_progress(self, texts: int, fraction: float | None) -> None:
@@ -212,10 +201,6 @@ class AnswersView:
             else f"{self.texts:,} texts, {rate:,.0f} a second"
         )
         return text if not self.fraction else f"{text}, {duration(self.texts * (1 / self.fraction - 1) / rate)} left"
-
-    def _say_often(self) -> None:
-        while not self.over.wait(SECONDS_BETWEEN_LINES):
-            self.console.print(self.state(time.monotonic()), markup=False, highlight=False, soft_wrap=True)
 
 
 class RunView:

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -98,12 +98,12 @@ def set_up(settings: LogSettings) -> None:
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.INFO if settings.verbose else logging.WARNING)
     root.setLevel(level)
-    _state.settings, _state.status = settings, ""
+    _state.settings, _state.status = settings, "at work"
 
 
 class _State:
     settings = LogSettings()
-    status = ""  # where the command is
+    status: str | Callable[[], str] = "at work"  # where the command is
 
 
 _state = _State()
@@ -119,8 +119,8 @@ def shows_live() -> bool:
     return console.is_terminal and not _state.settings.quiet
 
 
-def status(text: str) -> None:
-    """Where the command is: said off a terminal when nothing else was for ten seconds."""
+def status(text: str | Callable[[], str]) -> None:
+    """Where the command is, or who knows it: said off a terminal when nothing else was for ten seconds."""
     _state.status = text
 
 
@@ -136,7 +136,8 @@ def never_silent(command: str) -> Iterator[None]:
     def watch() -> None:
         while not done.wait(max(0.05, _Handler.last + SECONDS_OF_SILENCE - time.monotonic())):
             if time.monotonic() - _Handler.last >= SECONDS_OF_SILENCE:
-                log.info("%s: %s, since %.0f s", command, _state.status or "at work", time.monotonic() - begin)
+                where = _state.status if isinstance(_state.status, str) else _state.status()
+                log.info("%s: %s, since %.0f s", command, where, time.monotonic() - begin)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
