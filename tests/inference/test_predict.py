@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
