@@ -26,7 +26,7 @@ from longread.models.loading import OWN
 from longread.ops.packed import PackedBatch
 
 # Fields that transformers keeps itself, under another name or in another form.
-THEIRS = ("num_labels", "label_names")
+THEIRS = ("num_labels", "label_names", "problem_type")
 
 
 class LongreadConfig(PreTrainedConfig):  # type: ignore[misc]

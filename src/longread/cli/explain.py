@@ -33,7 +33,7 @@ def explain(
     pair:
         The second text, for a model that compares two.
     label:
-        Explain this label instead of the predicted one.
+        Explain this label instead of the predicted one; of several labels that is the most probable.
     html:
         Write a page with coloured text to this file.
     device:
@@ -58,7 +58,7 @@ def explain(
         if json_lines:
             print(json.dumps(one.to_json(), ensure_ascii=False))
         elif html is None:
-            print(f"{one.label} {one.probability:.3f}; what speaks for {one.explained_label} (+) and against it (-):")
+            print(f"{one.heading()}; what {one.sides()[0]} (+) and what {one.sides()[1]} (-):")
             for token in sorted(one.tokens, key=lambda t: -abs(t.attribution))[:12]:
                 print(f"  {token.attribution:+.3f}  {token.text!r}")
     return 0

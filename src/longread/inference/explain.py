@@ -18,9 +18,11 @@ from torch import Tensor
 
 from longread.data.tokenizer import Tokenizer, first_text
 from longread.errors import UserError
+from longread.inference.metrics import answers_of
 from longread.inference.reading import Cut
 from longread.models.classifier import Classifier
 from longread.ops.packed import PackedBatch
+from longread.problems import REGRESSION, ProblemType
 
 FEWEST_STEPS, MOST_STEPS = 16, 256
 WANTED_GAP = 0.02  # of the difference of the logits: more steps are taken until the sum is that near
@@ -32,6 +34,7 @@ class Explained(Protocol):
 
     tokenizer: Tokenizer
     label_names: tuple[str, ...]
+    problem_type: ProblemType
     tokens_per_micro_batch: int
     cut: Cut
 
@@ -80,8 +83,8 @@ class _Sequence:
 class Explanation:
     """Attributions of one answer. They add up to `logit - baseline_logit`, but for `completeness_gap` of it."""
 
-    label: str
-    probability: float
+    label: str  # the predicted one; of several labels the most probable; of a regression the number's name
+    probability: float | None  # None: of a regression
     explained_label: str
     logit: float
     baseline_logit: float
@@ -91,9 +94,21 @@ class Explanation:
     truncated: bool
     tokens: tuple[Token, ...]
     sentences: tuple[Sentence, ...]
+    value: float | None = None  # of a regression: the number itself
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without what this problem type has not."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def heading(self) -> str:
+        """`team a 0.973`, or `score 153.2`."""
+        return f"{self.label} {self.value:.4g}" if self.probability is None else f"{self.label} {self.probability:.3f}"
+
+    def sides(self) -> tuple[str, str]:
+        """What a positive and a negative attribution mean."""
+        if self.probability is None:
+            return f"raises {self.explained_label}", f"lowers {self.explained_label}"
+        return f"speaks for {self.explained_label}", "speaks against it"
 
 
 def explain(
@@ -131,8 +146,9 @@ def _explain_one(predictor: Explained, text: str, pair: str | None, label: str |
     start = torch.where(own[:, None], empty, whole)  # the tokenizer's own marks stay where they are
     sequence = _Sequence(ids, types, 0 if pair is None else first_text(encoding))
     logits = _logits(model, sequence, torch.stack([whole, start])).detach()
-    probabilities = torch.softmax(logits[0].double(), 0)
-    predicted = int(probabilities.argmax())
+    said = answers_of(logits[:1].double().cpu().numpy(), predictor.problem_type)[0]
+    number = float(said[0]) if predictor.problem_type == REGRESSION else None
+    predicted = int(said.argmax())
     target = predicted if label is None else predictor.label_names.index(label)
     wanted = float(logits[0, target] - logits[1, target])
     steps = FEWEST_STEPS
@@ -150,7 +166,7 @@ def _explain_one(predictor: Explained, text: str, pair: str | None, label: str |
     )
     return Explanation(
         label=predictor.label_names[predicted],
-        probability=float(probabilities[predicted]),
+        probability=None if number is not None else float(said[predicted]),
         explained_label=predictor.label_names[target],
         logit=float(logits[0, target]),
         baseline_logit=float(logits[1, target]),
@@ -160,6 +176,7 @@ def _explain_one(predictor: Explained, text: str, pair: str | None, label: str |
         truncated=truncated,
         tokens=tokens,
         sentences=tuple(s for part, whole_text in enumerate(texts) for s in sentences(whole_text, part, tokens)),
+        value=number,
     )
 
 

@@ -24,7 +24,8 @@ class Cut:
     ----------
     truncation:
         What is read of a text that is longer than the model takes: its head, its tail, half of each, or all of it in
-        chunks, whose answers are averaged. Default: the head, unless the checkpoint's tokenizer says the tail.
+        chunks, whose answers are averaged (of several labels the highest of each counts). Default: the head, unless
+        the checkpoint's tokenizer says the tail.
     chunk_stride:
         Tokens that a chunk repeats of the one before it.
     """
@@ -62,17 +63,27 @@ class Reading:
     def pooled(
         self, logits: npt.NDArray[np.floating[Any]], problem_type: ProblemType = SINGLE_LABEL
     ) -> npt.NDArray[np.float64]:
-        """Of the logits [S, C] of each text's sequences the mean, [R, C]; of several labels the greatest.
+        """Logits [S, C] of the sequences -> [R, C] of the texts."""
+        return pooled(logits, self.text_of, len(self.tokens), problem_type)
 
-        A label that one chunk speaks for is a label of the text.
-        """
-        if problem_type == MULTI_LABEL:
-            greatest = np.full((len(self.tokens), logits.shape[1]), -np.inf)
-            np.maximum.at(greatest, self.text_of, logits)
-            return greatest
-        total = np.zeros((len(self.tokens), logits.shape[1]))
-        np.add.at(total, self.text_of, logits)
-        return total / np.bincount(self.text_of, minlength=len(total))[:, None]  # type: ignore[no-any-return]
+
+def pooled(
+    logits: npt.NDArray[np.floating[Any]],
+    text_of: npt.NDArray[np.int64],
+    texts: int,
+    problem_type: ProblemType = SINGLE_LABEL,
+) -> npt.NDArray[np.float64]:
+    """Of the logits [S, C] of each text's sequences the mean, [R, C]; of several labels the greatest.
+
+    A label that one chunk speaks for is a label of the text. text_of [S]: the text that a sequence is of.
+    """
+    if problem_type == MULTI_LABEL:
+        greatest = np.full((texts, logits.shape[1]), -np.inf)
+        np.maximum.at(greatest, text_of, logits)
+        return greatest
+    total = np.zeros((texts, logits.shape[1]))
+    np.add.at(total, text_of, logits)
+    return total / np.bincount(text_of, minlength=texts)[:, None]  # type: ignore[no-any-return]
 
 
 def read(

@@ -82,7 +82,7 @@ def create_app(load: Callable[[], Service], settings: ServeSettings) -> FastAPI:
 
     @app.post("/predict", openapi_extra=_body(PredictRequest))
     async def predict(request: Request) -> JSONResponse:
-        """Labels and probabilities, in the order of the inputs."""
+        """Label (or labels, or value) and probabilities, in the order of the inputs."""
         return await state.predict(request)
 
     @app.post("/explain", openapi_extra=_body(ExplainRequest))
@@ -103,6 +103,7 @@ def create_app(load: Callable[[], Service], settings: ServeSettings) -> FastAPI:
         return {
             "status": "ready",
             "attention": scorer.attention,
+            "problem_type": service.predictor.problem_type,
             "labels": list(service.predictor.label_names),
             "max_length": scorer.positions,
             "pairs": service.pairs,

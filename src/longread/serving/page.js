@@ -19,13 +19,21 @@ function given() {
   return body;
 }
 
+// One label, several, or a number: as the model was trained.
+function said(answer) {
+  if (answer.reason) return `No answer: ${answer.reason}`;
+  if ("value" in answer) return Number(answer.value.toPrecision(6)).toLocaleString("en");
+  if (answer.labels) return answer.labels.join(", ") || "None of the labels";
+  return answer.label;
+}
+
 function showAnswer(answer, headers) {
-  at("label").textContent = answer.label === null ? `No label: ${answer.reason}` : answer.label;
+  at("label").textContent = said(answer);
   const cut = answer.truncated ? "; a part was not read" : "";
   at("facts").textContent =
     `${answer.tokens.toLocaleString("en")} of ${answer.tokens_in_text.toLocaleString("en")} tokens read${cut} · ` +
     `${milliseconds(headers.get("x-total-time"))} (${milliseconds(headers.get("x-inference-time"))} in the model)`;
-  const rows = Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 20).map(([name, p]) => {
+  const rows = Object.entries(answer.probabilities || {}).sort((a, b) => b[1] - a[1]).slice(0, 20).map(([name, p]) => {
     const row = document.createElement("tr");
     const meter = document.createElement("meter");
     meter.value = p;
@@ -68,7 +76,10 @@ function coloured(text, tokens) {
 function showWords(answer, body) {
   const texts = body.pair === undefined ? [body.text] : [body.text, body.pair];
   const title = document.createElement("h3");
-  title.textContent = `What speaks for ${answer.explained_label} (blue) and against it (orange)`;
+  const name = answer.explained_label;
+  title.textContent = "value" in answer
+    ? `What raises ${name} (blue) and lowers it (orange)`
+    : `What speaks for ${name} (blue) and against it (orange)`;
   const parts = texts.map((text, part) => coloured(text, answer.tokens.filter((t) => t.part === part)));
   at("words").replaceChildren(title, ...parts);
 }
@@ -122,10 +133,17 @@ at("text").addEventListener("drop", (event) => {
   open(event.dataTransfer.files[0]);
 });
 
+function labels(model) {
+  if (model.problem_type === "regression") return `predicts ${model.labels[0]}`;
+  const named = `${model.labels.slice(0, 6).join(", ")}${model.labels.length > 6 ? ", …" : ""}`;
+  const any = model.problem_type === "multi_label_classification" ? ", any of which a text may have" : "";
+  return `${model.labels.length} labels (${named})${any}`;
+}
+
 fetch("/ready").then(async (response) => {
   const model = await response.json();
   at("model").textContent = response.ok
-    ? `${model.labels.length} labels (${model.labels.slice(0, 6).join(", ")}${model.labels.length > 6 ? ", …" : ""}), ` +
+    ? `${labels(model)}, ` +
       (model.max_length === null
         ? `${model.attention}, every word is read`
         : `${model.attention} attention, up to ${model.max_length.toLocaleString("en")} tokens`)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from longread.data.tokenizer import Encoded
-from longread.inference.predictor import Predictor
+from longread.inference.predictor import Prediction, Predictor
+from longread.inference.reading import pooled
 from longread.serving.batcher import Batcher, Tokens
 from longread.serving.settings import ServeSettings
 
@@ -85,14 +86,17 @@ class Service:
         tokenized = time.monotonic() - start
         read = {"tokens": tokens, "tokens_in_text": whole, "truncated": tokens < whole}
         if not item.text.strip():
-            body: dict[str, Any] = {"label": None, "probabilities": {}, "reason": "the text is empty"} | read
+            nothing = Prediction(None, {}).answer(self.predictor.problem_type)
+            body: dict[str, Any] = nothing | {"reason": "the text is empty"} | read
             return Served(body, 0, tokenized, 0.0, 0.0)
         answers = await asyncio.gather(*map(self.batcher.submit, sequences))
-        logits = np.mean([answer.logits.astype(np.float64) for answer in answers], axis=0)
+        chunks = np.stack([answer.logits.astype(np.float64) for answer in answers])
+        logits = pooled(chunks, np.zeros(len(chunks), dtype=np.int64), 1, self.predictor.problem_type)
+        said = self.predictor.told(logits)[0].answer(self.predictor.problem_type)
         queued, computed = (
             max(getattr(answer, name) for answer in answers) for name in ("queue_seconds", "inference_seconds")
         )
-        return Served(self._named(logits) | read, tokens, tokenized, queued, computed)
+        return Served(said | read, tokens, tokenized, queued, computed)
 
     def _encode(self, item: Item) -> tuple[list[Tokens], int, int]:
         """Sequences as the model reads them, several for a text in chunks; tokens read, and tokens of the text."""
@@ -108,15 +112,6 @@ class Service:
             for row, (begin, end) in enumerate(pairwise(encoded.offsets.tolist()))
         ]
         return sequences, int(reading.tokens[0]), int(reading.tokens_in_text[0])
-
-    def _named(self, logits: npt.NDArray[np.float64]) -> dict[str, Any]:
-        shifted = logits - logits.max()
-        probabilities = np.exp(shifted) / np.exp(shifted).sum()
-        names = self.predictor.label_names
-        return {
-            "label": names[int(probabilities.argmax())],
-            "probabilities": {name: float(p) for name, p in zip(names, probabilities, strict=True)},
-        }
 
     def close(self) -> None:
         self.batcher.close()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from longread.config import RunConfig
 from longread.data.dataset import Split
 from longread.errors import UserError
 from longread.problems import MULTI_LABEL, REGRESSION
@@ -28,9 +29,15 @@ def counts(split: Split) -> npt.NDArray[np.int64]:
     return np.bincount(split.labels, minlength=len(split.label_names))
 
 
-def report_imbalance(split: Split, class_weights: str) -> None:
-    """Says the counts where some class or label is rare, and what can be done about it."""
+def check_targets(split: Split, config: RunConfig) -> None:
+    """Says the counts where some class or label is rare, and what can be done about it.
+
+    UserError for settings of classes that do not fit the training rows.
+    """
+    weights_of(split, config.class_weights)
     if split.problem_type == REGRESSION:
+        if config.label_smoothing:
+            raise UserError("--label-smoothing: a regression has no classes; leave it out")
         return
     found = counts(split)
     several = split.problem_type == MULTI_LABEL
@@ -41,7 +48,7 @@ def report_imbalance(split: Split, class_weights: str) -> None:
     named = [f"{split.label_names[place]} {found[place]:,}" for place in order]
     if len(named) > MOST_NAMED:
         named = [*named[: MOST_NAMED // 2], "…", *named[-MOST_NAMED // 2 :]]
-    hint = "; --class-weights balanced weights the rare ones up" if class_weights == "none" else ""
+    hint = "; --class-weights balanced weights the rare ones up" if config.class_weights == "none" else ""
     what = "labels" if several else "classes"
     log.warning("%s of %s training rows: %s%s", what, f"{len(split):,}", ", ".join(named), hint)
 

@@ -24,6 +24,7 @@ from longread.problems import HEADLINE, MATCH, REGRESSION
 from longread.system.measure import Stopwatch
 from longread.training.balance import weights_of
 from longread.training.losses import make_loss
+from longread.training.numbers import spread_of
 from longread.training.optimize import make_optimizer
 from longread.training.state import State
 from longread.training.trainer import Event, Trainer
@@ -124,7 +125,7 @@ def classification_trainer(
     """`config` is resolved: epochs, learning rate, precision and token budget are numbers."""
     assert config.epochs and config.learning_rate
     device = next(model.parameters()).device
-    optimizer = make_optimizer(model, config, config.learning_rate)
+    optimizer = make_optimizer(model, config, config.learning_rate, spread_of(data.train))
     objective = Classification(data.train, config, device)
     return Trainer(
         model, data.train, objective, Validation(model, data, config), optimizer, config, directory, on_event

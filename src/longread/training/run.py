@@ -20,6 +20,7 @@ from longread.records.record import Status
 from longread.system import runtime
 from longread.system.measure import PeakMemory, environment, foreign_load
 from longread.training import state as states
+from longread.training.balance import check_targets
 from longread.training.classification import ClassificationWork
 from longread.training.identity import Identity, identify, resumable
 from longread.training.lineage import Provenance
@@ -53,6 +54,7 @@ def train(
         return train_linear(config, on_event)
     before = Before(config)
     begun = start(config)
+    check_targets(begun.data.train, config)
     work = ClassificationWork(
         config=begun.config,
         model=begun.model,

@@ -16,6 +16,7 @@ from longread.models.loading import check_tokenizer
 from longread.problems import SINGLE_LABEL, ProblemType
 from longread.records import Ancestor
 from longread.training.lineage import provenance_of
+from longread.training.numbers import begin_at
 
 SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size", "dropout",
          "embedding_dropout", "attention_dropout", "norm_position", "pooling", "max_length", "seed")  # fmt: skip
@@ -42,6 +43,8 @@ def start(config: RunConfig) -> Start:
     tokenizer = tokenizer_for(model, config)
     limit = min(config.max_length or tokenizer.limit(model.config.max_length), model.config.max_length)
     data = prepare(config.data_config(), limit, tokenizer.reading(limit))
+    if model.loading is None or model.loading.head_is_untrained:
+        begin_at(model, data.train)
     provenance = provenance_of(config.init)
     resolved = replace(config, max_length=limit, **{name: getattr(model.config, name) for name in OVERRIDES})
     return Start(resolved, model, data, provenance.as_parent() if provenance else ())
@@ -60,6 +63,7 @@ def _from_scratch(config: RunConfig) -> Start:
         label_names=data.train.label_names,
         problem_type=data.train.problem_type,
     )
+    begin_at(model, data.train)
     return Start(config, model, data)
 
 
