@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from longread.sklearn import LongreadClassifier
+from longread.sklearn import LongreadClassifier, LongreadRegressor
 
 GOOD, BAD = "a warm and lovely film", "it crashes at once"
 TEXTS = np.array([f"{GOOD if n % 3 else BAD} {n}" for n in range(36)])
@@ -54,6 +54,23 @@ def test_clone_search_and_pipelines() -> None:
     assert pipe.predict(TEXTS).shape == (36,)
 
 
+def test_several_labels_are_an_indicator_matrix() -> None:
+    y = np.stack([LABELS == "good", LABELS == "bad", np.zeros(len(LABELS))], axis=1).astype(int)
+    model = small().fit(TEXTS, y)
+    probabilities, predicted = model.predict_proba(TEXTS), model.predict(TEXTS)
+    assert probabilities.shape == predicted.shape == (36, 3) and model.classes_.tolist() == [0, 1, 2]
+    assert np.array_equal(predicted, probabilities > 0.5) and model.score(TEXTS, y) > 0.9
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict(TEXTS), predicted)
+
+
+def test_numbers_of_any_size() -> None:
+    prices = np.where(LABELS == "good", 5000.0, 1000.0)
+    model = clone(LongreadRegressor("performer", **SMALL)).fit(TEXTS, prices)
+    assert model.score(TEXTS, prices) > 0.9
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict(TEXTS), model.predict(TEXTS))
+    assert np.isnan(model.predict([" "])).all()
+
+
 @pytest.mark.parametrize(
     ("texts", "labels", "told"),
     [
@@ -62,6 +79,7 @@ def test_clone_search_and_pipelines() -> None:
         (["a", "b"], [0], "one label for each"),
         (["a", "b"], [0, 0], "one class"),
         ([["a", "b"]], [0], "shape"),
+        (["a", "b"], [[0, 2], [1, 0]], "holds 0 or 1"),
     ],
 )
 def test_wrong_input_is_told(texts: object, labels: object, told: str) -> None:
@@ -78,7 +96,7 @@ class Worded(LongreadClassifier):
     """The estimator behind numbers: scikit-learn's checks bring arrays, which become texts of their digits."""
 
     def fit(self, X: Any, y: Any) -> Worded:
-        X, y = validate_data(self, X, y)
+        X, y = validate_data(self, X, y, multi_output=np.ndim(y) == 2 and np.shape(y)[1] > 1)
         super().fit(_words(X), y)
         return self
 

@@ -1,7 +1,8 @@
-"""A text classifier with scikit-learn's interface: fit, predict, predict_proba, clone, pickle, grid search, pipelines.
+"""Models of texts with scikit-learn's interface: fit, predict, predict_proba, clone, pickle, grid search, pipelines.
 
-from longread.sklearn import LongreadClassifier
+from longread.sklearn import LongreadClassifier, LongreadRegressor
 LongreadClassifier(attention="longformer", epochs=3).fit(texts, labels).predict_proba(texts)
+LongreadRegressor(attention="longformer", epochs=3).fit(texts, prices).predict(texts)
 """
 
 from __future__ import annotations
@@ -14,41 +15,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from longread.config import RunConfig
 from longread.errors import UserError
+from longread.inference.metrics import predicted_of
 from longread.inference.predictor import Predictor, load
+from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from longread.training.run import train
 
+FEW = 8  # rows that are evaluated where no class needs one
 
-class LongreadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Trains as `longread train` does; every option of that command is a parameter or a key of `settings`.
 
-    Parameters
-    ----------
-    attention:
-        dense, longformer, bigbird, performer or linformer.
-    init:
-        "scratch", or a pretrained checkpoint to fine-tune.
-    epochs, learning_rate, batch_size, max_length:
-        As in `longread train`; None for its defaults.
-    num_hidden_layers, hidden_size, num_attention_heads:
-        Of a model from scratch.
-    threads:
-        Processor threads; None for all cores.
-    settings:
-        Any other field of `longread.RunConfig`, the mechanism's own among them, such as {"attention_window": 64}.
-    random_state:
-        Seed of the first weights and of the order of the texts.
-
-    Attributes
-    ----------
-    classes_: the labels seen in `fit`, sorted; columns of `predict_proba` are in their order.
-    predictor_: the trained `longread.Predictor`.
-    """
+class _TextEstimator(BaseEstimator):  # type: ignore[misc]
+    """What a classifier and a regressor of texts share: the parameters, the training, the checkpoint in memory."""
 
     def __init__(
         self,
@@ -79,50 +61,24 @@ class LongreadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.settings = settings
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> LongreadClassifier:
-        """X: n texts (a list, an array or a column of a table). y: n labels of two classes or more.
-
-        ValueError for anything else, and for what `longread train` refuses.
-        """
-        texts = _texts(X)
-        labels = np.asarray(y)
-        if labels.ndim != 1 or len(labels) != len(texts):
-            raise ValueError(f"y has shape {labels.shape}; it must hold one label for each of the {len(texts)} texts")
-        check_classification_targets(labels)
-        classes, numbers = np.unique(labels, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(f"y has one class, {classes[0]!r}; a classifier needs two or more")
+    def _train(self, texts: list[str], columns: Mapping[str, Any], few: npt.NDArray[np.int64], **problem: Any) -> None:
+        """`columns` hold the labels of the texts. The rows `few` are evaluated, because the trainer wants some: nothing
+        is chosen by them."""
         with tempfile.TemporaryDirectory(prefix="longread-") as directory:
             place = Path(directory)
-            _write(place / "task" / "train.parquet", texts, numbers)
-            # Nothing is chosen by these rows: the trainer wants some to evaluate, and these are few.
-            few = np.unique(numbers, return_index=True)[1]
-            _write(place / "task" / "validation.parquet", [texts[i] for i in few], numbers[few])
-            run = train(self._config(place))
+            _write(place / "task" / "train.parquet", texts, columns)
+            some = {name: np.asarray(values)[few] for name, values in columns.items()}
+            _write(place / "task" / "validation.parquet", [texts[i] for i in few], some)
+            run = train(self._config(place, label_columns=tuple(columns), **problem))
             if run.record["status"] != "ok":
                 raise RuntimeError(f"the training ended badly: {run.record['status']}: {run.record['error']}")
             checkpoint = run.directory / "checkpoint"
             self._files = {path.name: path.read_bytes() for path in checkpoint.iterdir() if path.is_file()}
             self.predictor_ = load(checkpoint)
-        self.classes_ = classes
-        # Labels are names to the trainer; a class may have had no name before.
-        self._order = np.argsort([int(name) for name in self.predictor_.label_names])
-        return self
 
-    def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
-        """[n, number of classes], columns in the order of `classes_`."""
-        check_is_fitted(self, "classes_")
-        texts = _texts(X)
-        found = [list(answer.probabilities.values()) for answer in self._predictor().predict(texts)]
-        return np.array(found, dtype=np.float64).reshape(len(texts), len(self.classes_))[:, self._order]
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """[n] labels."""
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
-
-    def _config(self, place: Path) -> RunConfig:
-        own = {"task", "out", "data_dir", "text_columns", "label_columns", "eval_file", "seed", *self.get_params()}
+    def _config(self, place: Path, **problem: Any) -> RunConfig:
+        own = {"task", "out", "data_dir", "text_columns", "label_columns", "label_separator", "problem_type",
+               "eval_file", "seed", *self.get_params()}  # fmt: skip
         wrong = sorted(set(self.settings or {}) & own)
         if wrong:
             raise UserError(
@@ -130,8 +86,9 @@ class LongreadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         given = {f.name: getattr(self, f.name) for f in fields(RunConfig) if f.name in self.get_params()}
         return RunConfig(
-            **given, **(self.settings or {}), task=str(place / "task"), seed=self.random_state, out=place / "out"
-        )
+            **given, **problem, **(self.settings or {}),
+            task=str(place / "task"), text_columns=("text",), seed=self.random_state, out=place / "out",
+        )  # fmt: skip
 
     def _predictor(self) -> Predictor:
         if getattr(self, "predictor_", None) is None:
@@ -156,6 +113,114 @@ class LongreadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
+class LongreadClassifier(ClassifierMixin, _TextEstimator):  # type: ignore[misc]
+    """One class for each text, or any of several labels.
+
+    Trains as `longread train` does; every option of that command is a parameter or a key of `settings`.
+
+    Parameters
+    ----------
+    attention:
+        dense, longformer, bigbird, performer or linformer.
+    init:
+        "scratch", or a pretrained checkpoint to fine-tune.
+    epochs, learning_rate, batch_size, max_length:
+        As in `longread train`; None for its defaults.
+    num_hidden_layers, hidden_size, num_attention_heads:
+        Of a model from scratch.
+    threads:
+        Processor threads; None for all cores.
+    settings:
+        Any other field of `longread.RunConfig`, the mechanism's own among them, such as {"attention_window": 64}.
+    random_state:
+        Seed of the first weights and of the order of the texts.
+
+    Attributes
+    ----------
+    classes_: the labels seen in `fit`, sorted; columns of `predict_proba` are in their order. Of several labels the
+        numbers of the columns of y.
+    predictor_: the trained `longread.Predictor`.
+    """
+
+    def fit(self, X: Any, y: Any) -> LongreadClassifier:
+        """X: n texts (a list, an array or a column of a table). y: n labels of two classes or more, or 0 and 1
+        [n, number of labels], where a text may have several.
+
+        ValueError for anything else, and for what `longread train` refuses.
+        """
+        texts = _texts(X)
+        labels = np.asarray(y)
+        if labels.ndim not in (1, 2) or len(labels) != len(texts):
+            raise ValueError(f"y has shape {labels.shape}; it must hold one label for each of the {len(texts)} texts")
+        if labels.ndim == 2:
+            return self._fit_several(texts, labels)
+        check_classification_targets(labels)
+        classes, numbers = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"y has one class, {classes[0]!r}; a classifier needs two or more")
+        few = np.unique(numbers, return_index=True)[1]
+        self._train(texts, {"label": np.array([f"{n:06d}" for n in numbers])}, few, problem_type=SINGLE_LABEL)
+        self.classes_ = classes
+        # Labels are names to the trainer; a class may have had no name before.
+        self._order = np.argsort([int(name) for name in self.predictor_.label_names])
+        return self
+
+    def _fit_several(self, texts: list[str], labels: npt.NDArray[Any]) -> LongreadClassifier:
+        if not np.isin(labels, (0, 1)).all():
+            raise ValueError(f"y has shape {labels.shape}; a column for each label holds 0 or 1")
+        columns = {f"label_{place}": column.astype(np.int64) for place, column in enumerate(labels.T)}
+        few = np.arange(min(len(texts), FEW))
+        self._train(texts, columns, few, problem_type=MULTI_LABEL)
+        self.classes_ = np.arange(labels.shape[1])
+        self._order = self.classes_
+        return self
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
+        """[n, number of classes], columns in the order of `classes_`. Of several labels each by itself."""
+        check_is_fitted(self, "classes_")
+        return self._predictor().predict_proba(_texts(X))[:, self._order]
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """[n] classes; of several labels 0 and 1 [n, number of labels]."""
+        probabilities = self.predict_proba(X)
+        predictor = self._predictor()
+        if predictor.problem_type == MULTI_LABEL:
+            return predicted_of(probabilities, MULTI_LABEL, predictor.thresholds).astype(np.int64)  # type: ignore[no-any-return]
+        return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class LongreadRegressor(RegressorMixin, _TextEstimator):  # type: ignore[misc]
+    """A number for each text; the parameters are those of `LongreadClassifier`.
+
+    Attributes
+    ----------
+    predictor_: the trained `longread.Predictor`.
+    """
+
+    def fit(self, X: Any, y: Any) -> LongreadRegressor:
+        """X: n texts (a list, an array or a column of a table). y: n numbers.
+
+        ValueError for anything else, and for what `longread train` refuses.
+        """
+        texts = _texts(X)
+        numbers = np.asarray(y, dtype=np.float64)
+        if numbers.shape != (len(texts),) or not np.isfinite(numbers).all():
+            raise ValueError(f"y has shape {numbers.shape}; it must hold one number for each of the {len(texts)} texts")
+        self._train(texts, {"number": numbers}, np.arange(min(len(texts), FEW)), problem_type=REGRESSION)
+        return self
+
+    def predict(self, X: Any) -> npt.NDArray[np.float64]:
+        """[n] numbers; NaN for an empty text."""
+        check_is_fitted(self, "_files")
+        found = self._predictor().predict(_texts(X))
+        return np.array([np.nan if one.value is None else one.value for one in found], dtype=np.float64)
+
+
 def _texts(X: Any) -> list[str]:
     if isinstance(X, str):
         raise ValueError("X is one text; give a list of texts")
@@ -170,9 +235,9 @@ def _texts(X: Any) -> list[str]:
     return [str(text) for text in values]
 
 
-def _write(path: Path, texts: Sequence[str], numbers: npt.NDArray[np.int64]) -> None:
+def _write(path: Path, texts: Sequence[str], columns: Mapping[str, Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"text": list(texts), "label": [f"{n:06d}" for n in numbers]}), path)
+    pq.write_table(pa.table({"text": list(texts), **{name: pa.array(list(v)) for name, v in columns.items()}}), path)
