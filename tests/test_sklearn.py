@@ -96,7 +96,7 @@ class Worded(LongreadClassifier):
     """The estimator behind numbers: scikit-learn's checks bring arrays, which become texts of their digits."""
 
     def fit(self, X: Any, y: Any) -> Worded:
-        X, y = validate_data(self, X, y, multi_output=np.ndim(y) == 2 and np.shape(y)[1] > 1)
+        X, y = validate_data(self, X, y, multi_output=np.asarray(y).shape[1:] > (1,))
         super().fit(_words(X), y)
         return self
 

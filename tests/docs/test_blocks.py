@@ -39,6 +39,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
                 for label, texts in TEXTS.items():
                     told = " ".join(texts[(number + i) % 4] for i in range(length))
                     writer.writerow([f"{told} {number}", label])
+    for name, header, cells in (
+        ("letters.csv", "labels", lambda number: "late; rude" if number % 3 else "rude"),
+        ("complaints-by-kind.csv", "late,broken,rude", lambda number: f"{number % 2},{int(number % 3 == 0)},0"),
+        ("stars.csv", "stars", lambda number: str(1 + number % 5)),
+    ):
+        rows = [f"{TEXTS['complaint'][number % 4]} {number},{cells(number)}" for number in range(30)]
+        Path(name).write_text("\n".join([f"text,{header}", *rows]))
     Path("new.csv").write_text("text\nstill no answer\nthank you\n")
     return tmp_path
 

@@ -51,9 +51,11 @@ def test_old_names_are_translated_when_a_record_is_read(tmp_path: Path) -> None:
     old = MINIMAL | {
         "schema": 1,
         "metrics": {},
+        "config": {"label_column": "team"},
         "conversion": {"from": "dense", "repair": {"seconds": 600.0, "rows_seen": 3}},
     }
     records.write_json(tmp_path / "runs" / "old" / "run.json", old)
     (run,) = records.load_runs(tmp_path)
+    assert run.record["config"] == {"label_columns": ["team"]}
     assert run.record["conversion"] == {"from": "dense", "distillation": {"seconds": 600.0, "rows_seen": 3}}
     assert run.record["lineage"] == [{"role": "distillation", "run_id": None, "kind": "distill", "seconds": 600.0}]

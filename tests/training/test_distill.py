@@ -25,9 +25,10 @@ from longread.errors import UserError
 from longread.models.checkpoint import from_pretrained, save_pretrained
 from longread.models.classifier import Classifier
 from longread.models.convert import convert
+from longread.problems import MULTI_LABEL
 from longread.training import trainer as training
 from longread.training.distill import distill
-from longread.training.distillation import HeldOut, distillation_trainer
+from longread.training.distillation import HeldOut, distillation_trainer, divergence
 from longread.training.run import train
 from longread.training.trainer import Trainer
 
@@ -92,6 +93,16 @@ def test_the_hidden_states_come_nearer(attention: str, options: dict[str, int], 
         drawn = ("draws",) if options.get("learned_features") else ("features", "draws")
         trained = name.startswith("blocks.") and not name.endswith(drawn)
         assert torch.equal(before[name], tensor) != trained, name
+
+
+def test_the_divergence_of_several_labels_is_of_each() -> None:
+    generator = torch.Generator().manual_seed(0)
+    given, wanted = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
+    ours, theirs = (torch.distributions.Bernoulli(logits=logits) for logits in (given, wanted))
+    expected = torch.distributions.kl_divergence(theirs, ours).sum()
+    torch.testing.assert_close(divergence(given, wanted, MULTI_LABEL), expected)
+    halves = divergence(given[:2], wanted[:2], MULTI_LABEL) + divergence(given[2:], wanted[2:], MULTI_LABEL)
+    torch.testing.assert_close(halves, expected)
 
 
 def test_projections_learn_slower_on_longer_rows(tmp_path: Path) -> None:

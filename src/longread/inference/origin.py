@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from longread.data.tasks import TASKS
+from longread.records import current_names
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def origin_of(checkpoint: str | Path) -> Origin | None:
     path = Path(checkpoint)
     for folder in (path, path.parent):
         try:
-            record = json.loads((folder / "run.json").read_text())
+            record = current_names(json.loads((folder / "run.json").read_text()))
             found = Origin(record["task"], dict(record["config"]), record["dataset"]["train"].get("pairs"))
         except (OSError, ValueError, KeyError, TypeError):
             continue

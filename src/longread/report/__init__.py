@@ -64,18 +64,21 @@ def build_report(directory: Path, out: Path | None = None, *, figures: bool = Tr
 
 def summary_table(runs: Sequence[Run]) -> str:
     """The comparison of every task as aligned plain text, for the end of `longread compare`; no trailing newline."""
-    from longread.report.groups import group_runs
+    from longread.report.groups import group_runs, regression_groups
     from longread.report.markdown import terminal_table
     from longread.report.mechanisms import learn
     from longread.report.naming import heading
     from longread.report.pairs import test_all
+    from longread.report.regression import regression_table
     from longread.report.soundness import sound_runs
     from longread.report.tables import comparison
 
     learn(runs)
-    groups = group_runs(sound_runs(runs)[0])
+    sound = sound_runs(runs)[0]
+    groups, numbers = group_runs(sound), regression_groups(sound)
     parts = []
     for group, pairs in zip(groups, test_all(groups), strict=True):
         table = terminal_table(comparison(group, pairs))
-        parts.append(f"{heading(group)}\n{table}" if len(groups) > 1 else table)
+        parts.append(f"{heading(group)}\n{table}" if len(groups) + len(numbers) > 1 else table)
+    parts += [f"{heading(group)}\n{terminal_table(regression_table(group))}" for group in numbers]
     return "\n\n".join(parts)

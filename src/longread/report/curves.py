@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from longread.problems import HEADLINE, METRIC_WORDS, REGRESSION
 from longread.report import numbers as say
 from longread.report.figures import (
     GRID,
@@ -72,9 +73,13 @@ def all_runs(line: Line) -> list[Run]:
 def curve_pair(group: Group, lines: Sequence[Line], suffix: str, variant: str) -> list[Picture]:
     extra = f", {variant}" if variant else ""
     loss = draw(group, lines, "train_loss", 1.0, f"{group.key}-loss{suffix}", f"Training loss by epoch{extra}")
-    title = f"Evaluation accuracy by epoch{extra}, %"
-    accuracy = draw(group, lines, "eval_accuracy", 100.0, f"{group.key}-accuracy{suffix}", title)
-    return [picture for picture in (loss, accuracy) if picture is not None]
+    name = HEADLINE[group.problem_type]
+    if group.problem_type == REGRESSION:
+        title, scale = f"Evaluation {METRIC_WORDS[name]} by epoch{extra}", 1.0
+    else:
+        title, scale = f"Evaluation {METRIC_WORDS[name]} by epoch{extra}, %", 100.0
+    measured = draw(group, lines, f"eval_{name}", scale, f"{group.key}-{name.replace('_', '-')}{suffix}", title)
+    return [picture for picture in (loss, measured) if picture is not None]
 
 
 def draw(group: Group, lines: Sequence[Line], field: str, scale: float, name: str, title: str) -> Picture | None:
@@ -145,9 +150,10 @@ def draw_baselines(axes: Axes, group: Group, tips: Tips, right: float) -> list[t
 
 
 def tip_text(label: str, epoch: int, value: float, curves: Sequence[Curve], field: str) -> str:
-    unit = " %" if field == "eval_accuracy" else ""
+    name = field.removeprefix("eval_")
+    unit = " %" if field.startswith("eval_") and name != HEADLINE[REGRESSION] else ""
     digits = 2 if unit else 4
-    what = "accuracy" if unit else "loss"
+    what = METRIC_WORDS.get(name, "loss")
     each = [dict(curve).get(epoch) for curve in curves]
     seeds = ", ".join(f"{v:.{digits}f}" for v in each if v is not None)
     more = f" (seeds: {seeds})" if len(curves) > 1 else ""

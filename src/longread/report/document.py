@@ -13,7 +13,7 @@ from longread.report.crossings import crossing_table
 from longread.report.curves import curve_pictures
 from longread.report.figures import STYLE, Picture
 from longread.report.goals import Goal
-from longread.report.groups import Group, eval_part, group_runs, setting_text, settings_of
+from longread.report.groups import Group, eval_part, group_runs, regression_groups, setting_text, settings_of
 from longread.report.heatmaps import map_pictures
 from longread.report.lengths import Bench, benches, cost_table
 from longread.report.mechanisms import learn, rank, title_of
@@ -21,6 +21,7 @@ from longread.report.naming import heading
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_all
 from longread.report.recommend import recommendation
+from longread.report.regression import regression_table
 from longread.report.runcards import RunCard, run_cards
 from longread.report.scaling import scaling_pictures
 from longread.report.tables import all_columns, comparison
@@ -93,6 +94,8 @@ def make_report(
     with matplotlib.rc_context(STYLE):
         groups = in_order(group_runs(runs))
         sections = [task_section(group, pairs, figures) for group, pairs in zip(groups, test_all(groups), strict=True)]
+        numbers = in_order(regression_groups(runs))
+        sections += [regression_section(group, figures) for group in numbers]
         table = by_task(groups)
         if table is not None:
             lead = "The mean accuracy on each task; the sections below have everything else."
@@ -101,7 +104,7 @@ def make_report(
             verdicts = judge(goals, groups, elsewhere)
             sections.append(Section("goals", "Goals", summary(verdicts), blocks=[Block("", goal_table(verdicts))]))
         sections += [bench_section(bench, figures) for bench in benches(runs)]
-    tasks = list(dict.fromkeys(group.task for group in groups))
+    tasks = list(dict.fromkeys(group.task for group in [*groups, *numbers]))
     title = f"longread: {say.listing(tasks)}" if tasks else "longread: time and memory by length"
     return Report(title, overall_lead(runs, tasks, damaged), sections, run_cards(runs), environments(runs))
 
@@ -137,7 +140,7 @@ def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:
         return section
     pictures = tradeoff_pictures(group)
     if pictures:
-        section.blocks.append(Block("Accuracy against time", pictures=pictures))
+        section.blocks.append(Block(f"{group.measure.capitalize()} against time", pictures=pictures))
     pictures = curve_pictures(group)
     if pictures:
         section.blocks.append(Block("Learning curves", pictures=pictures))
@@ -148,9 +151,17 @@ def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:
     return section
 
 
-def lead(group: Group, pairs: Pairs) -> str:
-    """What was compared, on how many rows, with which seeds, where; then what may be said of it."""
-    runs, done = group.runs, group.done
+def regression_section(group: Group, figures: bool) -> Section:
+    section = Section(group.key, heading(group), f"{about(group)} A number is predicted for each text.")
+    section.blocks.append(Block("Comparison", regression_table(group)))
+    if figures and (pictures := curve_pictures(group)):
+        section.blocks.append(Block("Learning curves", pictures=pictures))
+    return section
+
+
+def about(group: Group) -> str:
+    """What was compared, on how many rows, with which seeds, where."""
+    runs = group.runs
     linear = [line for line in group.lines if line.is_baseline]
     mechanisms = {line.attention for line in group.lines if not line.is_baseline}
     parts = []
@@ -171,11 +182,16 @@ def lead(group: Group, pairs: Pairs) -> str:
     inits = {run.record.get("init") for run in runs if run.record.get("attention") in mechanisms}
     if len(inits) == 1 and None not in inits:
         text += f"; {setting_text('init', inits.pop())}"
-    text += f". Ran on {say.listing(places(runs))}." if places(runs) else "."
+    return text + (f". Ran on {say.listing(places(runs))}." if places(runs) else ".")
+
+
+def lead(group: Group, pairs: Pairs) -> str:
+    """What was compared, then what may be said of it."""
+    text, done = about(group), group.done
     if len(done) > 1:
         best = max(done, key=mean_accuracy)
         value = say.percent(mean_accuracy(best), 2 if best.outcomes[0].evaluated >= 2000 else 1)
-        text += f" Highest mean accuracy: {best.name()}, {value} %"
+        text += f" Highest mean {group.measure}: {best.name()}, {value} %"
         against = [(line, pairs.of(best, line)) for line in done if line is not best]
         equal = [line.name() for line, pair in against if pair is None or not pair.significant]
         if not equal:

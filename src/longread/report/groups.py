@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from longread.config import BASELINES, LATER_FIELDS
+from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType, problem_of
 from longread.report.lineage import all_ancestors, draws
 from longread.report.mechanisms import later_options, rank, title_of
 from longread.report.numbers import finite
@@ -32,7 +33,7 @@ class Outcome:
     """
 
     run: Run
-    accuracy: float
+    accuracy: float  # share of the rows with the right class, or with all labels right; of a regression R²
     evaluated: int
     rows: np.ndarray | None
     correct: np.ndarray | None
@@ -110,6 +111,15 @@ class Group:
     title: str
     lines: list[Line]
     fields: tuple[str, ...]  # the config fields that vary
+
+    @property
+    def problem_type(self) -> ProblemType:
+        return next((problem_of(run.record) for run in self.runs), SINGLE_LABEL)
+
+    @property
+    def measure(self) -> str:
+        """What a row's share of right answers is called."""
+        return "exact match" if self.problem_type == MULTI_LABEL else "accuracy"
 
     @property
     def runs(self) -> list[Run]:
@@ -197,17 +207,22 @@ def varying(runs: Iterable[Run]) -> tuple[str, ...]:
 
 
 def outcome(run: Run, known: Mapping[str, Run]) -> Outcome | None:
-    """Accuracy from the predictions where they are stored, else as the record states it."""
+    """Accuracy from the predictions where they are stored, else as the record states it; R² as it is stated."""
     import numpy as np
 
     ancestry = all_ancestors(run.record, known)
+    problem, metrics = problem_of(run.record), run.record.get("metrics") or {}
+    if problem == REGRESSION:
+        explained, count = finite(metrics.get("r2")), int(eval_part(run).get("rows") or 0)
+        return None if explained is None else Outcome(run, explained, count, None, None, is_loaded(run), ancestry)
     predictions = run.predictions()
     if predictions is not None and len(predictions["row"]):
         order = np.argsort(predictions["row"], kind="stable")
-        correct = (predictions["label"] == predictions["predicted"])[order]
+        correct = predictions["label"] == predictions["predicted"]
+        correct = (correct.all(axis=1) if correct.ndim == 2 else correct)[order]
         rows = predictions["row"][order]
         return Outcome(run, float(correct.mean()), len(rows), rows, correct, is_loaded(run), ancestry)
-    accuracy = finite((run.record.get("metrics") or {}).get("accuracy"))
+    accuracy = finite(metrics.get("exact_match" if problem == MULTI_LABEL else "accuracy"))
     if accuracy is None:
         return None
     rows_stated = eval_part(run).get("rows") or 0
@@ -223,7 +238,19 @@ def slug(text: str) -> str:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Groups of all runs that trained or evaluated, by task and evaluation rows; benchmarks are not here."""
+    """Groups of all runs that trained or evaluated a classifier, by task and evaluation rows; benchmarks are not here.
+
+    What is right for a row differs between problem types; so do the rows' fingerprints, and no group mixes them.
+    """
+    return _groups([run for run in runs if problem_of(run.record) != REGRESSION])
+
+
+def regression_groups(runs: Sequence[Run]) -> list[Group]:
+    """The same of models that predict a number."""
+    return _groups([run for run in runs if problem_of(run.record) == REGRESSION])
+
+
+def _groups(runs: Sequence[Run]) -> list[Group]:
     split: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         if run.record.get("kind") in ("train", "evaluate"):

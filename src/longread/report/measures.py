@@ -6,6 +6,7 @@ import statistics as plain
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from longread.problems import MULTI_LABEL
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column
 from longread.report.groups import Group, Line, Outcome
@@ -51,6 +52,13 @@ def partly_unknown(outcome: Outcome) -> bool:
 
 HELD_OUT = Measure(Column("Held-out accuracy", "%", terminal=False), held_out_accuracy, 100, 1)
 F1 = Measure(Column("F1", "%"), lambda o: (o.run.record.get("metrics") or {}).get("f1"), 100, 1)
+SEVERAL = [
+    Measure(Column("F1, micro", "%"), lambda o: (o.run.record.get("metrics") or {}).get("f1_micro"), 100, 1),
+    Measure(Column("F1, macro", "%"), lambda o: (o.run.record.get("metrics") or {}).get("f1_macro"), 100, 1),
+    Measure(
+        Column("Average precision", "%"), lambda o: (o.run.record.get("metrics") or {}).get("average_precision"), 100, 1
+    ),
+]
 PARAMETERS = Measure(Column("Parameters"), field_of("num_parameters"), 1, 0)
 TRAINING = Measure(Column("Training", "s"), lambda o: o.run.record.get("train_seconds") or None, timed=True)
 WHOLE_TRAINING = Measure(Column("Training incl. teacher", "s"), whole_training, timed=True, at_least=partly_unknown)
@@ -66,13 +74,16 @@ def all_measures(group: Group) -> list[Measure]:
     outcomes = [o for line in group.done for o in line.outcomes]
     held_out = [HELD_OUT] if any(held_out_accuracy(o) is not None for o in outcomes) else []
     whole = [WHOLE_TRAINING] if has_ancestors(group) else []
-    f1 = replace(F1, column=replace(F1.column, name=f1_name(group)))
-    return [*held_out, f1, PARAMETERS, TRAINING, *whole, INFERENCE, SPEED, MEMORY, PADDING, TRUNCATED]
+    f1 = [replace(F1, column=replace(F1.column, name=f1_name(group)))]
+    if group.problem_type == MULTI_LABEL:
+        f1 = SEVERAL
+    return [*held_out, *f1, PARAMETERS, TRAINING, *whole, INFERENCE, SPEED, MEMORY, PADDING, TRUNCATED]
 
 
 def main_measures(group: Group) -> list[Measure]:
-    """What a choice is made by: the whole cost of training, inference and memory."""
-    return [WHOLE_TRAINING if has_ancestors(group) else TRAINING, INFERENCE, MEMORY]
+    """What a choice is made by: the whole cost of training, inference and memory; of several labels their F1 too."""
+    f1 = SEVERAL[:1] if group.problem_type == MULTI_LABEL else []
+    return [*f1, WHOLE_TRAINING if has_ancestors(group) else TRAINING, INFERENCE, MEMORY]
 
 
 def has_ancestors(group: Group) -> bool:

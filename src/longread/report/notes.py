@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics as plain
 
+from longread.problems import MULTI_LABEL, REGRESSION
 from longread.report import numbers as say
 from longread.report.groups import Group, Line
 from longread.report.measures import AT_LEAST, LOADED, has_ancestors, partly_unknown
@@ -15,15 +16,19 @@ MEMORY_KINDS = {
 
 
 def comparison_notes(group: Group, best: Line | None) -> tuple[str, ...]:
-    notes = [*interval_notes(group), *missing_beside(group)]
+    shares = [] if group.problem_type == REGRESSION else interval_notes(group)
+    notes = [*shares, *missing_beside(group)]
+    if group.problem_type == MULTI_LABEL:
+        notes.insert(0, "Exact match: the share of rows of which every label is right.")
     if group.fields:
         varied = say.listing(name.replace("_", " ") for name in group.fields)
         notes.append(f"Beside the mechanism these vary: {varied}. Each has its own column among all columns.")
-    notes.append("Every number but the interval is the mean over the runs (on the page: hover for each).")
+    if shares:
+        notes.append("Every number but the interval is the mean over the runs (on the page: hover for each).")
     if any(0 < len(line.quiet) < len(line.outcomes) for line in group.done):
         notes.append("Times are means over the seeds that had the machine to themselves, where there are any.")
-    if best is None and len(group.done) > 1:
-        notes.append("No accuracy is bold: the first is not shown to differ from all the others.")
+    if best is None and len(group.done) > 1 and shares:
+        notes.append(f"No {group.measure} is bold: the first is not shown to differ from all the others.")
     if any(line.timed_under_load for line in group.done):
         notes.append(f"{LOADED} The machine had other work while these ran: not times to quote.")
     kinds = {str(r.record.get("memory_kind")) for r in group.runs if r.record.get("memory_kind")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from longread.problems import MULTI_LABEL
 from longread.report import numbers as say
 from longread.report.groups import Group, Line
 from longread.report.measures import INFERENCE, average
@@ -31,7 +32,9 @@ def recommendation(group: Group) -> str:
         return ""  # nothing here tells the classes apart
     decimals = accuracy_decimals(chosen)
     low, high = say.percent(interval.low, decimals), say.percent(interval.high, decimals)
-    text = f"{full_name(chosen)}: accuracy {say.percent(mean, decimals)} % ({low} – {high}, over {interval.over})"
+    text = (
+        f"{full_name(chosen)}: {group.measure} {say.percent(mean, decimals)} % ({low} – {high}, over {interval.over})"
+    )
     if id(chosen) in seconds:
         text += f", inference {say.seconds(seconds[id(chosen)])}"
     parts = [text + ".", reason(chosen, best, near, id(best) in seconds)]
@@ -58,7 +61,9 @@ def reason(chosen: Line, best: Line, near: dict[int, NonInferiority], timed: boo
 
 
 def chance(group: Group) -> float:
-    """Accuracy of guessing; 0 where the classes are not recorded."""
+    """Accuracy of guessing; 0 where the classes are not recorded, and where a row has several."""
+    if group.problem_type == MULTI_LABEL:
+        return 0.0
     names = [(run.record.get("dataset") or {}).get("label_names") or () for run in group.runs]
     return 1 / max(map(len, names)) if any(names) else 0.0
 

@@ -22,10 +22,10 @@ STATUS = {
     "out_of_memory": "out of memory",
     "interrupted": "interrupted",
     "error": "failed",
-    "ok": "no accuracy recorded",
+    "ok": "no result recorded",
 }
 ATTENTION = Column("Attention", numeric=False)
-ACCURACY = (Column("Accuracy", "%"), Column("95 % interval", "%", numeric=False), Column("over", numeric=False))
+INTERVAL = (Column("95 % interval", "%", numeric=False), Column("over", numeric=False))
 WHAT_RAN = Column("What ran", "share of tokens", numeric=False, terminal=False)
 FIELD_COLUMNS = {"num_hidden_layers": Column("Layers"), "init": Column("Init", numeric=False)}
 
@@ -39,7 +39,7 @@ def comparison(group: Group, pairs: Pairs) -> Table:
     def front(line: Line) -> list[Cell]:
         return [name_cell(line, line.name())]
 
-    columns = (ATTENTION, *ACCURACY, *(measure.column for measure in measures), WHAT_RAN)
+    columns = (ATTENTION, *share_columns(group), *(measure.column for measure in measures), WHAT_RAN)
     return Table(columns, rows_of(group, best, front, measures, len(columns)), comparison_notes(group, best))
 
 
@@ -50,19 +50,31 @@ def all_columns(group: Group, pairs: Pairs) -> Table:
     def front(line: Line) -> list[Cell]:
         return [name_cell(line, line.title()), *(field_cell(line, name) for name, _ in fields)]
 
-    columns = (ATTENTION, *(c for _, c in fields), *ACCURACY, *(measure.column for measure in measures), WHAT_RAN)
+    shares = share_columns(group)
+    columns = (ATTENTION, *(c for _, c in fields), *shares, *(measure.column for measure in measures), WHAT_RAN)
     return Table(columns, rows_of(group, pairs.best_line(), front, measures, len(columns)))
 
 
+def share_columns(group: Group) -> tuple[Column, ...]:
+    """Of what `accuracy_cells` gives."""
+    return (Column(group.measure.capitalize(), "%"), *INTERVAL)
+
+
 def rows_of(
-    group: Group, best: Line | None, front: Callable[[Line], list[Cell]], measures: Sequence[Measure], width: int
+    group: Group,
+    best: Line | None,
+    front: Callable[[Line], list[Cell]],
+    measures: Sequence[Measure],
+    width: int,
+    score: Callable[[Line, bool], list[Cell]] | None = None,
 ) -> tuple[Row, ...]:
-    """Linear models last, then the runs that failed."""
+    """Linear models last, then the runs that failed. score: cells behind the front; None for `accuracy_cells`."""
+    score = score or accuracy_cells
     decimals = [measure_decimals(group, measure) for measure in measures]
     rows: list[Row] = []
     for line in sorted(group.done, key=lambda line: line.is_baseline):
         body = [measure_cell(line, m, d) for m, d in zip(measures, decimals, strict=True)]
-        cells = (*front(line), *accuracy_cells(line, bold=line is best), *body, Cell(effective(line), effective(line)))
+        cells = (*front(line), *score(line, line is best), *body, Cell(effective(line), effective(line)))
         rows.append(Row(cells, "baseline" if line.is_baseline else "", line.attention))
     for line in group.lines:
         for run in line.failures:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COSTS = {
-    "train_seconds": ("training-time", "Accuracy against training time", "training, seconds (log scale)"),
-    "eval_seconds": ("inference-time", "Accuracy against inference time", "inference, seconds (log scale)"),
+    "train_seconds": ("training-time", "against training time", "training, seconds (log scale)"),
+    "eval_seconds": ("inference-time", "against inference time", "inference, seconds (log scale)"),
 }
 
 
@@ -58,6 +58,7 @@ def tradeoff_pictures(group: Group) -> list[Picture]:
 
 def tradeoff(group: Group, field: str) -> Picture | None:
     suffix, title, label = COSTS[field]
+    title = f"{group.measure.capitalize()} {title}"
     points = points_of(group, field)
     if len(points) < 2:
         return None
@@ -82,7 +83,7 @@ def tradeoff(group: Group, field: str) -> Picture | None:
             mew=0.9,
             zorder=4,
         )
-        tips.add(spot[0], tip_text(p, field, p in front))
+        tips.add(spot[0], tip_text(p, field, p in front, group.measure))
     limits(axes, points)
     axes.set_title(f"{title}, %")
     axes.set_xlabel(label, color=MUTED)
@@ -154,9 +155,9 @@ def obstacles(axes: Axes, points: Sequence[Point], front: Sequence[Point]) -> li
     return boxes
 
 
-def tip_text(p: Point, field: str, on_front: bool) -> str:
+def tip_text(p: Point, field: str, on_front: bool, measure: str) -> str:
     kind = "training" if field == "train_seconds" else "inference"
-    text = f"{p.line.name()}: accuracy {p.accuracy:.2f} % ({p.interval.low:.2f} – {p.interval.high:.2f}, "
+    text = f"{p.line.name()}: {measure} {p.accuracy:.2f} % ({p.interval.low:.2f} – {p.interval.high:.2f}, "
     text += f"over {p.interval.over}), {kind} {say.seconds(p.cost)}"
     if p.lowest != p.highest:
         text += f" ({say.seconds(p.lowest)} – {say.seconds(p.highest)})"

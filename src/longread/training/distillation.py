@@ -1,7 +1,7 @@
 """Following a teacher: the loss on a batch, and the distance on rows that are held out.
 
 Every hidden state is compared, as in TinyBERT (Jiao et al. 2020, section 3.1), and where the teacher's classifier is
-trained, its outputs too (Hinton et al. 2015).
+trained, its probabilities too (Hinton et al. 2015).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from longread.config import RunConfig
 from longread.data.dataset import Indices, Split, micro_batches
 from longread.inference.collate import Batch, make_batch, planned_batches
 from longread.models.classifier import Classifier
+from longread.problems import MULTI_LABEL, REGRESSION, ProblemType
 from longread.system.measure import Stopwatch
 from longread.training.state import State
 from longread.training.trainer import Event, Trainer
@@ -73,7 +74,9 @@ class Distillation:
 
     def __init__(self, teacher: Classifier, split: Split, spread: tuple[float, ...]) -> None:
         self.teacher, self.split, self.spread = teacher, split, spread
-        self.with_outputs = not (teacher.loading and teacher.loading.head_is_untrained)
+        # A number is a sum over the last hidden states, which are compared already, and its unit is not theirs.
+        told = teacher.config.problem_type != REGRESSION
+        self.with_outputs = told and not (teacher.loading and teacher.loading.head_is_untrained)
         self._tokens, self._rows = 1, 1
 
     def begin(self, indices: Indices) -> None:
@@ -88,11 +91,21 @@ class Distillation:
             with torch.no_grad():
                 wanted = _wide(self.teacher.head(self.teacher.pool(theirs[-1], batch.packed)))
             given = _wide(model.head(model.pool(own[-1], batch.packed)))
-            divergence = F.kl_div(
-                given.log_softmax(1), wanted.log_softmax(1), reduction="sum", log_target=True
-            )  # fmt: skip
-            loss = loss + divergence / self._rows
+            loss = loss + divergence(given, wanted, self.teacher.config.problem_type) / self._rows
         return loss, loss.new_zeros(())
+
+
+def divergence(given: Tensor, wanted: Tensor, problem_type: ProblemType | None) -> Tensor:
+    """Kullback and Leibler's, of the probabilities of logits [B, C] summed over the rows; each of several labels is a
+    distribution of its own."""
+    own, theirs = _log_probabilities(given, problem_type), _log_probabilities(wanted, problem_type)
+    return F.kl_div(own, theirs, reduction="sum", log_target=True)
+
+
+def _log_probabilities(logits: Tensor, problem_type: ProblemType | None) -> Tensor:
+    if problem_type == MULTI_LABEL:
+        return torch.stack([F.logsigmoid(logits), F.logsigmoid(-logits)])
+    return logits.log_softmax(1)
 
 
 class HeldOut:
