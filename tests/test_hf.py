@@ -80,6 +80,18 @@ def test_the_loss_follows_the_problem(labels: torch.Tensor, problem: str, tmp_pa
     torch.testing.assert_close(done.loss, by_hand)
 
 
+@pytest.mark.parametrize(("names", "problem"), [(("a", "b"), "multi_label_classification"), (("y",), "regression")])
+def test_a_pipeline_answers_as_the_problem_type_says(names: tuple[str, ...], problem: str, tmp_path: Path) -> None:
+    place = saved(tmp_path, "performer", {}, label_names=names, num_labels=len(names), problem_type=problem)
+    pipe = transformers.pipeline("text-classification", model=str(place), device="cpu")
+    ((*answers,),) = pipe(["a warm film"], top_k=None)
+    (ours,) = longread.load(place).predict(["a warm film"])
+    expected = ours.probabilities or {"y": ours.value}
+    assert {a["label"]: a["score"] for a in answers} == pytest.approx(expected, abs=1e-5)
+    pipe.model.save_pretrained(tmp_path / "again")
+    assert longread.from_pretrained(tmp_path / "again").config.problem_type == problem
+
+
 @pytest.mark.filterwarnings("default")  # of what Trainer uses inside
 def test_trainer_trains(tmp_path: Path) -> None:
     pytest.importorskip("accelerate")

@@ -114,3 +114,5 @@ def test_files_of_either_kind(tmp_path: Path) -> None:
         label_names=("late", "broken"),
     )
     assert known.labels.tolist() == [[0, 1], [0, 0]]
+    separated = DataConfig("x.csv", eval_file=tmp_path / "b.csv", problem_type=MULTI_LABEL, label_separator=";")
+    assert load_split(separated, label_names=("late", "broken")).labels.tolist() == [[0, 1], [0, 0]]

@@ -74,7 +74,7 @@ def compare(
         base, tasks=task, attentions=attention, depths=num_hidden_layers, seeds=seed, with_baselines=baselines
     )
     measured = benchmarks_of(base, attention, lengths) if benchmark else []
-    check(configs)
+    configs = check(configs)
     with GridView(configs) as view:
         finished = run_all(configs, view.on_event)
     if measured:

@@ -19,12 +19,9 @@ LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "c
 
 
 def find_columns(
-    table: Table, text_columns: Sequence[str] | None, label_columns: Sequence[str] | None, labels: Sequence[str] = ()
+    table: Table, text_columns: Sequence[str] | None, label_columns: Sequence[str] | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the text column (or the two of a pair) and the label columns: those given or the obvious.
-
-    labels: names of several labels, each of which may have a column of its own.
-    """
+    """Names of the text column (or the two of a pair) and the label columns: those given or the obvious."""
     names = list(table.columns)
     there = f"the columns there are: {', '.join(names)}"
     if text_columns and len(text_columns) > 2:
@@ -35,8 +32,6 @@ def find_columns(
         if name not in table.columns:
             raise UserError(f"{table.source}: there is no column {name!r}; {there}")
     lower = {name.strip().lower(): name for name in reversed(names)}
-    if not label_columns and labels and set(labels) <= set(names):
-        label_columns = labels
     if not label_columns:
         found = next((lower[name] for name in LABEL_NAMES if name in lower), None)
         if found is None:

@@ -64,7 +64,10 @@ def read_labels(
 def _key(table: Table, column: str, row: int, value: Any) -> str:
     """A label as text; UserError where there is none, or what is there names no class."""
     if value is None or (isinstance(value, str) and not value.strip()) or value != value:
-        raise UserError(f"{table.place(row)}: column {column!r} is empty; give every row a label")
+        raise UserError(
+            f"{table.place(row)}: column {column!r} is empty; give every row a label "
+            "(with --label-separator a text may have none, or several)"
+        )
     if isinstance(value, float) and not value.is_integer():
         raise UserError(f"{table.place(row)}: column {column!r} holds {value}, not a class; give names or integers")
     if not isinstance(value, (str, int, float)):

@@ -175,13 +175,16 @@ class _Source:
         task = self.task
         given = self.config.text_columns or task.text_columns
         named = self.config.label_columns or ((task.label_column,) if task.hub_id else None)
-        several = label_names if self.config.problem_type == MULTI_LABEL and not self.config.label_separator else None
-        columns, label = find_columns(table, given, named, several or ())
+        separator = self.config.label_separator
+        known = set(label_names or ())
+        if self.config.problem_type == MULTI_LABEL and not named and known and known <= set(table.columns):
+            named, separator = label_names, None  # a column for each, whatever it was trained on
+        columns, label = find_columns(table, given, named)
         # Public sets hold a few empty texts, and stay as they are; in a file of one's own that is a slip.
         texts = [read_texts(table, column, may_be_empty=task.hub_id is not None) for column in columns]
         found = read_targets(
             table, label, task.label_names or None, label_names,
-            separator=self.config.label_separator, problem_type=self.config.problem_type,
+            separator=separator, problem_type=self.config.problem_type,
         )  # fmt: skip
         pairs = texts[1] if len(texts) == 2 else None
         rows = np.arange(len(table), dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,11 +12,14 @@ from longread.config import BASELINES, RunConfig
 from longread.data.load import check_classes, load_task
 from longread.errors import UserError
 from longread.models.locate import locate
+from longread.problems import SINGLE_LABEL
 from longread.records import Run
 from longread.study.benchmark import BenchmarkConfig
 from longread.study.child import Event, measure_one, run_one
 from longread.training.resolve import own_options, resolve, unused
 from longread.training.signals import signals_interrupt
+
+log = logging.getLogger("longread")
 
 
 def grid(
@@ -58,15 +62,27 @@ def grid(
     return configs
 
 
-def check(configs: Sequence[RunConfig]) -> None:
-    """What is wrong with any run's input is said before the first one starts. UserError."""
+def check(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """What is wrong with any run's input is said before the first one starts. UserError.
+
+    Returned are those that can run: the linear models take one class for each text.
+    """
     first_of_task = {config.task: resolve(config) for config in reversed(configs)}
     for config in configs:
         resolve(config)
     for init in {config.init for config in configs} - {"scratch"}:
         locate(init)
-    for config in first_of_task.values():
-        check_classes(load_task(config.data_config())[0])
+    other = {}
+    for task, config in first_of_task.items():
+        train = load_task(config.data_config())[0]
+        check_classes(train)
+        if train.problem_type != SINGLE_LABEL:
+            other[task] = train.problem_type
+    kept = [config for config in configs if not (config.is_baseline and config.task in other)]
+    if len(kept) < len(configs):
+        told = ", ".join(f"{task} ({problem})" for task, problem in other.items())
+        log.warning("no linear models on %s: they take one class for each text", told)
+    return kept
 
 
 def compare(
@@ -77,8 +93,7 @@ def compare(
     A run that fails leaves a record with its status, and the others are done. KeyboardInterrupt stops the grid after
     the run under way has saved its state.
     """
-    check(configs)
-    return run_all(configs, on_event)
+    return run_all(check(configs), on_event)
 
 
 def run_all(configs: Sequence[RunConfig], on_event: Callable[[int, Event], None]) -> list[Run]:
