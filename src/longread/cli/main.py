@@ -78,6 +78,7 @@ def _with_log(
         return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
 
 
+app.meta.suppress_keyboard_interrupt = False  # `main` says what goes on from here
 program: Callable[..., Any] = app.meta
 
 
