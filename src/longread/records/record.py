@@ -118,6 +118,7 @@ class RunRecord:
     encoder: Mapping[str, Any] | None = None  # the model's whole configuration
     conversion: Mapping[str, Any] | None = None  # what `convert` did to the initial weights
     distillation: Mapping[str, Any] | None = None  # kind distill: the distance from the teacher, before and after
+    faithfulness: Mapping[str, Any] | None = None  # of explanations: experiments/explain_faithfulness.py
     chosen_epoch: int | None = None
     head_is_untrained: bool | None = None
     samples: tuple[Mapping[str, Any], ...] | None = None  # kind benchmark: every repeat at every length
