@@ -36,7 +36,9 @@ TEXTS, FRACTION, DRAWS = 200, 0.1, 10
 
 
 def steps() -> list[Step]:
-    return [Step(replace(BASE, attention=name)) for name in ("dense", "longformer")]
+    return [
+        Step(replace(BASE, attention=name)) for name in ("dense", "longformer", "bigbird", "performer", "linformer")
+    ]
 
 
 def run(config: RunConfig, on_event: Callable[[dict[str, Any]], None]) -> Run:
@@ -51,7 +53,7 @@ def run(config: RunConfig, on_event: Callable[[dict[str, Any]], None]) -> Run:
 
 
 def faithfulness(predictor: Predictor, texts: Sequence[str]) -> dict[str, Any]:
-    """Probability of the label that is predicted of each text: whole, without its most important tokens, without others.
+    """Probability of each text's predicted label: of the whole text, without its most important tokens, without others.
 
     `without_random` is the mean over the draws.
     """
