@@ -11,6 +11,7 @@ Plain name: ROW
 <!-- data -->                    rows of each study
 <!-- machines -->                what the records were made on
 <!-- reliability -->             what `make stress` counted
+<!-- faithfulness: STUDY -->      what removing the tokens that `explain` names costs, beside random ones
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import statistics as plain
 from collections import Counter
 from collections.abc import Callable
 
+import faithfulness
 import student_study
 from benchmarks.parts import ROWS as PEER_ROWS
 from benchmarks.table import allocator_of, read_records
@@ -37,7 +39,7 @@ from longread.report.measures import AT_LEAST, LOADED, partly_unknown, whole_tra
 from longread.report.naming import dense_here, train_part
 from longread.report.tables import accuracy_cells, effective
 
-NAMES = "rows|table|peers|lengths|goals|student study|data|machines|reliability"
+NAMES = "rows|table|peers|lengths|goals|student study|data|machines|reliability|faithfulness"
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
 OLDER_NOTE = (
@@ -56,6 +58,8 @@ def studies_named(document: str) -> set[str]:
     for block in BLOCK.finditer(document):
         if block[2] == "table":
             found.add(block[3].strip().removeprefix("results/"))
+        elif block[2] == "faithfulness":
+            found.add(block[3].strip())
         elif block[2] == "rows":
             found.add(block[3].split("|")[0].strip())
             found |= set(re.findall(r": ([\w-]+)/", block[3]))
@@ -240,4 +244,5 @@ KINDS: dict[str, Callable[[str], str]] = {
     "data": data,
     "machines": machines,
     "reliability": reliability,
+    "faithfulness": faithfulness.table,
 }

@@ -77,6 +77,24 @@ def record(task: str, attention: str, seed: int, rows: int, **changes: Any) -> d
     } | changes
 
 
+def looked_at_closely(run: dict[str, Any], rows: int = 400) -> dict[str, Any]:
+    """The record with what is measured beside accuracy, made up and in agreement with its accuracy."""
+    accuracy = run["metrics"]["accuracy"]
+    right = round(accuracy * rows / 2)
+    wrong = rows // 2 - right
+    share = {"precision": right / (right + wrong), "recall": right / (right + wrong), "f1": right / (right + wrong)}
+    bins = [{"low": k / 15, "high": (k + 1) / 15, "answers": 10 * k, "confidence": (k + 0.5) / 15,
+             "right": min(1.0, accuracy * (k + 0.5) / 13)} for k in range(7, 15)]  # fmt: skip
+    slices = [{"from": n + 1, "to": 2 * n, "truncated": n == 512, "rows": rows // 4, "value": accuracy,
+               "low": accuracy - 0.07, "high": min(1.0, accuracy + 0.06)} for n in (64, 128, 256, 512)]  # fmt: skip
+    return run | {
+        "per_class": {name: share | {"support": rows // 2} for name in run["dataset"]["label_names"]},
+        "confusion_matrix": [[right, wrong], [wrong, right]],
+        "calibration": {"ece": 0.05 * (2 - accuracy), "bins": bins},
+        "by_length": {"measure": "accuracy", "slices": slices},
+    }
+
+
 def write_run(out: Path, run: dict[str, Any], accuracy: float | None = None, curve: int = 0) -> Path:
     """Writes a run's folder: predictions of about `accuracy` (and the record says so exactly), a history."""
     folder = out / "runs" / run["run_id"]
@@ -171,6 +189,6 @@ def write_everything(out: Path, rows: int = 400) -> None:
         for depth in (1, 2):
             run = record("imdb", attention, 0, rows, config={"num_hidden_layers": depth}, truncated_fraction=0.125)
             run["environment"]["load_at_start"] = 1.7
-            write_run(out, run, accuracy - 0.03 * depth, 6)
+            write_run(out, looked_at_closely(run), accuracy - 0.03 * depth, 6)
     write_run(out, record("imdb", "tfidf", 0, rows), 0.84)
     write_benchmarks(out)

@@ -22,6 +22,7 @@ from longread.report.groups import Group, Line, group_runs
 from longread.report.mechanisms import LOOKS
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import match, test_pairs
+from longread.report.quality import class_table, confusion_table, length_table, records_of
 from longread.report.tables import comparison
 from report_records import record, write_everything, write_run
 
@@ -323,6 +324,20 @@ def test_tasks_stand_side_by_side_in_order_of_their_length(tmp_path: Path) -> No
     text = (tmp_path / "report.md").read_text("utf-8")
     assert text.index("### Accuracy by task") < text.index("### Comparison")
     assert by_task(group_runs(load_runs(tmp_path))[:1]) is None
+
+
+def test_a_closer_look_has_classes_confusions_lengths_and_reliability(built: Path, groups: dict[str, Group]) -> None:
+    named = records_of(groups["imdb"])
+    classes, confusion, lengths = class_table(named), confusion_table(named), length_table(named)
+    assert classes and confusion and lengths
+    assert texts(classes, "Class") == ["negative", "positive"] * 4 and set(texts(classes, "Support")) == {"200"}
+    assert texts(confusion, "negative")[:2] == ["181", "19"], "90.5 % of 200 negative rows are right"
+    assert texts(lengths, "Read")[:4] == ["whole", "whole", "whole", "cut"]
+    assert texts(lengths, "Tokens of the text")[0] == "65 – 128" and texts(lengths, "95 % interval")[0] == "83.5 – 96.5"
+    assert class_table(records_of(groups["reviews"])) is None, "older records do not have it"
+    report = (built / "report.md").read_text("utf-8")
+    assert "figures/imdb-reliability.svg" in report and report.count("### Class by class") == 1
+    assert "ECE" in (built / "figures" / "imdb-reliability.svg").read_text("utf-8")
 
 
 def test_bold_is_kept_for_a_lead_that_is_significant(groups: dict[str, Group], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from longread.records import load_runs, write_json
 from longread.report import build_report, summary_table
-from report_records import attention_map, record, write_benchmarks, write_run
+from report_records import attention_map, looked_at_closely, record, write_benchmarks, write_run
 
 HOSTILE = (
     "\"><script>alert(1)</script><img src=x onerror=alert(1)>'",
@@ -61,12 +61,13 @@ class Elements(HTMLParser):
 def rich(task: str, attention: str, seed: int) -> dict[str, Any]:
     """A record with every kind of text that one can hold."""
     distilled = {"task": task, "rows_seen": 9, "seconds": 1.0, "distance_before": 0.5, "distance_after": 0.2}
-    return record(
+    made = record(
         task, attention, seed, 60, init="out/a", config={"pooling": "mean", "head_dim": None},
         conversion={"from": "dense", "distillation": distilled}, encoder={"hidden_act": "gelu"},
         command="longread train",
         lineage=[{"role": "init", "run_id": "abc", "kind": "train", "seconds": 1.0}], truncated_fraction=0.5,
     )  # fmt: skip
+    return looked_at_closely(made)
 
 
 def hostile_study(out: Path, text: str) -> None:

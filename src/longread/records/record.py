@@ -100,6 +100,9 @@ class RunRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     per_class: Mapping[str, Mapping[str, float]] | None = None  # class -> precision, recall, f1, support
     confusion_matrix: tuple[tuple[int, ...], ...] | None = None  # [true][predicted], as dataset.label_names
+    calibration: Mapping[str, Any] | None = None  # expected calibration error and its bins (inference/calibration.py)
+    by_length: Mapping[str, Any] | None = None  # accuracy of shorter and longer texts (inference/slices.py)
+    decision: Mapping[str, Any] | None = None  # temperature and thresholds, chosen on held-out rows
     train_seconds: float | None = None
     eval_seconds: float | None = None
     cpu_seconds: float | None = None

@@ -20,8 +20,10 @@ from longread.report.mechanisms import learn, rank, title_of
 from longread.report.naming import heading
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_all
+from longread.report.quality import class_table, confusion_table, length_table, records_of
 from longread.report.recommend import recommendation
 from longread.report.regression import regression_table
+from longread.report.reliability import reliability_pictures
 from longread.report.runcards import RunCard, run_cards
 from longread.report.scaling import scaling_pictures
 from longread.report.tables import all_columns, comparison
@@ -136,8 +138,12 @@ def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:
             section.blocks.append(Block("Which differences are significant", matrix))
         title = "Paired tests" if matrix is not None else "Which differences are significant"
         section.blocks.append(Block(title, pair_table(pairs), fold=matrix is not None))
+    section.blocks += quality_blocks(group)
     if not figures:
         return section
+    pictures = reliability_pictures(group)
+    if pictures:
+        section.blocks.append(Block("Calibration", pictures=pictures))
     pictures = tradeoff_pictures(group)
     if pictures:
         section.blocks.append(Block(f"{group.measure.capitalize()} against time", pictures=pictures))
@@ -154,9 +160,21 @@ def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:
 def regression_section(group: Group, figures: bool) -> Section:
     section = Section(group.key, heading(group), f"{about(group)} A number is predicted for each text.")
     section.blocks.append(Block("Comparison", regression_table(group)))
+    section.blocks += quality_blocks(group)
     if figures and (pictures := curve_pictures(group)):
         section.blocks.append(Block("Learning curves", pictures=pictures))
     return section
+
+
+def quality_blocks(group: Group) -> list[Block]:
+    """Class by class, confusions and by length: what a person looks at who means to use one of the models."""
+    named = records_of(group)
+    tables = (
+        ("Class by class", class_table(named)),
+        ("Confusion matrix", confusion_table(named)),
+        ("By length of the text", length_table(named)),
+    )
+    return [Block(title, table, fold=True) for title, table in tables if table is not None]
 
 
 def about(group: Group) -> str:

@@ -59,6 +59,9 @@ SEVERAL = [
         Column("Average precision", "%"), lambda o: (o.run.record.get("metrics") or {}).get("average_precision"), 100, 1
     ),
 ]
+CALIBRATION = Measure(
+    Column("ECE", "%", terminal=False), lambda o: (o.run.record.get("calibration") or {}).get("ece"), 100, 1
+)
 PARAMETERS = Measure(Column("Parameters"), field_of("num_parameters"), 1, 0)
 TRAINING = Measure(Column("Training", "s"), lambda o: o.run.record.get("train_seconds") or None, timed=True)
 WHOLE_TRAINING = Measure(Column("Training incl. teacher", "s"), whole_training, timed=True, at_least=partly_unknown)
@@ -77,7 +80,8 @@ def all_measures(group: Group) -> list[Measure]:
     f1 = [replace(F1, column=replace(F1.column, name=f1_name(group)))]
     if group.problem_type == MULTI_LABEL:
         f1 = SEVERAL
-    return [*held_out, *f1, PARAMETERS, TRAINING, *whole, INFERENCE, SPEED, MEMORY, PADDING, TRUNCATED]
+    ece = [CALIBRATION] if any(CALIBRATION.read(o) is not None for o in outcomes) else []
+    return [*held_out, *f1, *ece, PARAMETERS, TRAINING, *whole, INFERENCE, SPEED, MEMORY, PADDING, TRUNCATED]
 
 
 def main_measures(group: Group) -> list[Measure]:

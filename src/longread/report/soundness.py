@@ -56,12 +56,39 @@ def _fraction(value: Any) -> bool:
     return number is None or 0 <= number <= 1
 
 
+def _classes(value: Any) -> bool:
+    return isinstance(value, dict) and all(_has(of, "precision", "recall", "f1", "support") for of in value.values())
+
+
+def _matrix(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, list) and len(row) == len(value) and all(map(_count, row)) for row in value
+    )
+
+
+def _bins(value: Any) -> bool:
+    return _objects(value) and all(
+        _has(found, "low", "high", "confidence", "right") and _positive(found.get("answers")) for found in value
+    )
+
+
+def _slices(value: Any) -> bool:
+    return _objects(value) and all(_has(one, "from", "to", "rows", "value", "low", "high") for one in value)
+
+
+def _has(value: Any, *names: str) -> bool:
+    """An object with a number under each name."""
+    return isinstance(value, dict) and all(_number(value.get(name)) for name in names)
+
+
 FIELDS: dict[str, Check] = {
     "run_id": _text, "kind": _text, "task": _text, "attention": _text, "init": _text, "error": _text, "command": _text,
     "memory_kind": _text, "seed": _count, "chosen_epoch": _count, "config": _object, "encoder": _object,
     "environment": _object, "environment.threads": _count, "dataset": _object, "dataset.label_names": _texts,
     "metrics": _object, "metrics.accuracy": _fraction, "effective_attention": _numbers, "conversion": _object,
-    "samples": _objects,
+    "samples": _objects, "per_class": _classes, "confusion_matrix": _matrix, "calibration": _object,
+    "calibration.bins": _bins, "by_length": _object, "by_length.measure": _text, "by_length.slices": _slices,
+    "decision": _object,
 }  # fmt: skip
 SPLIT: dict[str, Check] = {"": _object, ".rows": _count, ".rows_of_split": _count, ".fingerprint": _text}
 FIELDS |= {f"dataset.{name}{part}": check for name in ("train", "eval", "selection") for part, check in SPLIT.items()}

@@ -1,0 +1,93 @@
+"""What is chosen on rows held out of train: the epoch that is kept, a temperature and thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from longread.checks import close_match
+from longread.config import RunConfig
+from longread.errors import UserError
+from longread.inference.calibration import fit_temperature
+from longread.inference.metrics import answers_of, metrics, per_class
+from longread.inference.thresholds import choose_thresholds
+from longread.models.classifier import Classifier
+from longread.models.decision import Decision, scale_logits
+from longread.problems import HEADLINE, IN_WORDS, MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
+
+OF_ONE_CLASS = "f1:"
+CHOICES: dict[str, tuple[str, ...]] = {
+    SINGLE_LABEL: ("accuracy", "f1", "f1_macro", "average_precision", "loss"),
+    MULTI_LABEL: ("exact_match", "f1_micro", "f1_macro", "average_precision", "loss"),
+    REGRESSION: ("mse", "mae", "spearman", "r2", "loss"),
+}
+LOWER_IS_BETTER = ("loss", "mse", "mae")
+Array = npt.NDArray[Any]
+
+
+def check_choices(config: RunConfig, label_names: Sequence[str], problem_type: ProblemType) -> None:
+    """UserError for a metric, a temperature or a threshold that this kind of task does not have."""
+    name, words = config.choose_by, IN_WORDS[problem_type]
+    if name is not None and name.startswith(OF_ONE_CLASS) and problem_type != REGRESSION:
+        wanted = name.removeprefix(OF_ONE_CLASS)
+        if wanted not in label_names:
+            raise UserError(f"--choose-by {name}: the labels are {', '.join(label_names)}")
+    elif name is not None and name not in CHOICES[problem_type]:
+        names = CHOICES[problem_type]
+        one = "" if problem_type == REGRESSION else ", or f1:LABEL"
+        close = close_match(name, names)
+        raise UserError(f"--choose-by {name}: a task of {words} has {', '.join(names)}{one}{close}")
+    if config.calibrate and problem_type == REGRESSION:
+        raise UserError(f"--calibrate: a task of {words} has no probabilities")
+    if config.choose_threshold is not None and (
+        problem_type == REGRESSION or (problem_type == SINGLE_LABEL and len(label_names) != 2)
+    ):
+        raise UserError(
+            "--choose-threshold: only for two classes, or where a text may have any number of labels; "
+            f"this is a task of {words}" + (f" out of {len(label_names)}" if problem_type == SINGLE_LABEL else "")
+        )
+
+
+def score(
+    config: RunConfig, labels: Array, answers: Array, loss: float, label_names: Sequence[str], problem_type: ProblemType
+) -> tuple[str, float]:
+    """The metric that an epoch is chosen by, and its value on the held-out rows."""
+    name = config.choose_by or HEADLINE[problem_type]
+    if name == "loss":
+        return name, loss
+    if name.startswith(OF_ONE_CLASS):
+        table, _ = per_class(labels, answers, label_names, problem_type)
+        return name, table[name.removeprefix(OF_ONE_CLASS)]["f1"]
+    return name, metrics(labels, answers, problem_type)[name]
+
+
+def is_better(name: str, value: float, best: float | None) -> bool:
+    return best is None or (value < best if name in LOWER_IS_BETTER else value > best)
+
+
+def decide(
+    model: Classifier,
+    config: RunConfig,
+    logits: Array,
+    labels: Array,
+    label_names: Sequence[str],
+    problem_type: ProblemType,
+) -> Decision:
+    """A temperature, which goes into the model's weights, and thresholds, as far as `config` asks for them.
+
+    `logits` [R, C] are the model's for held-out rows. The thresholds are of the probabilities behind the temperature.
+    """
+    temperature = thresholds = None
+    if config.calibrate:
+        temperature = fit_temperature(logits, labels, problem_type)
+        scale_logits(model, temperature)
+        logits = logits / temperature
+    if config.choose_threshold is not None:
+        found = choose_thresholds(labels, answers_of(logits, problem_type), config.choose_threshold, problem_type)
+        named = label_names if problem_type == MULTI_LABEL else label_names[1:]
+        thresholds = dict(zip(named, found, strict=True))
+    if temperature is None and thresholds is None:
+        return Decision()
+    return Decision(thresholds, config.choose_threshold, temperature, len(labels))
