@@ -29,7 +29,7 @@ SCRATCH_SETTINGS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "
 OUTSIDE_THE_NAME = ("data_dir", "out", "seed", "save_seconds")
 # Fields that came later are left out at their default, so that older records keep their names.
 LATER_FIELDS: dict[str, Any] = {
-    "fill_rows": False, "new_weights_rate": 1.0, "average_weights": 0.0, "attention_dropout": 0.0,
+    "fill_rows": False, "new_weights_rate": 1.0, "average_weights": 0.0, "attention_dropout": 0.0, "calibrate": False,
 }  # fmt: skip
 
 
@@ -205,11 +205,21 @@ class TrainingSettings:
     frozen_layers:
         Layers, counted from the embedding, that are not trained.
     choose_epoch:
-        "last", or "best" by accuracy on rows held out of train.
+        "last", or "best" on rows held out of train.
+    choose_by:
+        Keep the epoch that is best by this metric on rows held out of train: accuracy, f1 (of the second of two
+        classes), f1:LABEL, f1_macro, f1_micro, exact_match, average_precision, mse, mae, spearman, r2 or loss. Default
+        for --choose-epoch best: accuracy, for several labels f1_micro, for numbers r2.
     patience:
         Stop after so many epochs without a better one on the held-out rows.
+    calibrate:
+        Choose a temperature on rows held out of train, so that probabilities mean what they say; it goes into the
+        weights.
+    choose_threshold:
+        Choose on rows held out of train the probability above which the second of two classes, or each of several
+        labels, is given: by its F1, by the mean of that and the F1 of its absence, or by accuracy.
     selection_fraction:
-        Fraction of the training rows held out for choose_epoch and patience.
+        Fraction of the training rows held out where something is chosen on them.
     save_seconds:
         A run saves its state this often; at most so much is lost when it is killed.
     """
@@ -230,7 +240,10 @@ class TrainingSettings:
     average_weights: Fraction = 0.0
     frozen_layers: Natural = 0
     choose_epoch: Literal["last", "best"] = "last"
+    choose_by: str | None = None
     patience: Count | None = None
+    calibrate: bool = False
+    choose_threshold: Literal["f1", "f1_macro", "accuracy"] | None = None
     selection_fraction: InnerFraction = 0.1
     save_seconds: NotNegative = 60.0
 
@@ -270,10 +283,15 @@ class RunConfig(Settings):
     def is_baseline(self) -> bool:
         return self.attention in BASELINES
 
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the epoch that is kept is chosen on rows held out of train."""
+        return self.choose_epoch == "best" or self.choose_by is not None
+
     def data_config(self) -> DataConfig:
         """What the data room has to know of this run."""
         same = {f.name for f in dataclasses.fields(DataConfig)} - {"cache", "selection_fraction"}
-        chosen = self.choose_epoch == "best" or self.patience is not None
+        chosen = self.keeps_best or self.patience is not None or self.calibrate or self.choose_threshold is not None
         return DataConfig(
             **{name: getattr(self, name) for name in same},
             selection_fraction=self.selection_fraction if chosen else None,

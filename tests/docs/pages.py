@@ -38,7 +38,9 @@ def prose(page: Path) -> str:
     """What a person typed: no code, no tables and numbers that were filled in, no quotations, no addresses."""
     text = FENCE.sub("", page.read_text("utf-8"))
     text = re.sub(r"<!--= .*?<!--/-->", "", text, flags=re.DOTALL)
-    text = re.sub(r"(?s)<!-- (rows|table|peers|lengths|goals|student study|data|machines)\b.*?<!-- end -->", "", text)
+    text = re.sub(
+        r"(?s)<!-- (rows|table|peers|lengths|goals|student study|data|machines|faithfulness)\b.*?<!-- end -->", "", text
+    )
     text = re.sub(r"(?s)<!--.*?-->", "", text)
     text = re.sub(r"\]\([^)]*\)", "]", text)
     return re.sub(r"`[^`\n]*`", "", text)

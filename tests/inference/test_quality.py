@@ -88,20 +88,22 @@ def test_a_chosen_threshold_is_the_best_of_all(metric: Any) -> None:
 
 def test_lengths_are_counted_apart_and_cut_texts_too() -> None:
     answers = np.array([[0.9, 0.1]] * 5)
-    found = by_length(
-        np.array([0, 0, 1, 0, 1]), answers, np.array([10, 64, 65, 400, 400]), np.array([0, 0, 0, 0, 1]) > 0
-    )
+    labels, cut = np.array([0, 0, 1, 0, 1]), np.array([False] * 4 + [True])
+    read, whole = np.array([10, 64, 65, 100, 100]), np.array([10, 64, 65, 100, 400])
+
+    def shown(**given: Any) -> list[tuple[Any, ...]]:
+        slices = by_length(labels, answers, read, cut, **given)["slices"]
+        return [tuple(one[name] for name in ("from", "to", "truncated", "rows", "value")) for one in slices]
+
+    short = [(1, 64, False, 2, 1.0), (65, 128, False, 2, 0.5)]
+    assert shown(tokens_in_text=whole) == [*short, (257, 512, True, 1, 0.0)]
+    assert shown() == [*short, (101, None, True, 1, 0.0)], "how long a cut text was is not always known"
+    found = by_length(labels, answers, read, cut)
     assert found["measure"] == "accuracy"
-    shown = [(s["from"], s["to"], s["truncated"], s["rows"], s["value"]) for s in found["slices"]]
-    assert shown == [
-        (1, 64, False, 2, 1.0),
-        (65, 128, False, 1, 0.0),
-        (257, 512, False, 1, 1.0),
-        (257, 512, True, 1, 0.0),
-    ]
-    first = found["slices"][0]
-    assert (first["low"], first["high"]) == (pytest.approx(0.342, abs=1e-3), 1.0), "Wilson's interval of 2 of 2"
-    numbers = by_length(np.array([1.0, 3.0]), np.array([[1.5], [2.0]]), np.array([5, 6]), np.zeros(2, bool), REGRESSION)
+    low, high = (found["slices"][0][name] for name in ("low", "high"))
+    assert (low, high) == (pytest.approx(0.342, abs=1e-3), 1.0), "Wilson's interval of 2 of 2"
+    none, said = np.zeros(2, bool), np.array([[1.5], [2.0]])
+    numbers = by_length(np.array([1.0, 3.0]), said, np.array([5, 6]), none, problem_type=REGRESSION)
     assert (numbers["measure"], numbers["slices"][0]["value"]) == ("mae", 0.75)
 
 

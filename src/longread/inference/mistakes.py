@@ -50,7 +50,7 @@ def worst_mistakes(
     thresholds: Sequence[float] | None = None,
 ) -> list[Mistake]:
     """At most `count` wrong rows, the most confident first; answers [R, C] as in metrics.py."""
-    labels, predicted = examples.labels, predicted_of(answers, problem_type, 0.5 if thresholds is None else thresholds)
+    labels, predicted = examples.labels, predicted_of(answers, problem_type, thresholds)
     if problem_type == REGRESSION:
         sizes = np.abs(predicted - labels).astype(np.float64)
     elif problem_type == MULTI_LABEL:

@@ -98,7 +98,7 @@ def length_table(named: Named) -> Table | None:
         for one in record["by_length"]["slices"]:
             cells = (
                 *_name(named, title, attention),
-                Cell(f"{one['from']:,} – {one['to']:,}", one["from"]),
+                Cell(_range(one["from"], one.get("to")), one["from"]),
                 Cell("cut" if one["truncated"] else "whole"),
                 Cell(f"{one['rows']:,}", one["rows"]),
                 Cell(shown(one["value"]), one["value"]),
@@ -108,6 +108,10 @@ def length_table(named: Named) -> Table | None:
     notes = ("Tokens as each model's own tokenizer counts them. Intervals over the texts of a row alone "
              f"({'Wilson' if share else 'Student'}).")  # fmt: skip
     return Table(columns, tuple(rows), (notes, *_seeds(named)))
+
+
+def _range(begin: int, end: int | None) -> str:
+    return f"{begin:,} or more" if end is None else f"{begin:,} – {end:,}"
 
 
 def _front(named: Named) -> tuple[Column, ...]:

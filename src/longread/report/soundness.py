@@ -73,7 +73,10 @@ def _bins(value: Any) -> bool:
 
 
 def _slices(value: Any) -> bool:
-    return _objects(value) and all(_has(one, "from", "to", "rows", "value", "low", "high") for one in value)
+    return _objects(value) and all(
+        _has(one, "from", "rows", "value", "low", "high") and (one.get("to") is None or _number(one["to"]))
+        for one in value
+    )
 
 
 def _has(value: Any, *names: str) -> bool:
