@@ -1,4 +1,4 @@
-"""The study experiments/explain_faithfulness.py as a table and as numbers: what removing a tenth of the tokens costs."""
+"""The study experiments/explain_faithfulness.py as a table: what removing a tenth of the tokens costs."""
 
 from __future__ import annotations
 

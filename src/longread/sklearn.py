@@ -183,10 +183,10 @@ class LongreadClassifier(ClassifierMixin, _TextEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """[n] classes; of several labels 0 and 1 [n, number of labels]."""
         probabilities = self.predict_proba(X)
-        predictor = self._predictor()
-        if predictor.problem_type == MULTI_LABEL:
-            return predicted_of(probabilities, MULTI_LABEL, predictor.thresholds).astype(np.int64)  # type: ignore[no-any-return]
-        return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
+        predictor = self._predictor()  # its labels sort as the classes do
+        thresholds = predictor.decision.of(predictor.label_names)
+        found = predicted_of(probabilities, predictor.problem_type, thresholds).astype(np.int64)
+        return found if predictor.problem_type == MULTI_LABEL else self.classes_[found]  # type: ignore[no-any-return]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

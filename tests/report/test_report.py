@@ -336,8 +336,8 @@ def test_a_closer_look_has_classes_confusions_lengths_and_reliability(built: Pat
     assert texts(lengths, "Tokens of the text")[0] == "65 – 128" and texts(lengths, "95 % interval")[0] == "83.5 – 96.5"
     assert class_table(records_of(groups["reviews"])) is None, "older records do not have it"
     report = (built / "report.md").read_text("utf-8")
-    assert "figures/imdb-reliability.svg" in report and report.count("### Class by class") == 1
-    assert "ECE" in (built / "figures" / "imdb-reliability.svg").read_text("utf-8")
+    assert "figures/imdb-calibration.svg" in report and report.count("### Class by class") == 1
+    assert "ECE" in (built / "figures" / "imdb-calibration.svg").read_text("utf-8")
 
 
 def test_bold_is_kept_for_a_lead_that_is_significant(groups: dict[str, Group], tmp_path: Path) -> None:

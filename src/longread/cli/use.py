@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+from longread.checks import Natural
 from longread.cli.options import (
     COMPUTING,
     CUT,
@@ -26,6 +27,9 @@ from longread.cli.options import (
 )
 from longread.errors import UserError
 
+if TYPE_CHECKING:
+    from longread.inference.run import Evaluated
+
 
 def evaluate(
     checkpoint: str,
@@ -33,6 +37,7 @@ def evaluate(
     *,
     task: str | None = None,
     untrained_head: bool = False,
+    mistakes: Natural = 0,
     json_lines: JsonLines = False,
     cut: OfLongTexts = CUT,
     rows: OfRows = ROWS,
@@ -54,6 +59,9 @@ def evaluate(
         checkpoint was trained on, or --eval-file by itself.
     untrained_head:
         Evaluate a checkpoint whose classifier was never trained: its time is the result, its accuracy is chance.
+    mistakes:
+        Show so many wrong answers with their texts, the most confident first: a line each here, whole in mistakes.html
+        beside the record. No other file of a run holds a text.
     json_lines:
         Print the run record as a line of JSON on stdout.
     """
@@ -62,11 +70,13 @@ def evaluate(
     tune_allocator()
     from longread.cli.live import metric_line
     from longread.inference import run as evaluation
+    from longread.report.markdown import terminal_table
+    from longread.report.quality import class_table, confusion_table, length_table
 
     wanted = task or evaluation.default_task(checkpoint, rows.eval_file)
     config = run_config(rows, machine, options=options, task=wanted)
-    run = evaluation.evaluate(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head, cut=cut)
-    record = run.record
+    found = evaluation.evaluated(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head, cut=cut)
+    run, record = found.run, found.run.record
     if record["head_is_untrained"]:
         print(
             "the classifier of this checkpoint is untrained: its answers are chance, its time is not", file=sys.stderr
@@ -76,18 +86,41 @@ def evaluate(
         f"({record['samples_per_second']:.1f} rows/s, {record['tokens_per_second']:.0f} tokens/s)",
         file=sys.stderr,
     )
-    if "per_class" in record:
-        width = max(len(name) for name in record["per_class"])
-        print(f"{'':{width}}  precision  recall     F1  support", file=sys.stderr)
-        for name, of in record["per_class"].items():
-            print(
-                f"{name:{width}}  {of['precision']:9.4f}  {of['recall']:.4f}  {of['f1']:.4f}  {of['support']:7,}",
-                file=sys.stderr,
-            )
+    for table in (class_table, confusion_table, length_table):
+        if (made := table([("", record["attention"], record)])) is not None:
+            print(f"\n{terminal_table(made)}", file=sys.stderr)
+    if "calibration" in record:
+        print(f"\nexpected calibration error {record['calibration']['ece']:.4f}", file=sys.stderr)
+    if "decision" in record:
+        print(_decided(record["decision"]), file=sys.stderr)
+    if mistakes:
+        _show_mistakes(found, mistakes, checkpoint)
     print(f"predictions: {run.directory / 'predictions.parquet'}", file=sys.stderr)
     if json_lines:
         print(json.dumps(record))
     return 0
+
+
+def _decided(own: Mapping[str, Any]) -> str:
+    """What the checkpoint's training chose on held-out rows, in words."""
+    parts = [f"temperature {own['temperature']:.3f}"] if "temperature" in own else []
+    parts += [f"{name!r} from probability {value:.3f}" for name, value in (own.get("thresholds") or {}).items()]
+    return f"chosen on {own['rows']:,} rows held out of train: {', '.join(parts)}"
+
+
+def _show_mistakes(found: Evaluated, count: int, checkpoint: str) -> None:
+    """The only place where texts of a task are printed or written by `evaluate`."""
+    from longread.inference.mistakes import mistakes_page
+    from longread.records import write_atomically
+
+    shown, every = found.worst(count), len(found.worst(len(found.examples)))
+    print(f"\n{len(shown)} of {every:,} mistakes, the most confident first", file=sys.stderr)
+    for mistake in shown:
+        print(mistake.line(), file=sys.stderr)
+    page = found.run.directory / "mistakes.html"
+    title = f"Mistakes of {checkpoint} on {found.run.record['task']}"
+    write_atomically(page, mistakes_page(shown, title, wrong=every, rows=len(found.examples)))
+    print(f"mistakes with their whole texts: {page}", file=sys.stderr)
 
 
 def predict(

@@ -46,13 +46,18 @@ def _log_softmax(logits: Array) -> Array:
 
 
 def predicted_of(
-    answers: Array, problem_type: ProblemType = SINGLE_LABEL, thresholds: float | Sequence[float] = THRESHOLD
+    answers: Array, problem_type: ProblemType = SINGLE_LABEL, thresholds: Sequence[float] | None = None
 ) -> Array:
-    """The class [R], 0 or 1 for each label [R, C], or the number [R]. `thresholds`: of each label, or of all."""
+    """The class [R], 0 or 1 for each label [R, C], or the number [R].
+
+    `thresholds`: of two classes that of the second, of several labels one for each (None: one half).
+    """
     if problem_type == REGRESSION:
         return answers[:, 0]
     if problem_type == MULTI_LABEL:
-        return (answers > np.asarray(thresholds)).astype(np.int8)  # type: ignore[no-any-return]
+        return (answers > np.asarray(THRESHOLD if thresholds is None else thresholds)).astype(np.int8)  # type: ignore[no-any-return]
+    if thresholds is not None:
+        return (answers[:, 1] > thresholds[0]).astype(np.int64)  # type: ignore[no-any-return]
     return answers.argmax(axis=1)  # type: ignore[no-any-return]
 
 
@@ -60,7 +65,7 @@ def metrics(
     labels: Array,
     answers: Array,
     problem_type: ProblemType = SINGLE_LABEL,
-    thresholds: float | Sequence[float] = THRESHOLD,
+    thresholds: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """accuracy, f1, f1_macro and average_precision; exact_match, f1_micro, f1_macro and average_precision; or mse, mae,
     spearman and r2. All are finite."""
@@ -128,7 +133,7 @@ def per_class(
     answers: Array,
     label_names: Sequence[str],
     problem_type: ProblemType = SINGLE_LABEL,
-    thresholds: float | Sequence[float] = THRESHOLD,
+    thresholds: Sequence[float] | None = None,
 ) -> tuple[dict[str, dict[str, float]], tuple[tuple[int, ...], ...] | None]:
     """Precision, recall, F1 and support of each class or label by name, and the confusion matrix of classes.
 

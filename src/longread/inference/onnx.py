@@ -16,6 +16,7 @@ from longread.data.dataset import micro_batches
 from longread.data.tokenizer import Encoded, Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.origin import Origin
+from longread.models.decision import Decision
 from longread.models.export import METADATA
 from longread.problems import SINGLE_LABEL, ProblemType
 from longread.records import fingerprint
@@ -66,8 +67,8 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mp
 
 def load_onnx(
     path: Path, device: str = "auto", threads: int | None = None
-) -> tuple[OnnxScorer, Tokenizer, tuple[str, ...], ProblemType, Origin | None]:
-    """What computes, the tokenizer, the label names, the problem type, and what is known of the training.
+) -> tuple[OnnxScorer, Tokenizer, tuple[str, ...], ProblemType, Origin | None, Decision]:
+    """What computes, the tokenizer, the label names, the problem type, what is known of the training, and thresholds.
 
     UserError for a file that is no graph of `longread export`, for a device that onnxruntime has not, and where the
     extra `onnx` is not installed."""
@@ -94,7 +95,8 @@ def load_onnx(
         raise UserError(f"{path}: carries no tokenizer; export a checkpoint that has one")
     scorer = OnnxScorer(session, told["max_length"], told["token_types"], len(labels), path)
     problem: ProblemType = told.get("problem_type", SINGLE_LABEL)  # files from before there were three have none
-    return scorer, _tokenizer(files), labels, problem, Origin.from_json(told["trained_on"])
+    decision = Decision.from_json(told.get("decision"), labels, problem, str(path))
+    return scorer, _tokenizer(files), labels, problem, Origin.from_json(told["trained_on"]), decision
 
 
 def _tokenizer(files: Mapping[str, str]) -> Tokenizer:

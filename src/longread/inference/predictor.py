@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +19,14 @@ from longread.errors import UserError
 from longread.inference.collate import BATCHES_AHEAD, made_ahead
 from longread.inference.explain import Explanation, explain
 from longread.inference.explain_linear import explain_linear
-from longread.inference.metrics import THRESHOLD, answers_of, predicted_of
+from longread.inference.metrics import answers_of, predicted_of
 from longread.inference.origin import Origin, folder_of, origin_of
 from longread.inference.reading import Cut, Reading, read
 from longread.inference.scoring import LinearScorer, Scorer, TorchScorer
 from longread.models import linear
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
+from longread.models.decision import Decision
 from longread.models.loading import check_answers, check_tokenizer
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 from longread.records import fingerprint
@@ -49,6 +50,7 @@ class Prediction:
     why: str | None = None  # there is no answer
     labels: tuple[str, ...] | None = None
     value: float | None = None
+    thresholds: Mapping[str, float] | None = None  # chosen ones, by label
 
     def answer(self, problem_type: ProblemType) -> dict[str, Any]:
         """What is answered, as it is written: label, labels or value, and the probabilities."""
@@ -56,7 +58,8 @@ class Prediction:
             return {"value": self.value}
         several = None if self.labels is None else list(self.labels)
         own = {"labels": several} if problem_type == MULTI_LABEL else {"label": self.label}
-        return own | {"probabilities": self.probabilities}
+        chosen = {} if self.thresholds is None else {"thresholds": dict(self.thresholds)}
+        return own | chosen | {"probabilities": self.probabilities}
 
     @property
     def truncated(self) -> bool:
@@ -76,7 +79,7 @@ class Predictor:
     origin: Origin | None = None
     cut: Cut = field(default_factory=Cut)
     problem_type: ProblemType = SINGLE_LABEL
-    thresholds: float | tuple[float, ...] = THRESHOLD  # of several labels: of all, or of each
+    decision: Decision = field(default_factory=Decision)
 
     @property
     def model(self) -> Classifier:
@@ -103,7 +106,7 @@ class Predictor:
     @property
     def fingerprint(self) -> str:
         """Of all that decides its answers."""
-        told = (self.max_length, self.tokens_per_micro_batch, self.cut, self.label_names)
+        told = (self.max_length, self.tokens_per_micro_batch, self.cut, self.label_names, self.decision)
         return fingerprint(self.scorer.fingerprint, self.tokenizer.fingerprint, repr(told))
 
     def read(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Reading:
@@ -177,14 +180,20 @@ class Predictor:
         answers = answers_of(logits, self.problem_type)
         if not np.isfinite(answers).all():
             raise UserError(f"{self.source}: its answers are not numbers (NaN); the weights are damaged")
-        predicted = predicted_of(answers, self.problem_type, self.thresholds)
+        predicted = predicted_of(answers, self.problem_type, self.decision.of(self.label_names))
+        own = self.decision.thresholds
         if self.problem_type == REGRESSION:
             return [Prediction(None, {}, value=float(number)) for number in predicted]
         named = [dict(zip(self.label_names, row, strict=True)) for row in answers.tolist()]
         if self.problem_type == MULTI_LABEL:
             chosen = [tuple(n for n, yes in zip(self.label_names, row, strict=True) if yes) for row in predicted]
-            return [Prediction(None, of, labels=labels) for of, labels in zip(named, chosen, strict=True)]
-        return [Prediction(self.label_names[place], of) for of, place in zip(named, predicted.tolist(), strict=True)]
+            return [
+                Prediction(None, of, labels=labels, thresholds=own) for of, labels in zip(named, chosen, strict=True)
+            ]
+        places = predicted.tolist()
+        return [
+            Prediction(self.label_names[place], of, thresholds=own) for of, place in zip(named, places, strict=True)
+        ]
 
 
 @dataclass
@@ -257,8 +266,8 @@ def load(
         fixed = [*overrides, *(["precision"] if precision == "bfloat16" else [])]
         if fixed:
             raise UserError(f"{place}: {', '.join(fixed)} cannot be set; an exported graph is as it was made")
-        scorer, tokenizer, names, problem, origin = load_onnx(path, device)
-        return Predictor(scorer, tokenizer, names, str(place), origin=origin, problem_type=problem)
+        scorer, tokenizer, names, problem, origin, decision = load_onnx(path, device)
+        return Predictor(scorer, tokenizer, names, str(place), origin=origin, problem_type=problem, decision=decision)
     chosen = runtime.pick_device(device)
     path = folder_of(path)
     if (path / "run.json").is_file():
@@ -284,4 +293,4 @@ def load(
     own = TorchScorer(model.to(chosen).eval(), runtime.pick_precision(precision, chosen, model.config.hidden_size))
     assert model.config.problem_type is not None
     origin, problem = origin_of(path), model.config.problem_type
-    return Predictor(own, tokenizer, names, str(place), origin=origin, problem_type=problem)
+    return Predictor(own, tokenizer, names, str(place), origin=origin, problem_type=problem, decision=model.decision)

@@ -98,11 +98,19 @@ def read(
         if cut.truncation not in (None, "head"):
             raise UserError(f"--truncation {cut.truncation}: only for single texts; of a pair the longer text is cut")
         encoded = tokenizer.encode(texts, pairs, limit)
-        whole = encoded.lengths.copy()
-        for row in np.flatnonzero(encoded.truncated).tolist():
-            whole[row] = len(tokenizer.inner.encode(texts[row], pairs[row]).ids)
+        whole = whole_lengths(tokenizer, texts, pairs, encoded)
         return Reading(encoded, np.arange(len(texts)), encoded.lengths, whole)
     return _read_single(tokenizer, texts, limit, cut)
+
+
+def whole_lengths(
+    tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, encoded: Encoded
+) -> npt.NDArray[np.int64]:
+    """Tokens of each text (or pair) before it was cut, [R]; those of `encoded` where nothing was cut."""
+    whole = encoded.lengths.copy()
+    for row in np.flatnonzero(encoded.truncated).tolist():
+        whole[row] = len(tokenizer.inner.encode(texts[row], None if pairs is None else pairs[row]).ids)
+    return whole
 
 
 def _read_single(tokenizer: Tokenizer, texts: Sequence[str], limit: int, cut: Cut) -> Reading:

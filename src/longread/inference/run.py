@@ -18,10 +18,11 @@ from longread.data.tasks import find_task
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.evaluate import split_logits
-from longread.inference.metrics import answers_of, mean_loss, metrics, per_class, predicted_of
+from longread.inference.metrics import answers_of, mean_loss, metrics, predicted_of
 from longread.inference.origin import folder_of, origin_of
 from longread.inference.predictor import load
-from longread.inference.reading import Cut, Reading, read
+from longread.inference.quality import Evaluated, closer_look
+from longread.inference.reading import Cut, Reading, read, whole_lengths
 from longread.inference.run_linear import evaluate_linear
 from longread.models import linear
 from longread.models.checkpoint import from_pretrained
@@ -76,6 +77,18 @@ def evaluate(
     untrained_head: bool = False,
     cut: Cut | None = None,
 ) -> Run:
+    """The run of `evaluated`."""
+    return evaluated(config, checkpoint, tokenizer=tokenizer, untrained_head=untrained_head, cut=cut).run
+
+
+def evaluated(
+    config: RunConfig,
+    checkpoint: str | Path,
+    *,
+    tokenizer: str | None = None,
+    untrained_head: bool = False,
+    cut: Cut | None = None,
+) -> Evaluated:
     """A checkpoint on a task without any training; the record is written like a training run's.
 
     `config` names the task, its rows and how to compute; the checkpoint's own shape counts, not the configuration's.
@@ -126,16 +139,23 @@ def evaluate(
     )
     named = {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS or k in own}
     named |= {name: value for name, value in vars(cut).items() if value}
-    name = records.run_id("evaluate", named, 0, (split.fingerprint, chosen.fingerprint, weights_fingerprint(model)))
+    decided, thresholds = model.decision.to_json(), model.decision.of(names)
+    prints = [split.fingerprint, chosen.fingerprint, weights_fingerprint(model)]
+    name = records.run_id("evaluate", named, 0, prints + [records.canonical(decided)] * bool(decided))
     logits = done.logits if reading is None else reading.pooled(done.logits, problem)
     answers, loss = answers_of(logits, problem), mean_loss(logits, examples.labels, problem)
     count = len(examples.labels)
     seen = SplitRecord(
         **split.describe() | {"rows": count}, rows_of_split=find_task(config.task).split_rows.get(split.name)
     )
-    classes, confusion = (
-        (None, None) if problem == REGRESSION else per_class(examples.labels, answers, split.label_names, problem)
-    )
+    read = split.encoded if reading is None else reading
+    look = closer_look(
+        examples.labels, answers, split.label_names, problem, thresholds=thresholds,
+        tokens=split.lengths if reading is None else reading.tokens,
+        truncated=read.truncated,
+        tokens_in_text=whole_lengths(chosen, examples.texts, examples.pairs, split.encoded)
+        if reading is None else reading.tokens_in_text,
+    )  # fmt: skip
     record = RunRecord(
         run_id=name,
         kind="evaluate",
@@ -147,9 +167,9 @@ def evaluate(
         config=named,
         encoder=model.config.to_dict(),
         seed=0,
-        metrics=metrics(examples.labels, answers, problem) | {"loss": loss},
-        per_class=classes,
-        confusion_matrix=confusion,
+        metrics=metrics(examples.labels, answers, problem, thresholds) | {"loss": loss},
+        **look,
+        decision=decided or None,
         head_is_untrained=bool(model.loading and model.loading.head_is_untrained),
         train_seconds=0.0,
         eval_seconds=done.seconds,
@@ -159,7 +179,7 @@ def evaluate(
         peak_memory_bytes=memory.bytes(),
         memory_kind=memory.kind,
         num_parameters=model.num_parameters,
-        truncated_fraction=float((split.encoded if reading is None else reading).truncated.mean()),
+        truncated_fraction=float(read.truncated.mean()),
         padded_fraction=done.usage.padded_fraction,
         effective_attention=done.usage.effective_attention,
         dataset=Dataset(label_names=split.label_names, problem_type=problem, eval=seen),
@@ -174,9 +194,9 @@ def evaluate(
         examples.rows,
         examples.labels,
         None if problem == REGRESSION else answers,
-        predicted_of(answers, problem),
+        predicted_of(answers, problem, thresholds),
     )
-    return records.write_record(config.out, record)
+    return Evaluated(records.write_record(config.out, record), examples, answers, thresholds)
 
 
 def _sequences(

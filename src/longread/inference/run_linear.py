@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from longread import records
@@ -13,17 +14,19 @@ from longread.config import BASELINE_SETTINGS, RunConfig
 from longread.data.load import load_split
 from longread.data.tasks import find_task
 from longread.errors import UserError
-from longread.inference.metrics import answers_of, mean_loss, metrics, per_class
+from longread.inference.metrics import answers_of, mean_loss, metrics
 from longread.inference.origin import folder_of
+from longread.inference.quality import Evaluated, closer_look
 from longread.models.linear import load_linear
-from longread.records import Dataset, Environment, Run, RunRecord, SplitRecord
+from longread.problems import SINGLE_LABEL
+from longread.records import Dataset, Environment, RunRecord, SplitRecord
 from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
 
 OF_A_NETWORK = ("max_length", "tokens_per_micro_batch")
 
 
-def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[str, Any]) -> Run:
-    """As `longread.inference.run.evaluate`. `given`: what was asked for that a linear model has no use for.
+def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[str, Any]) -> Evaluated:
+    """As `longread.inference.run.evaluated`. `given`: what was asked for that a linear model has no use for.
 
     UserError for a setting of networks.
     """
@@ -44,7 +47,6 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
         encoded, words = model.encode(examples.texts, examples.pairs)
         scores = model.scores(encoded)
     probabilities, loss = answers_of(scores), mean_loss(scores, examples.labels)
-    classes, confusion = per_class(examples.labels, probabilities, model.label_names)
     unnamed = ("attention", "train_rows")  # the checkpoint's own; it is not trained here
     named = {k: v for k, v in config.named().items() if k in BASELINE_SETTINGS and k not in unnamed}
     named |= {"attention": model.attention, "init": str(checkpoint)}
@@ -66,8 +68,14 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
         config=named,
         seed=0,
         metrics=metrics(examples.labels, probabilities) | {"loss": loss},
-        per_class=classes,
-        confusion_matrix=confusion,
+        **closer_look(
+            examples.labels,
+            probabilities,
+            model.label_names,
+            SINGLE_LABEL,
+            tokens=words,
+            truncated=np.zeros(len(words), dtype=bool),
+        ),
         head_is_untrained=False,
         train_seconds=0.0,
         eval_seconds=watch.seconds,
@@ -84,4 +92,4 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
     )
     directory = config.out / "runs" / record.run_id
     records.write_predictions(directory / "predictions.parquet", examples.rows, examples.labels, probabilities)
-    return records.write_record(config.out, record)
+    return Evaluated(records.write_record(config.out, record), examples, probabilities, None)

@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longread.data.labels import placeholders
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.data.tokenizer_files import tokenizer_file
 from longread.errors import UserError
 from longread.models import families, family_config, linear, weights
 from longread.models.classifier import Classifier
 from longread.models.config import ClassifierConfig
+from longread.models.decision import DECISION, Decision
 from longread.models.families import FAMILIES, Family
 from longread.models.loading import OWN, Labels, Loading, assign, match_labels, still_untrained
 from longread.models.locate import locate
@@ -96,6 +98,9 @@ def from_pretrained(
         if own in model.loading.initialised and not own.startswith("head."):
             parameter.requires_grad_(False)  # use_bias=False: zero, and it stays zero
     model.tokenizer_file = tokenizer_file(directory)
+    if label_names is None and problem_type is None and num_labels in (None, count):
+        named = known or placeholders(count)
+        model.decision = Decision.from_json(hf.get(DECISION), named, model.config.problem_type, source)
     log.log(logging.WARNING if model.loading.initialised else logging.INFO, "%s", model.loading)
     return model.eval()
 
@@ -113,7 +118,16 @@ def _without_memory(config: ClassifierConfig, tensors: int, where: str) -> Class
 
 def _config(hf: Mapping[str, Any], where: str, labels: Labels, overrides: Mapping[str, Any]) -> ClassifierConfig:
     if hf["model_type"] == OWN:
-        foreign = ("model_type", "architectures", "id2label", "label2id", CONVERSION, *TOKEN_IDS, *THEIR_NOTES)
+        foreign = (
+            "model_type",
+            "architectures",
+            "id2label",
+            "label2id",
+            CONVERSION,
+            DECISION,
+            *TOKEN_IDS,
+            *THEIR_NOTES,
+        )
         settings = {name: value for name, value in hf.items() if name not in foreign}
     else:
         try:
@@ -203,6 +217,8 @@ def save_pretrained(
         hf["problem_type"] = model.config.problem_type
     if model.loading and model.loading.converted:
         hf[CONVERSION] = dict(model.loading.converted)
+    if model.decision.to_json():
+        hf[DECISION] = model.decision.to_json()
     files: list[tuple[str, bytes]] = []
     if tokenizer is not None:
         typed = family == OWN or model.config.type_vocab_size > 1

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from longread.attention import ATTENTIONS, SelfAttention
 from longread.models.config import ACTIVATIONS, IN_PLACE, ClassifierConfig
+from longread.models.decision import Decision
 from longread.ops.dropout import Dropout
 from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch, to_device
@@ -132,6 +133,7 @@ class Classifier(nn.Module):
 
     tokenizer_file: Path | None = None  # tokenizer.json of the checkpoint it came from
     loading: Any = None  # a checkpoint.Loading: how its weights came about; None: drawn at random
+    decision = Decision()  # chosen on held-out rows behind the training
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()

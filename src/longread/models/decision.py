@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from longread.errors import UserError
-from longread.models.classifier import Classifier
+from longread.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 
-DECISION = "longread_decision"  # key of config.json, and of an exported graph's metadata
+DECISION = "longread_decision"  # key of config.json
 
 
 @dataclass(frozen=True)
@@ -34,25 +32,28 @@ class Decision:
         return tuple(self.thresholds[name] for name in label_names if name in self.thresholds)
 
     def to_json(self) -> dict[str, Any]:
+        """Empty where nothing was chosen."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     @classmethod
-    def from_json(cls, told: Any, where: str) -> Decision:
-        """UserError for what is no decision."""
+    def from_json(cls, told: Any, label_names: Sequence[str], problem_type: ProblemType | None, where: str) -> Decision:
+        """UserError for thresholds that are not those of these labels."""
         if told is None:
             return cls()
         try:
-            thresholds = told.get("thresholds")
-            own = None if thresholds is None else {str(name): float(value) for name, value in thresholds.items()}
-            return cls(own, told.get("threshold_metric"), told.get("temperature"), told.get("rows"))
+            found = told.get("thresholds")
+            thresholds = None if found is None else {str(name): float(value) for name, value in found.items()}
+            decision = cls(thresholds, told.get("threshold_metric"), told.get("temperature"), told.get("rows"))
         except (AttributeError, TypeError, ValueError) as error:
-            raise UserError(f"{where}: {DECISION} must be an object with thresholds of labels ({error})") from error
+            raise UserError(f"{where}: {DECISION} must be an object with a threshold for each label") from error
+        if thresholds is not None and sorted(thresholds) != sorted(with_threshold(label_names, problem_type)):
+            given, names = ", ".join(thresholds) or "nothing", ", ".join(label_names)
+            raise UserError(f"{where}: {DECISION} has thresholds of {given}; the labels are {names}")
+        return decision
 
 
-@torch.no_grad()
-def scale_logits(model: Classifier, temperature: float) -> None:
-    """Divides the model's logits by `temperature`, in its weights: the last layer is linear."""
-    last = model.head.classifier
-    for parameter in (last.weight, last.bias):
-        if parameter is not None:
-            parameter.div_(temperature)
+def with_threshold(label_names: Sequence[str], problem_type: ProblemType | None) -> Sequence[str]:
+    """The labels that may have a threshold: the second of two classes, or each of several labels."""
+    if problem_type == MULTI_LABEL:
+        return label_names
+    return label_names[1:] if problem_type in (None, SINGLE_LABEL) and len(label_names) == 2 else ()

@@ -88,6 +88,7 @@ def metadata(model: Classifier, int8: bool, trained_on: Mapping[str, Any] | None
         "token_types": token_types,
         "int8": int8,
         "trained_on": trained_on,
+        "decision": model.decision.to_json() or None,
         "tokenizer_files": tokenizer and tokenizer.files(tokenizer.limit(config.max_length), token_types),
     }
 

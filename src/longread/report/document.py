@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from longread.report import numbers as say
+from longread.report.calibration import reliability_pictures
 from longread.report.caveats import caveats
 from longread.report.cells import Table
 from longread.report.crossings import crossing_table
@@ -23,7 +24,6 @@ from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table
 from longread.report.quality import class_table, confusion_table, length_table, records_of
 from longread.report.recommend import recommendation
 from longread.report.regression import regression_table
-from longread.report.reliability import reliability_pictures
 from longread.report.runcards import RunCard, run_cards
 from longread.report.scaling import scaling_pictures
 from longread.report.tables import all_columns, comparison

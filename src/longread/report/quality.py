@@ -105,9 +105,9 @@ def length_table(named: Named) -> Table | None:
                 Cell(f"{shown(one['low'])} – {shown(one['high'])}", one["low"]),
             )
             rows.append(Row(cells, color=attention if len(named) > 1 else ""))
-    notes = ("Tokens as each model's own tokenizer counts them. Intervals over the texts of a row alone "
-             f"({'Wilson' if share else 'Student'}).")  # fmt: skip
-    return Table(columns, tuple(rows), (notes, *_seeds(named)))
+    counted = "Tokens as each model's own tokenizer counts them, of a linear model words."
+    over = f"Intervals over the texts of a row alone ({'Wilson' if share else 'Student'})."
+    return Table(columns, tuple(rows), (counted, over, *_seeds(named)))
 
 
 def _range(begin: int, end: int | None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
+import torch
 
 from longread.checks import close_match
 from longread.config import RunConfig
@@ -14,7 +15,7 @@ from longread.inference.calibration import fit_temperature
 from longread.inference.metrics import answers_of, metrics, per_class
 from longread.inference.thresholds import choose_thresholds
 from longread.models.classifier import Classifier
-from longread.models.decision import Decision, scale_logits
+from longread.models.decision import Decision, with_threshold
 from longread.problems import HEADLINE, IN_WORDS, MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 
 OF_ONE_CLASS = "f1:"
@@ -41,9 +42,7 @@ def check_choices(config: RunConfig, label_names: Sequence[str], problem_type: P
         raise UserError(f"--choose-by {name}: a task of {words} has {', '.join(names)}{one}{close}")
     if config.calibrate and problem_type == REGRESSION:
         raise UserError(f"--calibrate: a task of {words} has no probabilities")
-    if config.choose_threshold is not None and (
-        problem_type == REGRESSION or (problem_type == SINGLE_LABEL and len(label_names) != 2)
-    ):
+    if config.choose_threshold is not None and not with_threshold(label_names, problem_type):
         raise UserError(
             "--choose-threshold: only for two classes, or where a text may have any number of labels; "
             f"this is a task of {words}" + (f" out of {len(label_names)}" if problem_type == SINGLE_LABEL else "")
@@ -86,8 +85,15 @@ def decide(
         logits = logits / temperature
     if config.choose_threshold is not None:
         found = choose_thresholds(labels, answers_of(logits, problem_type), config.choose_threshold, problem_type)
-        named = label_names if problem_type == MULTI_LABEL else label_names[1:]
-        thresholds = dict(zip(named, found, strict=True))
+        thresholds = dict(zip(with_threshold(label_names, problem_type), found, strict=True))
     if temperature is None and thresholds is None:
         return Decision()
     return Decision(thresholds, config.choose_threshold, temperature, len(labels))
+
+
+@torch.no_grad()
+def scale_logits(model: Classifier, temperature: float) -> None:
+    """Divides the model's logits by `temperature`, in its weights: the last layer is linear."""
+    last = model.head.classifier
+    last.weight.div_(temperature)
+    last.bias.div_(temperature)

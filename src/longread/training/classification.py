@@ -17,12 +17,14 @@ from longread.config import RunConfig
 from longread.data.dataset import Indices, Prepared, Split
 from longread.inference.attention_maps import attention_map
 from longread.inference.collate import Batch
-from longread.inference.evaluate import Predictions, predict_split
+from longread.inference.evaluate import Predictions, predict_split, split_logits
 from longread.inference.metrics import metrics, predicted_of
+from longread.inference.quality import closer_look
 from longread.models.classifier import Classifier
 from longread.problems import HEADLINE, MATCH, REGRESSION
 from longread.system.measure import Stopwatch
 from longread.training.balance import weights_of
+from longread.training.choice import decide, is_better, score
 from longread.training.losses import make_loss
 from longread.training.numbers import spread_of
 from longread.training.optimize import make_optimizer
@@ -61,11 +63,11 @@ class Validation:
         self.model, self.data = model, data
         self.device = next(model.parameters()).device
         self.tokens = config.tokens_per_micro_batch or 0
-        self.patience, self.keeps_best = config.patience, config.choose_epoch == "best"
+        self.config, self.patience, self.keeps_best = config, config.patience, config.keeps_best
         self.watch = Stopwatch(self.device)
         self.best: dict[str, Tensor] | None = None
-        self.headline = HEADLINE[data.train.problem_type]
-        self.best_value, self.best_epoch = -math.inf, 0
+        self.best_value: float | None = None  # of the metric that an epoch is chosen by
+        self.best_epoch = 0
         self.chosen_epoch = 0
         self._predicted: Predictions | None = None  # by the weights as they are
 
@@ -76,9 +78,11 @@ class Validation:
         self._predicted = self._predict(self.data.evaluation)
         line = _summary("eval", self.data.evaluation, self._predicted)
         if self.data.selection is not None:
-            line |= _summary("selection", self.data.selection, self._predict(self.data.selection))
-            value = line[f"selection_{self.headline}"]
-            if value > self.best_value:
+            rows, done = self.data.selection, self._predict(self.data.selection)
+            line |= _summary("selection", rows, done)
+            name, value = score(self.config, rows.labels, done.answers, done.loss, rows.label_names, rows.problem_type)
+            line[f"selection_{name}"] = value
+            if is_better(name, value, self.best_value):
                 self.best_value, self.best_epoch = value, epoch
                 if self.keeps_best:
                     self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
@@ -94,6 +98,16 @@ class Validation:
             self.model.load_state_dict(self.best)
             if self.best_epoch != epoch:
                 self._predicted = None
+        if self.config.calibrate or self.config.choose_threshold is not None:
+            self._decide()
+
+    def _decide(self) -> None:
+        rows = self.data.selection
+        assert rows is not None
+        logits = split_logits(self.model, rows, tokens=self.tokens, device=self.device).logits
+        self.model.decision = decide(self.model, self.config, logits, rows.labels, rows.label_names, rows.problem_type)
+        if self.model.decision.temperature is not None:
+            self._predicted = None
 
     def predictions(self) -> Predictions:
         """Of the evaluation rows, by the weights that are kept."""
@@ -102,14 +116,11 @@ class Validation:
         return self._predicted
 
     def state(self) -> State:
-        return State(
-            dict(self.best or {}), {"value": self.best_value if self.best_epoch else None, "epoch": self.best_epoch}
-        )
+        return State(dict(self.best or {}), {"value": self.best_value, "epoch": self.best_epoch})
 
     def load(self, state: State) -> None:
         self.best = state.tensors or None
-        value, self.best_epoch = state.values["value"], state.values["epoch"]
-        self.best_value = -math.inf if value is None else value
+        self.best_value, self.best_epoch = state.values["value"], state.values["epoch"]
 
     def _predict(self, split: Split) -> Predictions:
         with np.errstate(all="ignore"):  # what is no number is said below
@@ -161,12 +172,24 @@ class ClassificationWork(Work):
         validation = trainer.evaluation
         assert isinstance(validation, Validation)
         done, chosen, rows = validation.predictions(), validation.chosen_epoch, self.data.evaluation
-        found = metrics(rows.labels, done.answers, rows.problem_type) | {"loss": done.loss}
+        decision = self.model.decision
+        thresholds = decision.of(rows.label_names)
+        found = metrics(rows.labels, done.answers, rows.problem_type, thresholds) | {"loss": done.loss}
         if rows.problem_type in MATCH:
             name = f"train_{MATCH[rows.problem_type]}"
             found[name] = trainer.history[chosen - 1][name]
         return {
             "metrics": found,
+            **closer_look(
+                rows.labels,
+                done.answers,
+                rows.label_names,
+                rows.problem_type,
+                thresholds=thresholds,
+                tokens=rows.lengths,
+                truncated=rows.encoded.truncated,
+            ),
+            "decision": decision.to_json() or None,
             "chosen_epoch": chosen,
             "eval_seconds": done.seconds,
             "cpu_seconds": done.cpu_seconds,
@@ -183,7 +206,7 @@ class ClassificationWork(Work):
             evaluation.rows,
             evaluation.labels,
             None if evaluation.problem_type == REGRESSION else done.answers,
-            predicted_of(done.answers, evaluation.problem_type),
+            predicted_of(done.answers, evaluation.problem_type, self.model.decision.of(evaluation.label_names)),
         )
         # No line for each number: that would be four times the bytes.
         records.write_json(directory / "attention_map.json", attention_map(self.model, self.data), indent=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from longread import records
@@ -13,6 +14,7 @@ from longread.data.load import check_classes, load_task
 from longread.errors import UserError
 from longread.inference.metrics import answers_of, mean_loss, metrics
 from longread.inference.origin import Origin
+from longread.inference.quality import closer_look
 from longread.models.linear import save_linear
 from longread.problems import SINGLE_LABEL
 from longread.records import Dataset, Environment, Run, RunRecord
@@ -43,7 +45,8 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
     with (training := Stopwatch()):
         model = baselines.fit(config.attention, train_rows)
     with (evaluating := Stopwatch()):
-        scores = model.scores(model.encode(evaluation.texts, evaluation.pairs)[0])
+        encoded, words = model.encode(evaluation.texts, evaluation.pairs)
+        scores = model.scores(encoded)
     problem = evaluation.problem_type
     answers, loss = answers_of(scores, problem), mean_loss(scores, evaluation.labels, problem)
     record = RunRecord(
@@ -55,6 +58,14 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
         init="scratch",
         config=config.named(),
         seed=0,
+        **closer_look(
+            evaluation.labels,
+            answers,
+            train_rows.label_names,
+            problem,
+            tokens=words,
+            truncated=np.zeros(len(words), dtype=bool),
+        ),
         metrics=metrics(evaluation.labels, answers, problem) | {"loss": loss},
         train_seconds=training.seconds,
         eval_seconds=evaluating.seconds,

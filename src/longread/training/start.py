@@ -12,9 +12,11 @@ from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier, build
+from longread.models.decision import Decision
 from longread.models.loading import check_tokenizer
 from longread.problems import SINGLE_LABEL, ProblemType
 from longread.records import Ancestor
+from longread.training.choice import check_choices
 from longread.training.lineage import provenance_of
 from longread.training.numbers import begin_at
 
@@ -39,6 +41,7 @@ def start(config: RunConfig) -> Start:
     if config.init == "scratch":
         return _from_scratch(config)
     rows = load_task(config.data_config())[0]
+    check_choices(config, rows.label_names, rows.problem_type)
     model = load_model(config, rows.label_names, rows.problem_type)
     tokenizer = tokenizer_for(model, config)
     limit = min(config.max_length or tokenizer.limit(model.config.max_length), model.config.max_length)
@@ -53,6 +56,7 @@ def start(config: RunConfig) -> Start:
 def _from_scratch(config: RunConfig) -> Start:
     assert config.max_length
     data = prepare(config.data_config(), config.max_length)
+    check_choices(config, data.train.label_names, data.train.problem_type)
     model = build(
         config.attention,
         **{name: getattr(config, name) for name in SHAPE},
@@ -78,6 +82,7 @@ def load_model(
     if label_names is not None:
         overrides |= {"num_labels": len(label_names), "label_names": label_names, "problem_type": problem_type}
     model = from_pretrained(config.init, seed=config.seed, **overrides)
+    model.decision = Decision()  # thresholds of other weights than those that training makes
     return converted(model, config)
 
 

@@ -46,7 +46,7 @@ def reliability_pictures(group: Group) -> list[Picture]:
     caption = ("Above the diagonal a model is better than it says, below it is too sure. The larger a mark, the more "
                "answers are in its bin of confidence. ECE, the expected calibration error (15 bins of equal width; Guo "
                "et al. 2017), is the mean distance from the diagonal, over the answers.")  # fmt: skip
-    return [finish(figure, tips, f"{group.key}-reliability", title, caption)]
+    return [finish(figure, tips, f"{group.key}-calibration", title, caption)]
 
 
 def tip(title: str, found: dict[str, Any]) -> str:
