@@ -28,7 +28,7 @@ from longread.cli.options import (
 from longread.errors import UserError
 
 if TYPE_CHECKING:
-    from longread.inference.run import Evaluated
+    from longread.inference.quality import Evaluated
 
 
 def evaluate(
