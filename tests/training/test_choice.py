@@ -94,7 +94,8 @@ def test_temperature_and_threshold_are_kept_recorded_and_used(chosen: tuple[reco
     answers = clf.predict([f"win a prize now {n}" for n in range(20)] + [f"see you at noon {n}" for n in range(20)])
     limit = own["thresholds"]["spam"]
     assert [one.label for one in answers] == ["spam" if one.probabilities["spam"] > limit else "ham" for one in answers]
-    assert {one.label for one in answers} == {"ham", "spam"} and answers[0].answer()["thresholds"] == own["thresholds"]
+    assert {one.label for one in answers} == {"ham", "spam"}
+    assert answers[0].answer(SINGLE_LABEL)["thresholds"] == own["thresholds"]
     again = evaluate(RunConfig(task=run.record["task"], out=run.directory.parents[1], threads=1), run.directory)
     measured = {name: value for name, value in run.record["metrics"].items() if name != "train_accuracy"}
     assert again.record["metrics"] == pytest.approx(measured, rel=1e-4)
