@@ -141,3 +141,27 @@ def test_the_task_is_the_checkpoints_own(trained: records.Run, tmp_path: Path) -
     assert default_task(tmp_path, "new.csv") == "new.csv"
     with pytest.raises(UserError, match="give --task or --eval-file"):
         default_task(tmp_path, None)
+
+
+def test_mistakes_are_shown_where_they_are_asked_for_and_nowhere_else(
+    trained: records.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from longread.cli.main import main
+
+    secret = "it crashes at once <b>today</b>"
+    (tmp_path / "new.csv").write_text(f"body,team\n{secret},praise\nworks so well,praise\nplease add this,wish\n")
+    for asked in ([], ["--mistakes", "5"]):
+        options = ["--eval-file", str(tmp_path / "new.csv"), "--out", str(tmp_path), *asked]
+        assert main(["evaluate", str(trained.directory), *options]) == 0
+        told = capsys.readouterr().err
+        (folder,) = (tmp_path / "runs").iterdir()
+        pages = list(folder.glob("mistakes.html"))
+        assert (secret in told, len(pages)) == (bool(asked), len(asked) // 2)
+        assert "Precision" in told and "Tokens of the text" in told and "expected calibration error" in told
+        assert str(folder / "predictions.parquet") in told
+    assert "1 of 1 mistakes" in told and "says bug" in told and "is praise" in told
+    assert "&lt;b&gt;today" in pages[0].read_text("utf-8")
+    others = [path for path in folder.iterdir() if path.name != "mistakes.html"]
+    assert others and not any(b"crashes at once" in path.read_bytes() for path in others)
+    record = records.load_runs(tmp_path)[0].record
+    assert [one["rows"] for one in record["by_length"]["slices"]] == [3]
