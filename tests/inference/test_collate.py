@@ -12,7 +12,7 @@ import torch
 from longread.attention import ATTENTIONS
 from longread.data.dataset import Split, micro_batches
 from longread.data.tokenizer import Encoded, Tokenizer, byte_tokenizer
-from longread.inference.collate import made_ahead, make_batch, planned_batches
+from longread.inference.collate import kept_tokens, made_ahead, make_batch, planned_batches
 from longread.inference.evaluate import predict_split
 from longread.models.classifier import build
 from pair_tokenizers import roberta_like
@@ -34,13 +34,13 @@ def lengths_only(*lengths: int) -> Split:
 def test_token_dropout_keeps_what_marks_a_texts_ends() -> None:
     tokenizer = byte_tokenizer()
     encoded = tokenizer.encode(["a long first text", "b", ""], ["and its partner", "", "c"], 64)
-    split = split_of(encoded, tokenizer.marks)
-    batch = make_batch(split, np.arange(3), CPU, drop=0.999, generator=np.random.default_rng(0))
+    split, rows = split_of(encoded, tokenizer.marks), np.arange(3)
+    batch = make_batch(split, rows, CPU, kept_tokens(split, rows, 0.999, np.random.default_rng(0)))
     start, end = tokenizer.marks
     assert batch.tokens.tolist() == [start, end, end] * 3
     assert batch.packed.lengths == (3, 3, 3)
     assert batch.packed.first_text_lengths == (2, 2, 2)
-    half = make_batch(split, np.arange(3), CPU, drop=0.5, generator=np.random.default_rng(0))
+    half = make_batch(split, rows, CPU, kept_tokens(split, rows, 0.5, np.random.default_rng(0)))
     for ids, first in zip(half.tokens.split(half.packed.lengths), half.packed.first_text_lengths or (), strict=True):
         assert ids[first - 1] == ids[-1] == end
         assert (ids == end).sum() == 2
@@ -151,8 +151,8 @@ def test_an_error_in_the_thread_is_raised_where_its_batch_would_come() -> None:
 
 def test_planning_leaves_torchs_random_state_alone() -> None:
     for name in ATTENTIONS:
-        model, split = build(name, vocab_size=64), lengths_only(3, 9, 40)
+        model, split, rows = build(name, vocab_size=64), lengths_only(3, 9, 40), np.arange(3)
         before = torch.get_rng_state()
-        batch = make_batch(split, np.arange(3), CPU, drop=0.3, generator=np.random.default_rng(0))
+        batch = make_batch(split, rows, CPU, kept_tokens(split, rows, 0.3, np.random.default_rng(0)))
         assert list(planned_batches(model, [batch], precision="bfloat16", gradients=True)) == [batch]
         assert torch.equal(before, torch.get_rng_state())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import errno
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from cyclopts import App, Group, Parameter
 from longread import __version__
 from longread.cli import logs
 from longread.cli.status import FAILED, INTERRUPTED, WRONG_INPUT
-from longread.errors import UserError
+from longread.errors import ProcessLost, UserError
 
 app = App(
     name="longread",
@@ -84,6 +85,15 @@ program: Callable[..., Any] = app.meta
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status: 0 done, 2 wrong input, 130 interrupted, 1 anything else."""
+    if (
+        int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0"
+    ):  # torchrun's further processes
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            return _main(arguments)  # what they would say, the first one says; a traceback comes out
+    return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     logs.set_up(LOG)  # until it is known what is asked for
     try:
@@ -96,6 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("longread: interrupted; the same command (train: with --resume) goes on from here")
         return INTERRUPTED
+    except ProcessLost as error:
+        log.error("longread: %s", error)
+        return FAILED
     except BrokenPipeError:
         return 0
     except OSError as error:  # a full disk, a folder that may not be written

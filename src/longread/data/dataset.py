@@ -168,12 +168,17 @@ def epoch_batches(num_rows: int, batch_size: int, seed: int, epoch: int) -> list
     return [order[i : i + batch_size] for i in range(0, num_rows, batch_size)]
 
 
+def by_length(indices: Indices, lengths: Indices) -> Indices:
+    """The rows sorted by their length; `lengths` [R] are of all rows of the split."""
+    return indices[np.argsort(lengths[indices], kind="stable")]
+
+
 def micro_batches(indices: Indices, lengths: Indices, tokens: int) -> Iterator[Indices]:
     """The rows sorted by length, cut so that no part exceeds `tokens` (a single longer row is a part by itself).
 
     `lengths` [R] are of all rows of the split.
     """
-    ordered = indices[np.argsort(lengths[indices], kind="stable")]
+    ordered = by_length(indices, lengths)
     begin = total = 0
     for end, length in enumerate(lengths[ordered].tolist()):
         if total and total + length > tokens:
@@ -182,3 +187,13 @@ def micro_batches(indices: Indices, lengths: Indices, tokens: int) -> Iterator[I
         total += length
     if len(ordered):
         yield ordered[begin:]
+
+
+def shares(lengths: Indices, count: int) -> list[slice]:
+    """Rows of `lengths` [R] tokens in order, as `count` neighbouring shares of about as many tokens each."""
+    if count == 1:
+        return [slice(0, len(lengths))]
+    middles = np.cumsum(lengths) - lengths / 2
+    owners = np.floor(middles * count / max(1, lengths.sum())).clip(0, count - 1)
+    ends = np.searchsorted(owners, np.arange(count), side="right")
+    return [slice(int(begin), int(end)) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]

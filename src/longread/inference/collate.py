@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -35,26 +36,29 @@ class Batch:
     packed: PackedBatch
 
 
-def make_batch(
-    split: Split,
-    indices: Indices,
-    device: torch.device,
-    drop: float = 0.0,
-    generator: np.random.Generator | None = None,
-) -> Batch:
-    """`drop`: fraction of tokens that are left out, `generator` decides which; the first of each sequence and the marks
+def kept_tokens(split: Split, indices: Indices, drop: float, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """bool [T], of the rows' tokens one after the other: False for the fraction `drop` that is left out.
 
-    that the tokenizer puts around texts stay.
+    `generator` decides which; the first of each sequence and the marks that the tokenizer puts around texts stay.
     """
+    tokens, _ = split.gather(indices)
+    lengths = split.lengths[indices]
+    kept = (generator.random(len(tokens)) >= drop) | np.isin(tokens, split.marks)
+    kept[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+    return kept
+
+
+def make_batch(
+    split: Split, indices: Indices, device: torch.device, kept: npt.NDArray[np.bool_] | None = None
+) -> Batch:
+    """The rows `indices`; of their tokens only those that are `kept` (bool [T]; None: all)."""
     tokens, types = split.gather(indices)
     labels = split.labels[indices]
     labels = labels if split.problem_type == SINGLE_LABEL else labels.astype(np.float32)
     lengths = split.lengths[indices]
     first_texts = split.first_texts(indices)
-    if drop > 0 and generator is not None:
+    if kept is not None:
         starts = np.cumsum(lengths) - lengths
-        kept = (generator.random(len(tokens)) >= drop) | np.isin(tokens, split.marks)
-        kept[starts[lengths > 0]] = True
         before = np.concatenate([[0], np.cumsum(kept)])  # tokens kept in front of each place
         lengths, first_texts = before[starts + lengths] - before[starts], before[starts + first_texts] - before[starts]
         tokens, types = tokens[kept], None if types is None else types[kept]

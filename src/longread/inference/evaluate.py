@@ -12,6 +12,7 @@ from longread.data.dataset import Split, micro_batches
 from longread.inference.collate import Usage, make_batch, planned_batches
 from longread.inference.metrics import answers_of, mean_loss
 from longread.models.classifier import Classifier
+from longread.system import processes
 from longread.system.measure import Stopwatch
 
 
@@ -58,6 +59,7 @@ def split_logits(
     watch = Stopwatch(device)
     with watch, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
         parts = list(micro_batches(np.arange(len(split)), split.lengths, tokens))
+        parts = parts[processes.rank() :: processes.count()]  # each row is some process's
         batches = planned_batches(model, (make_batch(split, part, device) for part in parts), precision=precision)
         found = []  # read when all have run: a device that is asked at once waits for the answer to be fetched
         for batch in batches:
@@ -65,6 +67,7 @@ def split_logits(
             usage.add(model, batch.packed)
         for part, some in zip(parts, found, strict=True):
             logits[part] = some.cpu().numpy()
+        processes.add_up([torch.from_numpy(logits)])
     if was_training:
         model.train()
     return Scores(logits, watch.seconds, watch.cpu_seconds, usage)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from longread.attention import ATTENTIONS, SelfAttention
 from longread.models.config import ACTIVATIONS, IN_PLACE, ClassifierConfig
 from longread.models.decision import Decision
-from longread.ops.dropout import Dropout
+from longread.ops.dropout import Dropout, Noise
 from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch, to_device
 
@@ -51,7 +51,8 @@ class Embeddings(nn.Module):
             x = x + (self.token_type.weight[0] if token_types is None else self.token_type(token_types))
         if self.position is not None:
             x = x + self.position(batch.positions + self.config.position_offset)
-        x = self.norm(self.dropout(x)) if self.config.dropout_before_norm else self.dropout(self.norm(x))
+        noise = batch.noise
+        x = self.norm(self.dropout(x, noise)) if self.config.dropout_before_norm else self.dropout(self.norm(x), noise)
         return x if self.project is None else self.project(x)
 
 
@@ -89,13 +90,14 @@ class Block(nn.Module):
         self.dropout = Dropout(0.0 if config.dropout_inside else config.dropout)
 
     def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        noise = batch.noise
         if self.pre:
-            x = x + self.attention_output_dropout(self.attention(self.attention_norm(x), batch))
-            return x + self.dropout(self.feed_forward(self.output_norm(x)))
-        x = self.attention_norm(x + self.attention_output_dropout(self.attention(x, batch)))
-        return self.output_norm(x + self.dropout(self.feed_forward(x)))
+            x = x + self.attention_output_dropout(self.attention(self.attention_norm(x), batch), noise)
+            return x + self.dropout(self.feed_forward(self.output_norm(x), noise), noise)
+        x = self.attention_norm(x + self.attention_output_dropout(self.attention(x, batch), noise))
+        return self.output_norm(x + self.dropout(self.feed_forward(x, noise), noise))
 
-    def feed_forward(self, x: Tensor) -> Tensor:
+    def feed_forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         hidden = self.up(x)
         hidden, gate = hidden.chunk(2, -1) if self.gated else (hidden, None)
         if torch.is_grad_enabled():
@@ -104,7 +106,7 @@ class Block(nn.Module):
         else:  # the widest tensor of a layer, once and not twice
             hidden = self.activation_in_place(hidden)
             hidden = hidden if gate is None else hidden.mul_(gate)
-        return self.down(self.inner_dropout(hidden))
+        return self.down(self.inner_dropout(hidden, noise))
 
 
 class Head(nn.Module):
@@ -116,16 +118,17 @@ class Head(nn.Module):
         self.dense = nn.Linear(hidden, hidden, bias=config.head_bias) if config.head_activation else None
         self.norm = _norm(config, hidden) if config.head_activation and config.head_norm else None
         self.activation = ACTIVATIONS[config.head_activation] if config.head_activation else None
-        self.dropout = Dropout(config.dropout_of("classifier"))
-        self.drops_first = config.dropout_before_head
+        rate = config.dropout_of("classifier")
+        self.dense_dropout = Dropout(rate if config.dropout_before_head else 0.0)
+        self.dropout = Dropout(rate)
         width = config.max_length if config.pooling == "positions" else config.hidden_size
         self.classifier = nn.Linear(width, config.num_labels)
 
-    def forward(self, pooled: Tensor) -> Tensor:
+    def forward(self, pooled: Tensor, noise: Noise | None = None) -> Tensor:
         if self.dense is not None and self.activation is not None:
-            pooled = self.activation(self.dense(self.dropout(pooled) if self.drops_first else pooled))
+            pooled = self.activation(self.dense(self.dense_dropout(pooled, noise, sequences=True)))
             pooled = pooled if self.norm is None else self.norm(pooled)
-        return self.classifier(self.dropout(pooled))
+        return self.classifier(self.dropout(pooled, noise, sequences=True))
 
 
 class Classifier(nn.Module):
@@ -150,6 +153,8 @@ class Classifier(nn.Module):
         self.final_norm = _norm(config, config.hidden_size) if config.norm_position == "pre" else None
         self.score = nn.Linear(config.hidden_size, 1) if config.pooling == "positions" else None
         self.head = Head(config)
+        for site, module in enumerate(m for m in self.modules() if isinstance(m, Dropout)):
+            module.site = site
         self.apply(self._initialise)
 
     def _initialise(self, module: nn.Module) -> None:
@@ -202,7 +207,7 @@ class Classifier(nn.Module):
         if not batch.lengths:  # a loss of nothing has a gradient too: zero
             none = torch.zeros(batch.count, self.config.num_labels, device=tokens.device)
             return none + 0 * self.head.classifier.bias
-        logits = self.head(self.pool(self.encode(tokens, batch, token_types), batch))
+        logits = self.head(self.pool(self.encode(tokens, batch, token_types), batch), batch.noise)
         if batch.filled is None:
             return logits
         return logits.new_zeros(batch.count, logits.shape[1]).index_copy(0, batch.filled, logits)
@@ -297,7 +302,9 @@ def _with_global_tokens(batch: PackedBatch, token_types: Tensor, chooser: SelfAt
         if flags is None:
             return batch
         chosen.append(flags[0].nonzero().flatten().tolist())
-    return PackedBatch(batch.lengths, batch.device, chosen)
+    known = PackedBatch(batch.lengths, batch.device, chosen)
+    known.noise = batch.noise
+    return known
 
 
 def build(attention: str = "dense", **config: Any) -> Classifier:

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longread.ops.dropout import Noise
+
 # Sequences of unequal length are padded together only while that is cheaper than handling them apart. One more group
 # costs about as much time as this many query-key pairs (a handful of operator calls).
 PAIRS_PER_GROUP = 16_384
@@ -156,6 +158,7 @@ class PackedBatch:
         self.device = device
         self.global_positions = None if global_positions is None else tuple(tuple(global_positions[i]) for i in filled)
         self.first_text_lengths = None if first_text_lengths is None else tuple(first_text_lengths[i] for i in filled)
+        self.noise: Noise | None = None  # which random numbers dropout draws; None: torch's next ones
         self._plans: dict[Any, Any] = {}
 
     @property

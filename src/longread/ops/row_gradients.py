@@ -47,6 +47,20 @@ class RowGradients:
             self._rows = torch.unique(torch.cat(self._seen)) if self._seen else torch.empty(0, dtype=torch.long)
         return self._rows
 
+    def see(self, rows: Tensor) -> None:
+        """int64, sorted and each once: these rows, among them all that were seen here, may have a gradient."""
+        self._rows = rows
+
+    def gradient(self) -> Tensor:
+        """Of `rows`, a copy [rows, hidden]."""
+        assert self.weight.grad is not None
+        return self.weight.grad.index_select(0, self.rows)
+
+    def replace(self, gradient: Tensor) -> None:
+        """Puts the gradient [rows, hidden] of `rows` in the place of what they had."""
+        assert self.weight.grad is not None
+        self.weight.grad.index_copy_(0, self.rows, gradient)
+
     def clear(self) -> None:
         """Zero again, for the next step."""
         assert self.weight.grad is not None
@@ -63,11 +77,9 @@ def clip(parameters: Sequence[Tensor], largest: float, table: RowGradients | Non
     """
     grads = [p.grad for p in parameters if p.grad is not None and (table is None or p is not table.weight)]
     norms = list(torch._foreach_norm(grads))
-    seen, own = torch.empty(0), None
+    own = None
     if table is not None:
-        assert table.weight.grad is not None
-        seen = table.rows
-        own = table.weight.grad.index_select(0, seen)
+        own = table.gradient()
         norms.append(torch.linalg.vector_norm(own))
     if not norms:
         return torch.zeros(())
@@ -75,6 +87,6 @@ def clip(parameters: Sequence[Tensor], largest: float, table: RowGradients | Non
     factor = largest / (norm + 1e-6)
     if factor < 1:
         torch._foreach_mul_(grads, factor)
-        if table is not None and own is not None and table.weight.grad is not None:
-            table.weight.grad.index_copy_(0, seen, own.mul_(factor))
+        if table is not None and own is not None:
+            table.replace(own.mul_(factor))
     return norm

@@ -57,9 +57,10 @@ class Environment:
 
     device: str
     processor: str
-    threads: int
+    threads: int  # of each process
     precision: str
     torch: str
+    processes: int = 1
     cores: int | None = None
     python: str | None = None
     platform: str | None = None

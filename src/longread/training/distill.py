@@ -21,6 +21,7 @@ from longread.models.classifier import Classifier
 from longread.models.weights import weights_fingerprint
 from longread.records import Run
 from longread.records.record import Kind
+from longread.system import processes
 from longread.training.distillation import HeldOut, distillation_trainer
 from longread.training.lineage import provenance_of
 from longread.training.resolve import check_options
@@ -53,7 +54,14 @@ def distill(
     if steps < 1:
         raise UserError(f"--distill-steps {steps}: must be 1 or more")
     config = _resolve(config)
-    before = Before(config)
+    with processes.joined():
+        before = Before(config)
+        with processes.first_goes_ahead():
+            work = _work(config, steps)
+        return run_work(work, resume=resume, restart=restart, on_event=on_event, before=before)
+
+
+def _work(config: RunConfig, steps: int) -> DistillationWork:
     teacher = from_pretrained(config.init, seed=config.seed)
     student = converted(teacher, config)
     if student is teacher:
@@ -65,7 +73,7 @@ def distill(
     if len(split) < 4:
         raise UserError(f"distillation: {len(split)} rows are too few to learn from; give 4 or more")
     provenance = provenance_of(config.init)
-    work = DistillationWork(
+    return DistillationWork(
         config=replace(config, max_length=student.config.max_length),
         model=student,
         teacher=teacher,
@@ -75,7 +83,6 @@ def distill(
         fingerprints=(split.fingerprint, tokenizer.fingerprint, weights_fingerprint(teacher)),
         lineage=provenance.as_teacher() if provenance else (),
     )
-    return run_work(work, resume=resume, restart=restart, on_event=on_event, before=before)
 
 
 def _resolve(config: RunConfig) -> RunConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from longread.models.checkpoint import save_pretrained
 from longread.models.classifier import Classifier
 from longread.records import Environment, Run, RunRecord, conversion_under_current_names
 from longread.records.record import Status
-from longread.system import runtime
+from longread.system import processes, runtime
 from longread.system.measure import PeakMemory, environment, foreign_load
 from longread.training import state as states
 from longread.training.balance import check_targets
@@ -52,8 +53,14 @@ def train(
     config = resolve(config)
     if config.is_baseline:
         return train_linear(config, on_event)
+    with processes.joined():
+        return _train(config, resume=resume, restart=restart, on_event=on_event)
+
+
+def _train(config: RunConfig, *, resume: bool, restart: bool, on_event: Listener) -> Run:
     before = Before(config)
-    begun = start(config)
+    with processes.first_goes_ahead():
+        begun = start(config)
     check_targets(begun.data.train, config)
     work = ClassificationWork(
         config=begun.config,
@@ -75,19 +82,28 @@ class Before:
 
 
 def run_work(work: Work, *, resume: bool, restart: bool, on_event: Listener, before: Before) -> Run:
-    """Trains and records; `before` was taken before `work` was prepared."""
+    """Trains and records; `before` was taken before `work` was prepared.
+
+    On several processes each calls this; the first one alone writes and speaks.
+    """
     config = work.config
+    on_event = on_event if processes.is_first() else ignore
+    resume = resume or processes.restarted_by_torchrun()
     wanted = identify(work, resolve_machine(config, work.model.config.hidden_size))
     finished = records.find_run(config.out, wanted.run_id)
     if finished is not None and finished.record["status"] == "ok":
         on_event({"event": "skipped", "run_id": wanted.run_id})
+        processes.wait()
         return finished
     this = (resumable(work, wanted) if resume else None) or wanted
-    with records.locked(config.out / "runs" / this.run_id) as waited:
+    directory = config.out / "runs" / this.run_id
+    with records.locked(directory) if processes.is_first() else nullcontext(False) as waited:
         finished = records.find_run(config.out, this.run_id) if waited else None
-        if finished is not None and finished.record["status"] == "ok":
+        if processes.tell(finished is not None and finished.record["status"] == "ok"):
             on_event({"event": "skipped", "run_id": this.run_id})
-            return finished
+            found = finished or records.find_run(config.out, this.run_id)
+            assert found is not None
+            return found
         return _run_alone(work, this, resume=resume, restart=restart, on_event=on_event, before=before)
 
 
@@ -95,10 +111,11 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
     """`run_work` of a run that no other process has under way."""
     config = work.config
     directory = config.out / "runs" / this.run_id
-    for folder in (config.out, config.out / "cache", directory):
+    for folder in (config.out, config.out / "cache", directory) if processes.is_first() else ():
         records.remove_leftovers(folder)
     state = states.load_state(directory) if resume else None
-    if state is None:
+    processes.wait()  # until all have read what there is
+    if state is None and processes.is_first():
         _make_room(this, restart, config)
     resolved = this.config
     assert resolved.threads
@@ -117,7 +134,8 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
     try:
         trainer.run(state)
         found = work.results(trainer)
-        work.write(trainer, directory)
+        if processes.is_first():
+            work.write(trainer, directory)
         status, error = "ok", None
     except Interrupted:
         status, error = "interrupted", "stopped by a signal; --resume goes on"
@@ -126,14 +144,19 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
     except Exception as fault:
         failure, error = fault, _in_a_line(fault)
         if is_failed_allocation(fault):
-            status, failure = "out_of_memory", None
+            status, failure = "out_of_memory", None if processes.is_first() else fault
+    if not processes.is_first():
+        return _recorded_by_the_first(config, this.run_id, failure)
     record = _record(work, this, trainer, status, error, found)
     record = replace(
         record,
         peak_memory_bytes=before.memory.bytes(),
         memory_kind=before.memory.kind,
         environment=Environment(
-            **environment(device, resolved.precision), load_at_start=before.load, load_at_end=foreign_load()
+            **environment(device, resolved.precision),
+            processes=processes.count(),
+            load_at_start=before.load,
+            load_at_end=foreign_load(),
         ),
     )
     if status == "ok":
@@ -146,6 +169,18 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
     on_event({"event": "end", "run_id": this.run_id, "status": status, "error": error})
     if failure is not None:
         raise failure
+    if status != "out_of_memory":  # the others wait for gradients that will not come: they end when this one does
+        processes.wait()
+    return run
+
+
+def _recorded_by_the_first(config: RunConfig, run_id: str, failure: Exception | None) -> Run:
+    """The record that the first process of the run is writing."""
+    if failure is not None:
+        raise failure
+    processes.wait()
+    run = records.find_run(config.out, run_id)
+    assert run is not None
     return run
 
 

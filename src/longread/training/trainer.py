@@ -16,17 +16,19 @@ from torch import Tensor
 
 from longread.attention.base import SelfAttention
 from longread.config import RunConfig
-from longread.data.dataset import Indices, Split, epoch_batches, micro_batches
+from longread.data.dataset import Indices, Split, epoch_batches
 from longread.inference.collate import Batch, Usage, make_batch, planned_batches
 from longread.models.classifier import Classifier
 from longread.ops.row_gradients import RowGradients, clip
 from longread.problems import MATCH
 from longread.records import write_atomically
+from longread.system import processes
 from longread.system.measure import Stopwatch
 from longread.training import state as states
 from longread.training.average import WeightAverage
 from longread.training.components import Evaluation, Objective
 from longread.training.optimize import rate_at
+from longread.training.parts import own_share, parts_of
 from longread.training.signals import Interrupted, StopRequest
 from longread.training.state import State
 
@@ -82,6 +84,8 @@ class Trainer:
         self.work_id = ""  # of the state, for finding it again (training/identity.py)
         self.save_seconds = config.save_seconds
         self._last_event = 0.0
+        self._stop = StopRequest()
+        self._all_stop = False  # of a run on several processes: whether any was asked to, as all know
 
     def run(self, resume_from: State | None = None) -> None:
         """Raises Diverged or Interrupted; what was learned until then is on disk."""
@@ -93,6 +97,7 @@ class Trainer:
         self._last_state = time.monotonic()
         try:
             with StopRequest() as stop:
+                self._stop = stop
                 while self.epoch < self.epochs and not self.evaluation.is_enough(self.epoch):
                     self._train_epoch(stop)
                     self._finish_epoch(stop)
@@ -112,7 +117,7 @@ class Trainer:
                 with self.watch:
                     loss = self._step(indices, planned)
                 self._report(loss)
-                if stop.asked:
+                if stop.asked if processes.count() == 1 else self._all_stop:
                     self._save(self.evaluation.state())
                     raise Interrupted
                 if time.monotonic() - self._last_state > self.save_seconds:
@@ -120,16 +125,17 @@ class Trainer:
 
     def _planned(self, steps: Sequence[Indices]) -> Generator[Batch]:
         """The micro-batches of all steps, one after the other, each made before the device has done the one before."""
-        config, first = self.config, self.step
+        first = self.step
 
         def made() -> Iterator[Batch]:
             for step, indices in enumerate(steps, first):
-                dropped = np.random.default_rng([config.seed, 1, step]) if config.token_dropout else None
-                for part in micro_batches(indices, self.split.lengths, self.tokens):
-                    yield make_batch(self.split, part, self.device, config.token_dropout, dropped)
+                for part in parts_of(self.split, indices, step, self.config, self.tokens):
+                    batch = make_batch(self.split, part.rows, self.device, part.kept)
+                    batch.packed.noise = part.noise
+                    yield batch
 
         return planned_batches(
-            self.model, made(), precision=config.precision, gradients=True, teacher=self.objective.teacher
+            self.model, made(), precision=self.config.precision, gradients=True, teacher=self.objective.teacher
         )
 
     def _step(self, indices: Indices, planned: Iterator[Batch]) -> float:
@@ -138,6 +144,7 @@ class Trainer:
         Diverged before weights are spoilt.
         """
         total, correct = self._accumulate(indices, planned)
+        self._add_up(total, correct)
         norm = clip(self.trained, self.config.gradient_clip or math.inf, self.table)
         mean_loss, right_rows, gradient = torch.stack([total, correct, norm.to(total)]).tolist()
         for name, value in (("loss", mean_loss), ("gradient", gradient)):
@@ -148,9 +155,13 @@ class Trainer:
         return float(mean_loss)
 
     def _accumulate(self, indices: Indices, planned: Iterator[Batch]) -> tuple[Tensor, Tensor]:
-        """The gradients of the whole batch, one micro-batch after the other; its loss and its rows classified right."""
+        """The gradients of this process's share of the batch, one micro-batch after the other; its loss and its rows
+
+        classified right.
+        """
         self.objective.begin(indices)
-        left = len(indices)
+        share = own_share(self.split, indices, self.step)[1]
+        left = share.stop - share.start
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.float64, device=self.device)
         # One autocast context for all micro-batches: the weights are cast once a step.
@@ -158,6 +169,8 @@ class Trainer:
             while left:
                 batch = next(planned)
                 left -= batch.packed.count
+                if batch.packed.noise is not None:
+                    batch.packed.noise.seed_generators()
                 loss, right = self.objective.loss(self.model, batch)
                 with torch.autocast(self.device.type, enabled=False):
                     loss.backward()  # type: ignore[no-untyped-call]
@@ -165,6 +178,27 @@ class Trainer:
                 correct += right
                 self.usage.add(self.model, batch.packed)
         return total, correct
+
+    def _add_up(self, total: Tensor, correct: Tensor) -> None:
+        """Loss and gradients of the whole batch, on every process of the run; and whether any was asked to stop."""
+        if processes.count() == 1:
+            return
+        flags = torch.tensor([float(p.grad is not None) for p in self.trained] + [float(self._stop.asked)])
+        processes.add_up([total, correct, flags])
+        *has, asked = flags.tolist()
+        self._all_stop = bool(asked)
+        grads = []
+        for parameter, some in zip(self.trained, has, strict=True):
+            if some and (self.table is None or parameter is not self.table.weight):
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                grads.append(parameter.grad)
+        if self.table is not None:
+            self.table.see(processes.all_of(self.table.rows))
+            own = self.table.gradient()
+            grads.append(own)
+        processes.add_up(grads)
+        if self.table is not None:
+            self.table.replace(own)
 
     def _update(self) -> None:
         factor = rate_at(self.step, self.steps, self.config)
@@ -210,7 +244,8 @@ class Trainer:
         line["eval_seconds"] = self.evaluation.watch.seconds
         self.history.append(line)
         text = "".join(json.dumps(entry) + "\n" for entry in self.history)
-        write_atomically(self.directory / "history.jsonl", text)
+        if processes.is_first():
+            write_atomically(self.directory / "history.jsonl", text)
         self.on_event({"event": "epoch", **line})
 
     @property
@@ -240,6 +275,8 @@ class Trainer:
         )
 
     def _save(self, evaluation: State) -> None:
+        if not processes.is_first():  # they hold the same
+            return
         watch, evaluating = self.watch, self.evaluation.watch
         state = State(
             values={

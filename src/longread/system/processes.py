@@ -1,0 +1,168 @@
+"""One run on many processes, as torchrun starts them: who this one is, and sums and messages over all of them.
+
+The processes of a run hold the same weights. Each computes a share of every batch, the gradients are added up, and each
+makes the same update; nothing else has to be sent. Alone, every function here does nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from longread.errors import ProcessLost
+
+# Gradients are sent so many bytes at a time: fewer messages, and no second copy of the whole model.
+BUCKET_BYTES = 25 * 1024**2
+# One process may read and tokenize for long while the others wait. A process that died is noticed at once.
+PATIENCE = timedelta(hours=12)
+
+
+def count() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """0 for the process that writes files and speaks."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    return rank() == 0
+
+
+def started_by_torchrun() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def restarted_by_torchrun() -> bool:
+    """Whether processes of this run died and torchrun (--max-restarts) has begun them again."""
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def local_rank() -> int:
+    """Among the processes of this machine: which of its accelerators is this one's."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Inside, the processes that torchrun started know each other; without torchrun nothing happens."""
+    if not started_by_torchrun() or dist.is_initialized():
+        yield
+        return
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(local_rank())
+    store, own, size = next(rendezvous("env://", timeout=PATIENCE))
+    # torchrun's store outlives its processes: those of a restart must not find the addresses of the dead ones.
+    store = PrefixStore(f"start {_restarts()}", store)
+    # Messages and counts are tensors of the processor's, also where gradients are an accelerator's.
+    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+    dist.init_process_group(backend, store=store, rank=own, world_size=size, timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def first_goes_ahead() -> Iterator[None]:
+    """The first process does what is inside, then the others: they find in a cache what it has made."""
+    if not is_first():
+        wait()
+    yield
+    if is_first():
+        wait()
+
+
+def wait() -> None:
+    """Until all processes are here. ProcessLost."""
+    if count() > 1:
+        with _losses_told():
+            dist.barrier()
+
+
+def add_up(tensors: Sequence[Tensor]) -> None:
+    """Each becomes, in place, the sum of this tensor over all processes. ProcessLost.
+
+    All processes give tensors of the same shapes in the same order.
+    """
+    if count() == 1:
+        return
+    with _losses_told():
+        for bucket in _buckets(tensors):
+            if len(bucket) == 1 and bucket[0].is_contiguous():
+                dist.all_reduce(bucket[0])
+                continue
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            dist.all_reduce(flat)
+            for tensor, part in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one type together, while they are small."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        own = tensor.numel() * tensor.element_size()
+        unlike = bucket and (bucket[0].dtype, bucket[0].device) != (tensor.dtype, tensor.device)
+        if bucket and (unlike or size + own > BUCKET_BYTES):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += own
+    if bucket:
+        yield bucket
+
+
+def all_of(rows: Tensor) -> Tensor:
+    """int64 [n] of each process, any n -> those of all processes together, each once and sorted."""
+    if count() == 1:
+        return rows
+    with _losses_told():
+        sizes = [torch.zeros(1, dtype=torch.long) for _ in range(count())]
+        dist.all_gather(sizes, torch.tensor([len(rows)]))
+        longest = max(int(size) for size in sizes)
+        own = rows.new_zeros(longest)
+        own[: len(rows)] = rows
+        found = [torch.empty_like(own) for _ in range(count())]
+        dist.all_gather(found, own)
+    return torch.unique(torch.cat([part[: int(size)] for part, size in zip(found, sizes, strict=True)]))
+
+
+def tell(value: Any) -> Any:
+    """The first process's `value`, for all: plain data that JSON can hold. ProcessLost."""
+    if count() == 1:
+        return value
+    text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8) if is_first() else None
+    size = torch.tensor([0 if text is None else len(text)])
+    with _losses_told():
+        dist.broadcast(size, 0)
+        text = torch.empty(int(size), dtype=torch.uint8) if text is None else text
+        dist.broadcast(text, 0)
+    return json.loads(text.numpy().tobytes())
+
+
+@contextmanager
+def _losses_told() -> Iterator[None]:
+    try:
+        yield
+    except (dist.DistError, RuntimeError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        message = f"another process of this run has ended ({why}); --resume goes on from the last state"
+        raise ProcessLost(message) from error
