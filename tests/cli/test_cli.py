@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,14 @@ TINY = ["--train-rows", "32", "--eval-rows", "16", "--epochs", "1", "--hidden-si
         ("tain", 'Unknown command "tain". Did you mean "train"?'),
         ("train --task imbd", "unknown task 'imbd': did you mean imdb?"),
         ("train --attention longfomer", "--attention 'longfomer': there is no such mechanism; there are dense"),
+        ("train --attention 'dense lokal'", "--attention 'lokal': there is no such mechanism"),
+        ("train --attention 'dense tfidf'", "tfidf is a model of its own, no part of a pattern"),
+        (
+            "compare --attention dense 'dense local local'",
+            "is a pattern of 3 layers; a model of num_hidden_layers 1 has no room",
+        ),
+        ("benchmark --attention 'dense local'", "is a pattern of 2 layers; a model of num_hidden_layers 1 has"),
+        ("train --attention 'dense local' --num-hidden-layers 2 --block-size 8", "it is for bigbird"),
         ("train --task nowhere.csv", "nowhere.csv"),
         (
             "train --task bad.csv",
@@ -78,7 +88,7 @@ def test_wrong_input_is_one_line_and_status_2(
     Path("half.jsonl").write_text('{"text": "one \\ud83d", "label": 1}\n{"text": "two", "label": 0}\n')
     Path("one.csv").write_text("text,label\n" + "fine film,good\n" * 20)
     Path("numbers.csv").write_text("text,label\n1,good\n2,bad\n3,good\n4,bad\n")
-    assert cli.main(arguments.split()) == 2
+    assert cli.main(shlex.split(arguments)) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert expected in captured.err
@@ -128,14 +138,15 @@ def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
 
 
 def test_compare_runs_its_grid_in_processes_of_their_own_and_repeats_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "longread", "compare", "--attention", "performer", "--no-benchmark",
-               "--out", str(tmp_path), *TINY]  # fmt: skip
+    tiny = ["2" if before == "--num-hidden-layers" else word for before, word in itertools.pairwise(["", *TINY])]
+    command = [sys.executable, "-m", "longread", "compare", "--attention", "performer  local", "--no-benchmark",
+               "--local-window", "8", "--out", str(tmp_path), *tiny]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     first = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert first.returncode == 0, first.stderr
-    assert {run.record["attention"] for run in records.load_runs(tmp_path)} == {*BASELINES, "performer"}
+    assert {run.record["attention"] for run in records.load_runs(tmp_path)} == {*BASELINES, "performer local"}
     page = (tmp_path / "index.html").read_text()
-    assert "Performer" in page
+    assert "Performer-Local" in page
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
     second = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert second.returncode == 0, second.stderr

@@ -55,7 +55,7 @@ def test_a_pattern_of_mechanisms_is_scored_and_named(trained: records.Run, tmp_p
     longread.save_pretrained(model, tmp_path / "pattern")
     config = RunConfig(task=trained.record["task"], text_columns=("body",), label_columns=("team",), out=tmp_path)
     record = evaluate(config, tmp_path / "pattern").record
-    assert (record["attention"], record["mechanism"]["title"]) == ("dense local", "Dense, Local")
+    assert (record["attention"], record["mechanism"]["title"]) == ("dense local", "Dense-Local")
     assert record["metrics"]["accuracy"] == 1  # one layer, which is the dense one
 
 

@@ -364,6 +364,7 @@ def test_a_pattern_of_mechanisms_repeats_over_the_layers() -> None:
     assert model.config.attention == "dense local local"
     assert ClassifierConfig.from_dict(model.config.to_dict()) == model.config
     assert ClassifierConfig(attention="local local").attention == "local"
+    assert ClassifierConfig(attention="dense local dense local").attention == "dense local"
     with pytest.raises(ValueError, match="dense local has no setting block_size"):
         build("dense local", block_size=3)
     with pytest.raises(ValueError, match="attention is 'windowed'"):

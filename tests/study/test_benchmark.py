@@ -82,7 +82,9 @@ def test_another_machine_torch_or_commit_is_another_record(tmp_path: Path, monke
 def test_both_directions_are_printed_with_sizes_and_crossovers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configs = benchmarks(replace(TINY, out=tmp_path), ["longformer"], {})
+    patterns = ["longformer", "dense local local", "dense  local local dense local local"]
+    configs = benchmarks(replace(TINY, out=tmp_path, num_hidden_layers=3), patterns, {})
+    assert [config.attention for config in configs] == ["dense", "longformer", "dense local local"]
     with LengthsView(configs) as view:
         view.console.width = 200
         view.table([benchmark(config) for config in configs])
@@ -91,4 +93,5 @@ def test_both_directions_are_printed_with_sizes_and_crossovers(
     inference, training = said[said.index("inference, median") :].split("training step")
     for table in (inference, training):
         assert "Longformer (attention window 512)" in table
+        assert "Dense-Local-Local (local window 128)" in table
         assert "faster than dense" in table

@@ -382,4 +382,4 @@ def test_the_record_names_the_pattern_that_ran(tmp_path: Path) -> None:
     run = train(RunConfig(**settings, out=tmp_path / "out", init=str(tmp_path / "alternating"), attention="longformer"))
     assert run.record["status"] == "ok", run.record["error"]
     assert run.record["attention"] == run.record["encoder"]["attention"] == "longformer local"
-    assert run.record["mechanism"]["title"] == "Longformer, Local"
+    assert run.record["mechanism"]["title"] == "Longformer-Local"

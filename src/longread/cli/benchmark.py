@@ -36,7 +36,8 @@ def benchmark(
     Parameters
     ----------
     attention:
-        Mechanisms; dense is always measured too, the others are compared with it.
+        Mechanisms; dense is always measured too, the others are compared with it. A pattern that repeats over the
+        layers is one value, in quotes, and needs as many layers: "dense local local".
     lengths:
         Tokens of the text.
     num_hidden_layers:

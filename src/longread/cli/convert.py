@@ -51,7 +51,8 @@ def convert(
     checkpoint:
         A checkpoint's folder or a Hub id.
     attention:
-        longformer, bigbird, performer, linformer. Default: the checkpoint's own, which it keeps if it is not dense.
+        longformer, bigbird, performer, linformer, local, or several in quotes, a pattern that repeats over the layers:
+        "dense local local". Default: the checkpoint's own, which it keeps if it is not dense.
     out:
         Folder to write to; it must not exist yet, or be empty. With --distill-task the folder where runs are kept: the
         checkpoint is then in OUT/runs/ID/checkpoint.
@@ -146,8 +147,11 @@ def _convert(
     from longread.models.checkpoint import from_pretrained, save_pretrained
     from longread.models.convert import convert as convert_model
     from longread.training.lineage import provenance_of
+    from longread.training.resolve import check_depth
 
     model = from_pretrained(checkpoint, seed=seed)
+    if attention is not None:
+        check_depth(attention, model.config.num_hidden_layers)
     converted = convert_model(model, attention or model.config.attention, max_length, **options)
     save_pretrained(converted, out)
     if (provenance := provenance_of(checkpoint)) is not None:  # the weights are still that run's

@@ -12,6 +12,7 @@ from longread.cli import logs
 from longread.records import Run
 from longread.report.crossings import crossing, crossing_text, spread
 from longread.report.lengths import SIZES, Bench, benches
+from longread.report.mechanisms import learn
 
 if TYPE_CHECKING:
     from longread.study.benchmark import BenchmarkConfig
@@ -55,6 +56,7 @@ class LengthsView:
         """Milliseconds by length for each direction, one column a mechanism, its crossover length with dense below."""
         if self.status is not None:
             self.status.stop()
+        learn(finished)
         for bench in benches(finished):
             for phase in TITLES:
                 if phase in bench.phases():

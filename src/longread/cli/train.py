@@ -49,7 +49,8 @@ def compare(
     task:
         imdb, sst2, qnli, qqp, reviews[:LENGTH], listops[:LENGTH], your own file, or hub:OWNER/NAME. Several: a grid.
     attention:
-        dense, longformer, bigbird, performer, linformer. Several: a grid.
+        dense, longformer, bigbird, performer, linformer, local. Several: a grid. A pattern that repeats over the layers
+        is one value, in quotes: dense "dense local local" are two.
     num_hidden_layers:
         Depth. Several: a grid.
     seed:
@@ -112,8 +113,8 @@ def train(
     task:
         imdb, sst2, qnli, qqp, reviews[:LENGTH], listops[:LENGTH], your own file, or hub:OWNER/NAME.
     attention:
-        dense, longformer, bigbird, performer or linformer; tfidf and nbsvm are linear models, majority says the most
-        frequent class.
+        dense, longformer, bigbird, performer, linformer or local, or several in quotes, a pattern that repeats over the
+        layers: "dense local local". tfidf and nbsvm are linear models, majority says the most frequent class.
     num_hidden_layers:
         Depth.
     seed:

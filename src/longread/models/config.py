@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from longread.attention import ATTENTIONS
+from longread.attention.pattern import canonical, make_options, mechanisms_of, settings_of
 from longread.checks import Count, Fraction, Natural, NotNegative, Positive, check_fields
 from longread.problems import REGRESSION, SINGLE_LABEL, ProblemType
 
@@ -84,7 +85,7 @@ class ClassifierConfig:
     checkpointing: bool = False  # recompute a block's activations in the backward pass
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "attention", _canonical_pattern(self.attention))
+        object.__setattr__(self, "attention", canonical(self.attention))
         check_fields(self)
         if isinstance(self.rotary_base, tuple) and len(set(self.rotary_base)) == 1:
             object.__setattr__(self, "rotary_base", self.rotary_base[0])
@@ -95,7 +96,7 @@ class ClassifierConfig:
         if self.problem_type == REGRESSION and self.num_labels != 1:
             raise ValueError(f"problem_type is {REGRESSION} and num_labels {self.num_labels}; one number is predicted")
         if self.options is None:
-            object.__setattr__(self, "options", _options_of(self.mechanisms, {}))
+            object.__setattr__(self, "options", _options_of(self.attention, {}))
         own = self.options if isinstance(self.options, tuple) else (self.options,)
         for name, options in zip(self.mechanisms, own, strict=True):
             if not isinstance(options, ATTENTIONS[name].Options):
@@ -131,7 +132,7 @@ class ClassifierConfig:
     @property
     def mechanisms(self) -> tuple[str, ...]:
         """The names in the pattern, each once."""
-        return tuple(dict.fromkeys(self.attention.split()))
+        return tuple(mechanisms_of(self.attention))
 
     def attention_of(self, layer: int) -> str:
         """The mechanism of a layer, counted from 0."""
@@ -139,11 +140,11 @@ class ClassifierConfig:
         return pattern[layer % len(pattern)]
 
     def look(self) -> dict[str, str | None]:
-        """How reports name and draw it; a pattern has the names of its mechanisms, and no colour of its own."""
-        looks = [ATTENTIONS[name].look() for name in self.mechanisms]
+        """How reports name and draw it; a pattern has the names of its layers, Dense-Local-Local, and no colour."""
+        looks = [ATTENTIONS[name].look() for name in self.attention.split()]
         if len(looks) == 1:
             return looks[0]
-        return {"title": ", ".join(str(look["title"]) for look in looks), "color": None}
+        return {"title": "-".join(str(look["title"]) for look in looks), "color": None}
 
     def options_of(self, mechanism: str) -> Any:
         own = self.options if isinstance(self.options, tuple) else (self.options,)
@@ -186,9 +187,8 @@ class ClassifierConfig:
     @classmethod
     def from_dict(cls, flat: Mapping[str, Any]) -> ClassifierConfig:
         """The inverse of `to_dict`. ValueError names a field that neither the encoder nor a mechanism of it has."""
-        attention = _canonical_pattern(flat.get("attention", "dense"))
-        mechanisms = tuple(dict.fromkeys(attention.split()))
-        own = {f.name for name in mechanisms for f in dataclasses.fields(ATTENTIONS[name].Options)}
+        attention = canonical(flat.get("attention", "dense"))
+        own = set(settings_of(attention))
         shared = {f.name for f in dataclasses.fields(cls)} - {"options"}
         unknown = sorted(set(flat) - own - shared)
         if unknown:
@@ -197,22 +197,10 @@ class ClassifierConfig:
                 f"its own are {', '.join(sorted(own)) or 'none'}, the encoder's {', '.join(sorted(shared))}"
             )
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in flat.items()}
-        options = _options_of(mechanisms, values)
+        options = _options_of(attention, values)
         return cls(options=options, **{name: values[name] for name in shared if name in values})
 
 
-def _options_of(mechanisms: tuple[str, ...], values: Mapping[str, Any]) -> Any:
-    made = []
-    for name in mechanisms:
-        own = {field.name for field in dataclasses.fields(ATTENTIONS[name].Options)}
-        made.append(ATTENTIONS[name].Options(**{name: values[name] for name in own if name in values}))
-    return made[0] if len(made) == 1 else tuple(made)
-
-
-def _canonical_pattern(pattern: Any) -> str:
-    """Names with one space between them; one name alone where all are the same. ValueError for another one."""
-    names = pattern.split() if isinstance(pattern, str) else [pattern]
-    for name in names or [pattern]:
-        if name not in ATTENTIONS:
-            raise ValueError(f"attention is {name!r}; it must be one of {', '.join(ATTENTIONS)}")
-    return str(names[0]) if len(set(names)) == 1 else " ".join(names)
+def _options_of(attention: str, values: Mapping[str, Any]) -> Any:
+    made = make_options(attention, values)
+    return made[0] if len(made) == 1 else made

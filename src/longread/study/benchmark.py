@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import Any, Literal
 import torch
 
 from longread import records
-from longread.attention import ATTENTIONS
-from longread.config import RunConfig
+from longread.attention.pattern import make_options, published_sizes, settings_of
+from longread.config import BASELINES, RunConfig
 from longread.errors import UserError
 from longread.models.classifier import build
 from longread.records import Environment, Run, RunRecord
 from longread.study.timing import floor_flops, measure
 from longread.system import runtime
 from longread.system.measure import PeakMemory, environment, foreign_load, matmul_rate
-from longread.training.resolve import own_options, resolve
+from longread.training.resolve import check_depth, known_attention, own_options, resolve
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384)
 PHASES = ("forward", "training", "mixing")
@@ -30,7 +29,7 @@ MACHINE = ("processor", "torch", "commit", "dirty", "allocator")
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """One mechanism, one shape, several lengths. A text of each length is read by itself (batch of 1)."""
+    """One mechanism or pattern of them, one shape, several lengths. A text of each is read by itself (batch of 1)."""
 
     attention: str
     lengths: tuple[int, ...] = LENGTHS
@@ -48,10 +47,8 @@ class BenchmarkConfig:
     out: Path = Path("out")
 
     def __post_init__(self) -> None:
-        if self.attention not in ATTENTIONS:
-            raise UserError(
-                f"--attention {self.attention!r}: there is no such mechanism; there are {', '.join(ATTENTIONS)}"
-            )
+        object.__setattr__(self, "attention", known_mechanisms(self.attention))
+        check_depth(self.attention, self.num_hidden_layers)
         if not self.lengths or min(self.lengths) < 1:
             raise UserError("--lengths: give one or more, each at least 1 token")
         if self.precision not in ("float32", "bfloat16"):
@@ -69,12 +66,11 @@ def benchmarks(base: BenchmarkConfig, attentions: Sequence[str], given: dict[str
     """
     found = []
     for name in with_dense(attentions):
-        known = {f.name for f in dataclasses.fields(ATTENTIONS[name].Options)}
-        own = {k: v for k, v in given.items() if k in known}
+        own = own_options(name, given)
         sizes: Literal["published", "given"] = "given" if given else "published"
-        options = ATTENTIONS[name].published_sizes(_head_dim(base)) | own
+        options = published_sizes(name, _head_dim(base)) | own
         try:
-            ATTENTIONS[name].Options(**options)
+            make_options(name, options)
         except ValueError as error:
             raise UserError(str(error)) from None
         found.append(replace(base, attention=name, sizes=sizes, options=tuple(sorted(options.items()))))
@@ -88,38 +84,41 @@ def benchmarks(base: BenchmarkConfig, attentions: Sequence[str], given: dict[str
 def benchmarks_of(config: RunConfig, attentions: Sequence[str], lengths: Sequence[int]) -> list[BenchmarkConfig]:
     """One layer of a run's shape for each mechanism, at the run's own settings; dense always among them.
 
-    UserError for what cannot be.
+    Where there is a pattern, as many layers as the longest one has. UserError for what cannot be.
     """
+    depth = max((len(known_mechanisms(name).split()) for name in attentions), default=1)
     base = BenchmarkConfig(
-        attention="dense", lengths=tuple(sorted(set(lengths))), hidden_size=config.hidden_size,
-        num_attention_heads=config.num_attention_heads, head_dim=config.head_dim, sizes="own", seconds=0.3,
-        threads=config.threads, device=config.device, out=config.out,
+        attention="dense", lengths=tuple(sorted(set(lengths))), num_hidden_layers=depth,
+        hidden_size=config.hidden_size, num_attention_heads=config.num_attention_heads, head_dim=config.head_dim,
+        sizes="own", seconds=0.3, threads=config.threads, device=config.device, out=config.out,
     )  # fmt: skip
     found = []
     for name in with_dense(attentions):
-        one = replace(config, attention=name, options=own_options(name, config.options), attention_dropout=0.0)
-        settings = vars(ATTENTIONS[name].Options(**resolve(one).options))
-        sizes = ATTENTIONS[name].published_sizes(_head_dim(base))
+        own = own_options(name, config.options)
+        one = replace(config, attention=name, options=own, attention_dropout=0.0, num_hidden_layers=depth)
+        given = resolve(one).options
+        settings = {k: v for made in make_options(name, given) for k, v in vars(made).items()}
+        sizes = published_sizes(name, _head_dim(base))
         options = {k: sizes.get(k) if v is None else v for k, v in settings.items()}
-        options = {k: v for k, v in options.items() if k in sizes or v != _default(name, k)}
+        options = {k: v for k, v in options.items() if k in sizes or v != settings_of(name)[k].default}
         found.append(replace(base, attention=name, options=tuple(sorted(options.items()))))
     return found
 
 
 def with_dense(attentions: Sequence[str]) -> list[str]:
     """Each mechanism once, dense first: the others are compared with it. UserError for one that is not there."""
-    for name in attentions:
-        if name not in ATTENTIONS:
-            raise UserError(f"--attention {name!r}: there is no such mechanism; there are {', '.join(ATTENTIONS)}")
-    return list(dict.fromkeys(("dense", *attentions)))
+    return list(dict.fromkeys(("dense", *map(known_mechanisms, attentions))))
+
+
+def known_mechanisms(attention: str) -> str:
+    """The pattern in its one form. UserError for a mechanism that is not there; a baseline is none."""
+    if attention in BASELINES:
+        raise UserError(f"--attention {attention!r}: a linear model has no attention to measure; name a mechanism")
+    return known_attention(attention)
 
 
 def _head_dim(config: BenchmarkConfig) -> int:
     return config.head_dim or config.hidden_size // config.num_attention_heads
-
-
-def _default(attention: str, setting: str) -> Any:
-    return getattr(ATTENTIONS[attention].Options(), setting)
 
 
 def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], None] = lambda event: None) -> Run:
@@ -163,7 +162,7 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
         status="ok",
         task="lengths",
         attention=config.attention,
-        mechanism=ATTENTIONS[config.attention].look(),
+        mechanism=model.config.look(),
         init="scratch",
         config=config.named(),
         encoder=model.config.to_dict(),

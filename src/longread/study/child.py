@@ -35,7 +35,7 @@ def run_one(index: int, config: RunConfig, on_event: Listener, distill_steps: in
     KeyboardInterrupt is passed on to the worker, which saves its state first.
     """
     order = {"kind": "train", "config": config.to_json(), "distill_steps": distill_steps}
-    done, tail = _watch(order | _mechanism(config.attention), lambda event: on_event(index, event))
+    done, tail = _watch(order | _mechanisms(config.attention), lambda event: on_event(index, event))
     run = find_run(config.out, done.run_id) if done.run_id else None
     if run is not None and done.ended:
         _forget_failure(config, distill_steps)
@@ -52,7 +52,7 @@ def run_one(index: int, config: RunConfig, on_event: Listener, distill_steps: in
 def measure_one(index: int, config: BenchmarkConfig, on_event: Listener) -> Run:
     """One mechanism's times and memory by length. UserError for wrong input; RuntimeError without a record."""
     values = vars(config) | {"out": str(config.out), "options": list(config.options)}
-    order = {"kind": "benchmark", "config": values} | _mechanism(config.attention)
+    order = {"kind": "benchmark", "config": values} | _mechanisms(config.attention)
     done, tail = _watch(order, lambda event: on_event(index, event))
     if done.refused:
         raise UserError(done.refused)
@@ -150,9 +150,10 @@ def _events(order: Event, done: _Child, errors: Any) -> Iterator[Event]:
         process.stdout.close()
 
 
-def _mechanism(attention: str) -> Event:
-    """What the process needs to know of a mechanism that this program may have registered itself."""
-    return {"mechanism": (attention, place_of(attention)) if attention in ATTENTIONS else None}
+def _mechanisms(attention: str) -> Event:
+    """What the process needs to know of mechanisms that this program may have registered itself."""
+    names = dict.fromkeys(attention.split())
+    return {"mechanisms": [(name, place_of(name)) for name in names if name in ATTENTIONS]}
 
 
 def _source() -> str:

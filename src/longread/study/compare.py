@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from longread.attention import ATTENTIONS
 from longread.config import BASELINES, RunConfig
 from longread.data.load import check_classes, load_task
 from longread.errors import UserError
@@ -16,7 +15,7 @@ from longread.problems import SINGLE_LABEL
 from longread.records import Run
 from longread.study.benchmark import BenchmarkConfig
 from longread.study.child import Event, measure_one, run_one
-from longread.training.resolve import own_options, resolve, unused
+from longread.training.resolve import can_drop, known_attention, own_options, resolve, unused
 from longread.training.signals import signals_interrupt
 
 log = logging.getLogger("longread")
@@ -35,19 +34,19 @@ def grid(
 
     Settings of a mechanism go to those that have them. UserError for one that none of `attentions` has.
     """
+    attentions = list(dict.fromkeys(map(known_attention, attentions)))
     for name in base.options:
         if not any(own_options(attention, {name: None}) for attention in attentions):
             raise unused(name, attentions)
-    can_drop = [name for name in attentions if name in ATTENTIONS and ATTENTIONS[name].supports_attention_dropout]
-    if base.attention_dropout and not can_drop:
+    if base.attention_dropout and not any(map(can_drop, attentions)):
         raise UserError(f"attention_dropout: {', '.join(attentions)} has no attention probabilities to drop")
     configs = []
     for task in dict.fromkeys(tasks):
         if with_baselines:
             configs += [replace(base, task=task, attention=name, options={}) for name in BASELINES]
-        combinations = itertools.product(dict.fromkeys(seeds), dict.fromkeys(depths), dict.fromkeys(attentions))
+        combinations = itertools.product(dict.fromkeys(seeds), dict.fromkeys(depths), attentions)
         for seed, depth, attention in combinations:
-            dropout = base.attention_dropout if attention in can_drop else 0.0
+            dropout = base.attention_dropout if can_drop(attention) else 0.0
             configs.append(
                 replace(
                     base,

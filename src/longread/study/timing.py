@@ -21,7 +21,8 @@ FEWEST_REPEATS, MOST_REPEATS = 3, 25
 def measure(model: Classifier, length: int, phase: str, precision: str, enough: float) -> dict[str, Any]:
     """Seconds of each repeat, until `enough` seconds and FEWEST_REPEATS, and the peak memory above the program's.
 
-    One text of `length` random tokens. phase: "forward" (inference), "training" (forward and backward) or "mixing".
+    One text of `length` random tokens. phase: "forward" (inference), "training" (forward and backward) or "mixing"
+    (of a pattern the mean of its layers).
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(length)
@@ -43,7 +44,8 @@ def measure(model: Classifier, length: int, phase: str, precision: str, enough: 
 
     def mixing() -> None:
         with torch.inference_mode(), cast:
-            attention.mix(x, text())
+            for attention in layers:
+                attention.mix(x, text())
 
     model.train(phase == "training")
     work = {"forward": forward, "training": training, "mixing": mixing}[phase]
@@ -51,7 +53,7 @@ def measure(model: Classifier, length: int, phase: str, precision: str, enough: 
         with torch.inference_mode(), cast:
             x = torch.randn(length, model.config.hidden_size, generator=generator).to(device)
             x = x.bfloat16() if precision == "bfloat16" else x
-            attention = _projected(model.blocks[0].attention, x)  # type: ignore[arg-type]
+            layers = [_projected(block.attention, x) for block in pattern_of(model)]  # type: ignore[arg-type]
     work()  # warm up: what it loads once is no part of the work
     give_back_memory()
     memory = PeakMemory(device)
@@ -61,7 +63,7 @@ def measure(model: Classifier, length: int, phase: str, precision: str, enough: 
         start = time.perf_counter()
         work()
         synchronise(device)
-        seconds.append(time.perf_counter() - start)
+        seconds.append((time.perf_counter() - start) / (len(layers) if phase == "mixing" else 1))
     return {"seconds": seconds, "peak_memory_bytes": memory.bytes()}
 
 
@@ -81,10 +83,16 @@ def _answer(given: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return given
 
 
+def pattern_of(model: Classifier) -> list[torch.nn.Module]:
+    """One layer of each place in the model's pattern of mechanisms."""
+    return list(model.blocks[: len(model.config.attention.split())])
+
+
 def floor_flops(model: Classifier, length: int, phase: str) -> float:
     """Floating-point operations of the products of one phase."""
     if phase == "mixing":
-        return float(model.blocks[0].attention.flops(length))  # type: ignore[operator, union-attr]
+        layers = pattern_of(model)
+        return sum(block.attention.flops(length) for block in layers) / len(layers)  # type: ignore[operator, union-attr]
     return model_flops(model, length) * (3 if phase == "training" else 1)
 
 

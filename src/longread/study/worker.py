@@ -34,10 +34,11 @@ def main() -> int:
             os.kill(os.getpid(), signal.SIGTERM)
 
     try:
-        if order["mechanism"] is not None:
+        if order["mechanisms"]:
             from longread.attention import register
 
-            register(*order["mechanism"])
+            for name, place in order["mechanisms"]:
+                register(name, place)
         if order["kind"] == "benchmark":
             from longread.study.benchmark import BenchmarkConfig, benchmark
 

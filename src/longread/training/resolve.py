@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from longread.attention import ATTENTIONS
+from longread.attention.pattern import canonical, make_options, mechanisms_of, settings_of
 from longread.checks import close_match
 from longread.config import BASELINES, RunConfig, Settings
 from longread.data.tasks import find_task
@@ -26,8 +26,7 @@ def resolve(config: RunConfig) -> RunConfig:
     UserError for a task or attention that is not known.
     """
     task = find_task(config.task)
-    if config.attention not in ATTENTIONS and config.attention not in BASELINES:
-        raise UserError(_unknown(config.attention))
+    config = replace(config, attention=known_attention(config.attention))
     defaults: dict[str, Any] = dict(SCRATCH if config.init == "scratch" else PRETRAINED)
     suggested = dict(task.suggested) if config.init == "scratch" else {}
     own = {name: suggested.pop(name) for name in list(suggested) if name not in Settings.__dataclass_fields__}
@@ -42,6 +41,7 @@ def resolve(config: RunConfig) -> RunConfig:
     if config.pooling == "positions" and config.init != "scratch":
         raise UserError("--pooling positions: only from scratch; with --init choose mean or first")
     if config.init == "scratch":  # what cannot be built is said before any data is read
+        check_depth(config.attention, config.num_hidden_layers)
         shape = {name: getattr(config, name) for name in ("hidden_size", "num_attention_heads", "head_dim")}
         try:
             ClassifierConfig.from_dict({"attention": config.attention} | shape | dict(config.options))
@@ -51,12 +51,35 @@ def resolve(config: RunConfig) -> RunConfig:
 
 
 def own_options(attention: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `options` that the mechanism has; a baseline has none. UserError for one that no mechanism has."""
-    mechanism = ATTENTIONS.get(attention)
-    if mechanism is None and attention not in BASELINES:
-        raise UserError(_unknown(attention))
-    known = {field.name for field in dataclasses.fields(mechanism.Options)} if mechanism else set()
+    """Those of `options` that a mechanism of the pattern has; a baseline has none. UserError for an unknown one."""
+    attention = known_attention(attention)
+    known = set() if attention in BASELINES else set(settings_of(attention))
     return {name: value for name, value in options.items() if name in known}
+
+
+def known_attention(attention: str) -> str:
+    """A baseline's name or a pattern of mechanisms, in its one form. UserError where a name is not known."""
+    if attention in BASELINES:
+        return attention
+    for name in attention.split() or [attention]:
+        if name not in ATTENTIONS:
+            raise UserError(_unknown(name, attention))
+    return canonical(attention)
+
+
+def check_depth(attention: str, num_hidden_layers: int) -> None:
+    """UserError for a pattern that a model is too shallow for: a part of it would not be used."""
+    count = len(attention.split())
+    if 1 < count > num_hidden_layers:
+        raise UserError(
+            f"--attention {attention!r} is a pattern of {count} layers; a model of num_hidden_layers "
+            f"{num_hidden_layers} has no room for it"
+        )
+
+
+def can_drop(attention: str) -> bool:
+    """Whether all its mechanisms have attention probabilities to drop."""
+    return attention not in BASELINES and all(m.supports_attention_dropout for m in mechanisms_of(attention).values())
 
 
 def mechanisms_with(option: str) -> list[str]:
@@ -73,28 +96,29 @@ def unused(option: str, attentions: Sequence[str]) -> UserError:
     return UserError(f"{option}: {', '.join(attentions)} attention has no such setting; {whose}")
 
 
-def _unknown(attention: str) -> str:
-    names = (*ATTENTIONS, *BASELINES)
-    close = close_match(attention, names)
-    return f"--attention {attention!r}: there is no such mechanism; there are {', '.join(names)}{close}"
+def _unknown(name: str, attention: str) -> str:
+    if name in BASELINES:
+        return f"--attention {attention!r}: {name} is a model of its own, no part of a pattern"
+    names = ATTENTIONS if len(attention.split()) > 1 else (*ATTENTIONS, *BASELINES)
+    return f"--attention {name!r}: there is no such mechanism; there are {', '.join(names)}{close_match(name, names)}"
 
 
 def check_options(config: RunConfig) -> None:
     """UserError for an option that the mechanism does not have, or that a checkpoint's weights leave no use for."""
-    mechanism = ATTENTIONS[config.attention]
-    fields = {field.name: field for field in dataclasses.fields(mechanism.Options)}
+    fields = settings_of(config.attention)
     for name in config.options:
         if name not in fields:
             raise unused(name, [config.attention])
         if fields[name].metadata.get("from_scratch") and config.init != "scratch":
             raise UserError(f"{name}: only from scratch; with --init the checkpoint's weights decide it")
-    if config.attention_dropout and not mechanism.supports_attention_dropout:
+    if config.attention_dropout and not can_drop(config.attention):
+        mechanism = next(m for m in mechanisms_of(config.attention).values() if not m.supports_attention_dropout)
         raise UserError(
             f"attention_dropout is {config.attention_dropout}; {mechanism.title} has no attention probabilities "
             "to drop, give it 0"
         )
     try:
-        mechanism.Options(**config.options)
+        make_options(config.attention, config.options)
     except ValueError as error:
         raise UserError(str(error)) from None
 

@@ -19,6 +19,7 @@ from longread.records import Ancestor
 from longread.training.choice import check_choices
 from longread.training.lineage import provenance_of
 from longread.training.numbers import begin_at
+from longread.training.resolve import check_depth
 
 SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size", "dropout",
          "embedding_dropout", "attention_dropout", "norm_position", "pooling", "max_length", "seed")  # fmt: skip
@@ -88,6 +89,7 @@ def load_model(
 
 def converted(model: Classifier, config: RunConfig) -> Classifier:
     """The model itself where it already has the attention, its settings and the length."""
+    check_depth(config.attention, model.config.num_hidden_layers)
     own = dict(config.options)
     longest = max(config.max_length or 0, model.config.max_length)
     wanted = (config.attention, longest, model.config.own_settings() | own)
