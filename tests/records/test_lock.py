@@ -34,7 +34,7 @@ def test_locks_and_temporary_files_last_as_long_as_their_process(
         assert len(list(folder.glob(".half.*"))) == 1  # somebody is writing it
         threading.Timer(0.2, other.kill).start()
         with locked(folder) as waited:
-            assert waited and other.poll() is not None
+            assert waited and other.wait(10) is not None  # its lock goes a moment before it can be waited for
     assert f"process {other.pid} has this run; waiting" in caplog.text
     write_atomically(folder / "half", "whole again")
     assert [path.name for path in folder.iterdir()] == ["half"]
