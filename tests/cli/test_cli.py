@@ -97,6 +97,12 @@ def test_wrong_input_is_one_line_and_status_2(
     assert not Path("out/runs").exists()
 
 
+def test_a_message_is_short_and_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--task", "\x1b[2J" + "x" * 5000]) == 2
+    told = capsys.readouterr().err
+    assert "\x1b" not in told and len(told) < 1100 and told.endswith("…\n")
+
+
 @pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 1), (errno.EACCES, 2)])
 def test_what_the_system_refuses_is_one_line(
     number: int, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

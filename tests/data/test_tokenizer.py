@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import tokenizers
 
-from longread.data.tokenizer import Tokenizer, byte_tokenizer, symbol_tokenizer
+from longread.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, symbol_tokenizer
+from longread.errors import UserError
 
 
 @pytest.mark.parametrize("pairs", [None, ["other words", ""]])
@@ -33,6 +37,20 @@ def test_a_text_is_not_paid_for_with_the_whole_vocabulary(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(tokenizers, "Tokenizer", Frozen)
     assert tokenizer.encode(["a b c"], None, 8).lengths.tolist() == [5]
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    (lambda text: text.replace('"<unk>": 3', '"<unk>": 1000000000'), "has a token with the id 1000000000"),
+    (lambda text: text + " " * 2**20, "is larger than 1 MiB"),
+])  # fmt: skip
+def test_a_tokenizer_of_absurd_size_is_refused(
+    change: Callable[[str], str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longread.data.tokenizer.LARGEST_FILE", 2**20)
+    text = symbol_tokenizer(["a b c"]).inner.to_str(pretty=True)
+    (tmp_path / "tokenizer.json").write_text(change(text))
+    with pytest.raises(UserError, match=told):
+        load_tokenizer(tmp_path)
 
 
 def test_no_sequence_is_empty() -> None:

@@ -53,5 +53,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     with pytest.raises(UserError, match="not an ONNX file"):
         load_onnx(tmp_path / "bad.onnx")
+    bare = export(sharp_model("dense", {}).float(), tmp_path / "bare.onnx")
     with pytest.raises(UserError, match="no tokenizer"):
-        load_onnx(export(sharp_model("dense", {}).float(), tmp_path / "bare.onnx"))
+        load_onnx(bare)
+    bare.write_bytes(bare.read_bytes().replace(b'"token_types"', b'"token_tipes"'))
+    with pytest.raises(UserError, match="carries no label names"):
+        load_onnx(bare)

@@ -88,6 +88,8 @@ BROKEN: dict[str, tuple[Any, str]] = {
         lambda d: edit(d, model_type="deberta-v2"),
         "model_type is 'deberta-v2'; longread reads .* camembert",
     ),
+    "a list for a family": (lambda d: edit(d, model_type=["bert"]), r"model_type is \['bert'\]"),
+    "a folder of checksums": (lambda d: (d / CHECKSUMS).mkdir(), "is no file; restore it, or delete it"),
     "no family": (lambda d: edit(d, model_type=None), "model_type is None"),
     "activation": (lambda d: edit(d, hidden_act="mish"), "hidden_act is 'mish'; known are gelu"),
     "positions": (lambda d: edit(d, position_embedding_type="relative_key"), "only absolute is read"),

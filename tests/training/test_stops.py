@@ -176,6 +176,21 @@ def test_without_a_whole_state_the_run_is_refused_and_nothing_deleted(tmp_path: 
     assert state.state_files(stopped.directory) == files
 
 
+def test_a_state_that_says_something_else_and_what_only_looks_like_one(tmp_path: Path) -> None:
+    config = small(tmp_path, save_seconds=0)
+    directory = train(config, on_event=stop_at(4)).directory
+    for number, make in ((5, Path.mkdir), (6, lambda path: path.symlink_to("/dev/zero"))):
+        make(directory / f"state-{number:010}-{'0' * 64}.safetensors")
+    (directory / "state-x.safetensors").touch()
+    assert [state.step_of(file) for file in state.state_files(directory)] == [4, 3]
+    states = state.load_state(directory)
+    assert states is not None
+    del states.values["step"]
+    state.save_state(directory, states, 9)
+    with pytest.raises(UserError, match=r"the saved state does not fit the run .*step.*; --restart begins anew"):
+        train(config, resume=True)
+
+
 def test_a_run_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
     config = small(tmp_path, threads=None)
     began = train(replace(config, threads=1, tokens_per_micro_batch=500), on_event=stop_at(4))

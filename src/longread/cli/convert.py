@@ -144,14 +144,18 @@ def _convert(
 ) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: exists already; give a new folder")
+    from longread.data.tokenizer import load_tokenizer
     from longread.models.checkpoint import from_pretrained, save_pretrained
     from longread.models.convert import convert as convert_model
+    from longread.models.loading import check_tokenizer
     from longread.training.lineage import provenance_of
     from longread.training.resolve import check_depth
 
     model = from_pretrained(checkpoint, seed=seed)
     if attention is not None:
         check_depth(attention, model.config.num_hidden_layers)
+    if model.tokenizer_file is not None:  # it goes along
+        check_tokenizer(model, load_tokenizer(model.tokenizer_file))
     converted = convert_model(model, attention or model.config.attention, max_length, **options)
     save_pretrained(converted, out)
     if (provenance := provenance_of(checkpoint)) is not None:  # the weights are still that run's

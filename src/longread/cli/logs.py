@@ -56,7 +56,9 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         _Handler.last = time.monotonic()
-        console.print(self.format(record), markup=False, emoji=False, highlight=False, soft_wrap=True)
+        # A file's name or a label may hold what moves a terminal's cursor.
+        text = "".join(mark if mark.isprintable() or mark == "\n" else "�" for mark in self.format(record))
+        console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class _JsonLines(logging.Formatter):

@@ -32,7 +32,7 @@ app = App(
 )
 
 log = logging.getLogger("longread")
-
+LONGEST_MESSAGE = 1000  # characters
 NOT_THE_USERS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # exit status 1; a wrong path or missing right is 2
 
 # Name -> file and function. Help texts are read from the files, so that no command is loaded to list it.
@@ -101,7 +101,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         code = program(given, exit_on_error=False, print_error=False, result_action="return_value")
     except (UserError, cyclopts.CycloptsError) as error:
         log.debug("where it comes from", exc_info=True)
-        log.error("longread: %s", " ".join(str(error).split()))
+        log.error("longread: %s", _in_a_line(error))
         return WRONG_INPUT
     except KeyboardInterrupt:
         log.error("longread: interrupted; the same command (train: with --resume) goes on from here")
@@ -116,6 +116,12 @@ def _main(arguments: Sequence[str] | None) -> int:
         log.error("longread: %s%s", place, error.strerror or " ".join(str(error).split()))
         return FAILED if error.errno in NOT_THE_USERS else WRONG_INPUT
     return int(code or 0)
+
+
+def _in_a_line(error: BaseException) -> str:
+    """A message may quote a value of any length, and what would move a terminal's cursor."""
+    text = "".join(mark if mark.isprintable() else " " for mark in " ".join(str(error).split()))
+    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
 
 
 def _check_names(arguments: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from longread.data.reading import check_unicode
 from longread.data.sources import Table, short
 from longread.errors import UserError
 
@@ -76,17 +77,6 @@ def read_texts(table: Table, column: str, *, may_be_empty: bool) -> list[str]:
             f"({short(values[0])}), and so in every row; {other_columns(table, column)}"
         )
     return list(values)
-
-
-def check_unicode(text: str, place: str, column: str) -> None:
-    """UserError for half a character, as broken JSON escapes make it: no tokenizer can read it."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"{place}: column {column!r} holds half a character at position {error.start + 1}; write it as UTF-8"
-            ) from None
 
 
 def _is_number(value: str) -> bool:

@@ -13,7 +13,7 @@ from longread.data import hub
 from longread.data.columns import find_columns, read_texts
 from longread.data.config import DataConfig
 from longread.data.examples import Examples, carve, strata, stratified_sample
-from longread.data.sources import FORMATS_IN_WORDS, Table, find_split, read_table
+from longread.data.sources import FORMATS_IN_WORDS, Table, concatenate, find_split, read_table
 from longread.data.targets import read_targets
 from longread.data.tasks import TASKS, Task, find_task
 from longread.errors import UserError
@@ -213,9 +213,9 @@ class _Source:
             if split != "train":
                 raise UserError(f"{path}: one file has no split {split!r}; it can be cut into train and validation")
             return self.own_table(path)
-        if (found := find_split(path, split)) is None:
+        if not (found := find_split(path, split)):
             raise UserError(f"{path}: holds no file of split {split!r}; expected {split}{FORMATS_IN_WORDS}")
-        return self.own_table(found)
+        return concatenate([self.own_table(part) for part in found], str(path))
 
     def own_table(self, path: Path) -> Table:
         return read_table(path, None, self.config.encoding, self.config.delimiter)
@@ -225,8 +225,8 @@ class _Source:
         task = self.task
         data_dir = _data_directory(self.config.data_dir)
         folder = data_dir / task.name if data_dir else None
-        if folder and (found := find_split(folder, split)) is not None:
-            return read_table(found)
+        if folder and folder.is_dir() and (found := find_split(folder, split)):
+            return concatenate([read_table(part) for part in found], str(folder))
         if split not in task.hub_files:
             raise UserError(f"task {task.name}: there is no split {split!r}; there are {', '.join(task.hub_files)}")
         mend = (

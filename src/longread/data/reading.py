@@ -13,20 +13,22 @@ import gzip
 import io
 import json
 import logging
-import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from longread.data.limits import LONGEST_TEXT, Holding, check_unpacked
 from longread.errors import UserError
 
 log = logging.getLogger("longread")
 
 CHUNK = 1 << 20
 DELIMITERS = (",", ";", "\t")  # the first wins a tie
+COMPRESSIONS = (".gz", ".zst", ".bz2")
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
@@ -49,7 +51,8 @@ class Position:
 class TextFile:
     """One file of text and how it is to be read; what is None is found out and, where it is unusual, logged.
 
-    `ending` is the kind of file, such as `.csv.gz`; `source` is what messages call it.
+    `ending` is the kind of file, such as `.csv.gz`; `source` is what messages call it. `held`: whoever reads keeps all
+    rows in memory.
     """
 
     path: Path
@@ -57,6 +60,7 @@ class TextFile:
     source: str
     encoding: str | None = None
     delimiter: str | None = None
+    held: bool = False
     position: Position = field(default_factory=Position, compare=False)
 
     def cells(self) -> Iterator[tuple[int, list[str]]]:
@@ -64,7 +68,7 @@ class TextFile:
         with self._lines(newline="") as lines:
             first = next(lines, "")
             delimiter = self._delimiter(first)
-            before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # by default less than a long document
+            before = csv.field_size_limit(LONGEST_TEXT)  # by default less than a long document
             try:
                 reader = csv.reader(_behind(first, lines), delimiter=delimiter, strict=True)
                 width, begin = 0, 1
@@ -102,6 +106,8 @@ class TextFile:
                 raise UserError(f"{where}: not JSON ({one_line(error)}); one object a line") from error
             if not isinstance(record, dict):
                 raise UserError(f'{self.source}, line {number}: not an object; one {{"text": …, "label": …}} a line')
+            if "\\u" in line:
+                _check_characters(record, f"{self.source}, line {number}")
             yield number, record
 
     def lines(self) -> Iterator[tuple[int, str]]:
@@ -129,9 +135,18 @@ class TextFile:
         try:
             encoding = self._found_encoding()
             with self._open() as binary, io.TextIOWrapper(binary, encoding, newline=newline) as text:
-                yield text
+                yield self._bounded(text)
         except (EOFError, zlib.error) as error:  # a broken header is an OSError
             raise OSError(f"broken {self.ending.rpartition('.')[2]} data: {one_line(error)}") from error
+
+    def _bounded(self, text: io.TextIOWrapper) -> Iterator[str]:
+        holding = Holding(self.source) if self.held else None
+        for number, line in enumerate(iter(partial(text.readline, LONGEST_TEXT), ""), 1):
+            if len(line) == LONGEST_TEXT:
+                raise UserError(f"{self.source}, line {number}: has more than {LONGEST_TEXT:,} characters; cut it")
+            if holding is not None:
+                holding.add(len(line))
+            yield line
 
     @contextmanager
     def _open(self) -> Iterator[BinaryIO]:
@@ -178,10 +193,14 @@ class TextFile:
             decoder = codecs.getincrementaldecoder(encoding)()
         except LookupError:
             raise UserError(f"--encoding {encoding}: not known; utf-8, cp1252 and utf-16 are") from None
-        line, beyond_ascii = 1, False
+        line, beyond_ascii, read = 1, False, 0
+        packed = self.ending.endswith(COMPRESSIONS)
         with self._open() as file:
             while True:
                 chunk = file.read(CHUNK)
+                read += len(chunk)
+                if packed:
+                    check_unpacked(self.source, self.path, read)
                 try:
                     text = decoder.decode(chunk, final=not chunk)
                 except UnicodeDecodeError as error:
@@ -207,6 +226,23 @@ def one_line(error: BaseException) -> str:
     """The message of an error without line breaks, cut to 160 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def check_unicode(text: str, place: str, column: str) -> None:
+    """UserError for half a character, as broken JSON escapes make it: no tokenizer can read it, no file hold it."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{place}: column {column!r} holds half a character at position {error.start + 1}; write it as UTF-8"
+            ) from None
+
+
+def _check_characters(record: dict[str, Any], place: str) -> None:
+    for name, value in record.items():
+        check_unicode(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), place, name)
+        check_unicode(name, place, name)
 
 
 def _behind(first: str, rest: Iterator[str]) -> Iterator[str]:

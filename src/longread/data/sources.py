@@ -6,19 +6,21 @@ Everything a file can get wrong becomes a `UserError` that names the file and, w
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from longread.data.reading import SPREADSHEETS, TextFile, one_line
+from longread.data.limits import Holding
+from longread.data.reading import COMPRESSIONS, SPREADSHEETS, TextFile, one_line
 from longread.errors import UserError
 
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl")
-COMPRESSIONS = (".gz", ".zst", ".bz2")
 FORMATS = (".parquet", *TEXT_FORMATS, *(text + packed for text in TEXT_FORMATS for packed in COMPRESSIONS))
 FORMATS_IN_WORDS = ".parquet, .csv, .tsv or .jsonl (the last three also as .gz, .zst or .bz2)"
+BLOCK = 1024  # rows of a Parquet file that are decoded at once
 LINES = (".txt", *(".txt" + packed for packed in COMPRESSIONS))  # one text a line; to classify, not to train on
 
 
@@ -30,12 +32,17 @@ class Table:
     columns: dict[str, list[Any]]
     lines: list[int] | None = None  # line of the file on which each row begins; None where there are no lines
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # a Hub file's own names of classes
+    parts: tuple[Table, ...] = ()  # the files that the rows are from, one after the other
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
 
     def place(self, row: int) -> str:
         """Where row `row` (from 0) stands, as a person counts."""
+        for part in self.parts:
+            if row < len(part):
+                return part.place(row)
+            row -= len(part)
         return f"{self.source}, line {self.lines[row]}" if self.lines else f"{self.source}, row {row + 1}"
 
 
@@ -45,9 +52,28 @@ def file_format(path: Path | str) -> str | None:
     return next((ending for ending in sorted(FORMATS, key=len, reverse=True) if name.endswith(ending)), None)
 
 
-def find_split(directory: Path, split: str) -> Path | None:
-    """`directory/split.<format>` in the first format there is."""
-    return next((path for ending in FORMATS if (path := directory / f"{split}{ending}").is_file()), None)
+def find_split(directory: Path, split: str) -> list[Path]:
+    """`directory/split.<format>` in the first format there is, or its shards `split-00000-of-00003.<format>` in order.
+
+    Nothing where there is neither. UserError where a shard is missing.
+    """
+    if whole := [path for ending in FORMATS if (path := directory / f"{split}{ending}").is_file()]:
+        return whole[:1]
+    shard = re.compile(rf"{re.escape(split)}-(\d+)-of-(\d+)(\..+)")
+    found = sorted(
+        (match[3], int(match[2]), int(match[1]), path)
+        for path in directory.iterdir()
+        if (match := shard.fullmatch(path.name)) and file_format(path) == match[3].lower()
+    )
+    if found:
+        ending, count, first, _ = found[0]
+        right = first < 2 and len(found) == count
+        if not right or any(own[:3] != (ending, count, first + place) for place, own in enumerate(found)):
+            there = ", ".join(path.name for *_, path in found[:5])
+            raise UserError(
+                f"{directory}: split {split!r} is to have {count} shards *-of-*{ending}, each once, and has {there}"
+            )
+    return [path for *_, path in found]
 
 
 def check_format(path: Path, source: str, *, lines: bool = False) -> str:
@@ -64,6 +90,8 @@ def check_format(path: Path, source: str, *, lines: bool = False) -> str:
         raise UserError(f"{source}: is a directory; give a file")
     if not path.exists():
         raise UserError(f"{source}: there is no such file; check the path")
+    if not path.is_file():  # it would be read twice, and may never end
+        raise UserError(f"{source}: is a pipe or a device; write what it gives to a file first")
     return ending
 
 
@@ -88,7 +116,7 @@ def read_table(
             table = _read_parquet(path, source)
         else:
             read = _read_jsonl if ".jsonl" in ending else _read_delimited
-            table = read(TextFile(path, ending, source, encoding, delimiter))
+            table = read(TextFile(path, ending, source, encoding, delimiter, held=True))
     if not len(table):
         raise UserError(f"{source}: is empty; at least a few rows of text and label are needed")
     return table
@@ -103,7 +131,8 @@ def concatenate(tables: list[Table], source: str) -> Table:
         if table.columns.keys() != names:
             raise UserError(f"{table.source}: its columns differ from those of {tables[0].source}; give one file")
     columns = {name: [value for table in tables for value in table.columns[name]] for name in names}
-    return Table(source, columns, class_names=tables[0].class_names)
+    places = tuple(replace(table, columns=dict(list(table.columns.items())[:1])) for table in tables)
+    return Table(source, columns, class_names=tables[0].class_names, parts=places)
 
 
 def _read_delimited(file: TextFile) -> Table:
@@ -128,12 +157,21 @@ def _read_parquet(path: Path, source: str) -> Table:
     import pyarrow
     import pyarrow.parquet
 
+    holding = Holding(source)
     try:
-        table = pyarrow.parquet.read_table(path)
-        columns = {name: table.column(index).to_pylist() for index, name in enumerate(table.column_names)}
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            if doubled := [name for name in names if names.count(name) > 1]:
+                raise UserError(f"{source}: column {doubled[0]!r} is there twice; rename one")
+            columns: dict[str, list[Any]] = {name: [] for name in names}
+            for batch in file.iter_batches(BLOCK):
+                holding.add(batch.nbytes)
+                for name, column in zip(names, batch.columns, strict=True):
+                    columns[name].extend(column.to_pylist())
+            metadata = file.schema_arrow.metadata or {}
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{source}: not a whole Parquet file ({one_line(error)}); write it again") from error
-    return Table(source, columns, class_names=_class_names(table.schema.metadata or {}))
+    return Table(source, columns, class_names=_class_names(metadata))
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:

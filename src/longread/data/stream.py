@@ -8,8 +8,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from longread.data.columns import check_unicode, obvious_texts
-from longread.data.reading import TextFile, one_line
+from longread.data.columns import obvious_texts
+from longread.data.reading import TextFile, check_unicode, one_line
 from longread.data.sources import LINES, check_format, short, told
 from longread.errors import UserError
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from longread.data.tokenizer_config import TokenizerConfig, files_of, read_tokenizer_config, set_flags
+from longread.data.tokenizer_config import TokenizerConfig, check_ids, files_of, read_tokenizer_config, set_flags
 from longread.data.tokenizer_files import tokenizer_file
 from longread.errors import UserError
 from longread.records import fingerprint, write_atomically
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
+LONGEST_RUN = 1000  # characters
+LONG_WORD = re.compile(
+    rf"(?<!\S)\S{{{LONGEST_RUN + 1}}}|(?<!\s)\s{{{LONGEST_RUN + 1}}}"
+)  # is quick, and finds a few too many
+KINDS = (r"[^\W\d_]", r"\d", r"\s", r"(?:[^\w\s]|_)")
+LONG_RUN = re.compile("|".join(rf"(?<!{kind}){kind}{{{LONGEST_RUN + 1},}}" for kind in KINDS))
+LARGEST_FILE = 2**28  # bytes of a tokenizer.json; the largest vocabularies in use take a tenth
 
 
 @dataclass(frozen=True)
@@ -163,8 +171,25 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int, lowercase: bool) -> T
         initial_alphabet=_byte_alphabet(),
         show_progress=False,
     )
-    inner.train_from_iterator(texts, trainer)
+    inner.train_from_iterator(in_short_runs(texts), trainer)
     return Tokenizer(_with_marks(inner))
+
+
+def in_short_runs(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, but a run of more than LONGEST_RUN letters, digits, spaces or other marks in pieces of that length.
+
+    Such a run is one word to a byte-level BPE, and the time to learn from a word grows with the square of its length.
+    """
+    for text in texts:
+        if not LONG_WORD.search(text):
+            yield text
+            continue
+        begin = 0
+        for run in LONG_RUN.finditer(text):
+            for end in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN):
+                yield text[begin:end]
+                begin = end
+        yield text[begin:]
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -210,10 +235,13 @@ def load_tokenizer(place: str | Path) -> Tokenizer:
         raise UserError(f"{path}: holds no tokenizer.json, nor the vocabulary files to make one; add it")
     if not file.is_file():
         raise UserError(f"tokenizer {str(place)!r}: no such directory; give one, or 'train' or 'bytes'")
+    if file.stat().st_size > LARGEST_FILE:
+        raise UserError(f"{file}: is larger than {LARGEST_FILE >> 20} MiB; it is no tokenizer")
     try:
         inner = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises Exception itself
         raise UserError(f"{file}: not a tokenizer.json that the tokenizers library reads ({error})") from None
+    check_ids(inner, file)
     inner.no_truncation()
     inner.no_padding()
     config = read_tokenizer_config(file.parent)

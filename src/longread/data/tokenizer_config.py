@@ -38,6 +38,8 @@ BERT_FLAGS = {
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
 KEPT = (*SPECIAL_TOKENS, *BERT_FLAGS, "clean_up_tokenization_spaces", "padding_side")
+LARGEST_FILE = 2**26  # bytes; a list of many added tokens has a tenth of that
+HIGHEST_ID = 10_000_000
 LONGEST = 10**9  # transformers writes 1e30 for "no limit"
 
 
@@ -128,6 +130,13 @@ def files_of(tokenizer: Tokenizer, config: TokenizerConfig) -> dict[str, str]:
     }
 
 
+def check_ids(tokenizer: Tokenizer, source: Path) -> None:
+    """UserError for an id so high that the library, which makes a table of all below it, would take all memory."""
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if highest > HIGHEST_ID:
+        raise UserError(f"{source}: has a token with the id {highest}; no vocabulary is so large")
+
+
 def plain(tokenizer: Tokenizer) -> str:
     """The text of tokenizer.json without truncation and padding."""
     import tokenizers
@@ -143,8 +152,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise UserError(f"{path}: is larger than {LARGEST_FILE >> 20} MiB; it is no configuration")
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: must hold a JSON object")

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longread.data.tokenizer_config import CONFIG_FILE, SPECIAL_FILE, files_of, read_json, read_tokenizer_config
+from longread.data.tokenizer_config import (
+    CONFIG_FILE,
+    SPECIAL_FILE,
+    check_ids,
+    files_of,
+    read_json,
+    read_tokenizer_config,
+)
 from longread.errors import UserError
 from longread.records import fingerprint, write_atomically
 
@@ -54,6 +61,7 @@ def tokenizer_file(directory: Path) -> Path | None:
     except Exception as error:  # the tokenizers library raises bare Exceptions
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{directory}: its tokenizer files cannot be read ({reason}); add a tokenizer.json") from error
+    check_ids(tokenizer, directory)
     return _cached(sources, files_of(tokenizer, read_tokenizer_config(directory)))
 
 

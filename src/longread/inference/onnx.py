@@ -88,15 +88,17 @@ def load_onnx(
         raise UserError(f"{path}: not an ONNX file that onnxruntime reads ({_first_line(error)})") from None
     try:
         told = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
-        files, labels = told["tokenizer_files"], tuple(told["labels"])
-    except (KeyError, ValueError):
+        files, labels = told["tokenizer_files"], tuple(map(str, told["labels"]))
+        positions, token_types = int(told["max_length"]), bool(told["token_types"])
+        problem: ProblemType = told.get("problem_type", SINGLE_LABEL)  # files from before there were three have none
+        origin = Origin.from_json(told["trained_on"])
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
         raise UserError(f"{path}: carries no label names and tokenizer; make it with longread export") from None
     if files is None:
         raise UserError(f"{path}: carries no tokenizer; export a checkpoint that has one")
-    scorer = OnnxScorer(session, told["max_length"], told["token_types"], len(labels), path)
-    problem: ProblemType = told.get("problem_type", SINGLE_LABEL)  # files from before there were three have none
+    scorer = OnnxScorer(session, positions, token_types, len(labels), path)
     decision = Decision.from_json(told.get("decision"), labels, problem, str(path))
-    return scorer, _tokenizer(files), labels, problem, Origin.from_json(told["trained_on"]), decision
+    return scorer, _tokenizer(files), labels, problem, origin, decision
 
 
 def _tokenizer(files: Mapping[str, str]) -> Tokenizer:

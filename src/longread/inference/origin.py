@@ -45,9 +45,11 @@ def origin_of(checkpoint: str | Path) -> Origin | None:
     path = Path(checkpoint)
     for folder in (path, path.parent):
         try:
+            if not (folder / "run.json").is_file():
+                continue
             record = current_names(json.loads((folder / "run.json").read_text()))
             found = Origin(record["task"], dict(record["config"]), record["dataset"]["train"].get("pairs"))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         if found.pairs is None and found.text_columns:
             return Origin(found.task, found.config, len(found.text_columns) == 2)

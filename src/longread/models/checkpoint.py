@@ -66,7 +66,7 @@ def from_pretrained(
             f"{path_or_hub_id}: a linear model ({hf.get('attention')}), which has no network: predict, explain, "
             "evaluate and serve take it"
         )
-    if model_type != OWN and model_type not in FAMILIES:
+    if not isinstance(model_type, str) or (model_type != OWN and model_type not in FAMILIES):
         raise UserError(f"{directory / 'config.json'}: {families.unknown(model_type)}")
     source = str(path_or_hub_id)
     if problem_type not in (None, *PROBLEM_TYPES):

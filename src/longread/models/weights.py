@@ -49,8 +49,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def verify(directory: Path) -> None:
     """UserError that names the first file which is not as `write_checkpoint` left it; no checksums, no error."""
-    if not (directory / CHECKSUMS).is_file():
+    if not os.path.lexists(directory / CHECKSUMS):
         return
+    if not (directory / CHECKSUMS).is_file():
+        raise UserError(f"{directory / CHECKSUMS}: is no file; restore it, or delete it")
     mend = f"restore it, or delete {CHECKSUMS} if the change is meant"
     for name, told in read_json(directory / CHECKSUMS).items():
         path = directory / name

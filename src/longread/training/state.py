@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ log = logging.getLogger("longread")
 
 KEPT = 2
 PATTERN = "state-*.safetensors"
+NAME = re.compile(r"state-\d{10}-[0-9a-f]{64}\.safetensors")
 
 
 @dataclass
@@ -57,8 +59,9 @@ def save_state(directory: Path, state: State, step: int) -> None:
 
 
 def state_files(directory: Path) -> list[Path]:
-    """Newest first."""
-    return sorted(directory.glob(PATTERN), reverse=True)
+    """Newest first. What only looks like one (a folder, a link to a device) is none."""
+    found = (file for file in directory.glob(PATTERN) if NAME.fullmatch(file.name) and file.is_file())
+    return sorted(found, reverse=True)
 
 
 def step_of(file: Path) -> int:
@@ -124,6 +127,8 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: State) -> None
     for key, tensor in state.tensors.items():
         index, _, name = key.partition(".")
         moments.setdefault(int(index), {})[name] = tensor
+    if len({frozenset(own) for own in moments.values()}) > 1:  # would be found in the next step only
+        raise ValueError("the optimizer's moments are not the same for all parameters")
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from longread.attention.base import SelfAttention
 from longread.config import RunConfig
 from longread.data.dataset import Indices, Split, epoch_batches
+from longread.data.reading import one_line
+from longread.errors import UserError
 from longread.inference.collate import Batch, Usage, make_batch, planned_batches
 from longread.models.classifier import Classifier
 from longread.ops.row_gradients import RowGradients, clip
@@ -92,7 +94,12 @@ class Trainer:
         if resume_from is None:
             self.evaluation.begin()
         else:
-            self._load(resume_from)
+            try:
+                self._load(resume_from)
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                raise UserError(
+                    f"{self.directory}: the saved state does not fit the run ({one_line(error)}); --restart begins anew"
+                ) from error
         self.model.train(self.objective.drops)
         self._last_state = time.monotonic()
         try:
