@@ -15,10 +15,10 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make compare    train five attention mechanisms and two baselines on generated reviews, write out/index.html"
-	@echo "make test       lint, types, tests (about 3 minutes)"
+	@echo "make compare    train five attention mechanisms and three baselines on generated reviews, write out/index.html"
+	@echo "make test       lint, types, tests (about 4 minutes)"
 	@echo "make check      the same with the long tests"
-	@echo "make stress     kills, full disks, bad input, counted (at most 30 minutes on 2 cores), results/reliability/"
+	@echo "make stress     records written at once, bad input, hostile checkpoints, counted (at most 30 minutes on 2 cores), results/reliability/"
 	@echo "make benchmark  this project beside its peers, and by length (25 minutes on an idle machine; QUICK=1: 6), out/"
 	@echo "make report     every table and figure of results/, README and docs/ again, from the run records alone; pages in out/results/"
 	@echo "make docs       the documentation as a site, out/site/index.html"

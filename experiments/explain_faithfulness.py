@@ -22,8 +22,8 @@ from experiments.recipes import faster_from_scratch
 from longread.config import RunConfig
 from longread.data.load import load_split
 from longread.data.tokenizer import Encoded
-from longread.inference.evaluate import answers_of
 from longread.inference.explain import Explanation
+from longread.inference.metrics import answers_of
 from longread.inference.predictor import Predictor, load
 from longread.records import Run, write_json
 from longread.study.chain import Step
@@ -105,6 +105,6 @@ def probability_without(
     offsets = np.cumsum([0, *map(len, sequences)])
     encoded = Encoded(np.concatenate(sequences), offsets, None, np.zeros(len(sequences), dtype=bool))
     logits = predictor.scorer.logits(encoded, predictor.tokens_per_micro_batch)
-    probabilities, _ = answers_of(logits, np.zeros(len(sequences), dtype=np.int64))
+    probabilities = answers_of(logits)
     column = predictor.label_names.index(explanation.explained_label)
     return probabilities[:, column].astype(np.float64)

@@ -18,7 +18,7 @@ from experiments.recipes import FEATURES, INIT, distilled, linear_models, tuned
 from longread.config import RunConfig
 from longread.study.chain import Step
 
-RECORDS = ("imdb-pretrained", "imdb-more-rows", "imdb-repaired")
+RECORDS = ("imdb-pretrained", "imdb-more-rows", "imdb-distilled")
 BASE = RunConfig(
     task="imdb", init=INIT, pooling="mean", batch_size=16, learning_rate=1e-4, epochs=1, train_rows=10_000,
     eval_rows=5_000, max_length=2048, precision="bfloat16", attention_dropout=0.0, threads=1,

@@ -19,7 +19,7 @@ from experiments.recipes import FASTER, FEATURES, INIT, PAIRS, SEEDS, distilled,
 from longread.config import RunConfig
 from longread.study.chain import Step
 
-RECORDS = ("qnli", "qnli-repaired", "qnli-from-dense", "qqp", "qqp-repaired")
+RECORDS = ("qnli", "qnli-distilled", "qnli-from-dense", "qqp", "qqp-distilled")
 QNLI = RunConfig(
     task="qnli", init=INIT, pooling="mean", batch_size=32, learning_rate=1e-4, epochs=2, precision="bfloat16",
     attention_dropout=0.0, threads=1,

@@ -18,7 +18,7 @@ from experiments.recipes import FASTER, FEATURES, INIT, SPARSE, distilled, linea
 from longread.config import RunConfig
 from longread.study.chain import Step
 
-RECORDS = ("sst2", "sst2-slower", "sst2-attention-dropout", "sst2-repaired", "sst2-from-dense")
+RECORDS = ("sst2", "sst2-slower", "sst2-attention-dropout", "sst2-distilled", "sst2-from-dense")
 BASE = RunConfig(
     task="sst2", init=INIT, pooling="mean", batch_size=64, learning_rate=5e-5, epochs=2, precision="bfloat16",
     attention_dropout=0.0, threads=1,

@@ -11,10 +11,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from longread.cli.live import GridView
 from longread.config import RunConfig
+from longread.inference.predictor import load
 from longread.records import load_runs
 from longread.report.goals import read_goals
 from longread.study.chain import Step, in_order
@@ -22,6 +24,7 @@ from longread.study.chain import Step, in_order
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from experiments import explain_faithfulness  # noqa: E402
 from experiments import run as runner  # noqa: E402
 from experiments.recipes import distilled, tuned  # noqa: E402
 from experiments.recorded import asks_for  # noqa: E402
@@ -147,3 +150,21 @@ def test_an_earlier_studys_name_leads_to_its_question(capsys: pytest.CaptureFixt
     assert "sst2_slower is part of sentences now" in capsys.readouterr().err
     assert runner.main(["nowhere"]) == 2
     assert "there is no study 'nowhere'" in capsys.readouterr().err
+
+
+def test_faithfulness_is_measured_on_the_answers_that_are_given(tmp_path: Path) -> None:
+    config = RunConfig(
+        train_rows=32, eval_rows=4, epochs=1, hidden_size=16, num_attention_heads=2, vocab_size=300, max_length=96,
+        threads=1, out=tmp_path,
+    )  # fmt: skip
+    run = explain_faithfulness.run(config, lambda event: None)
+    found = run.record["faithfulness"]
+    predictor, text = load(run.directory), "a long, warm and funny film, and not a dull moment in it"
+    (why,) = predictor.explain([text])
+    every = np.arange(len(why.tokens))
+    whole, without = explain_faithfulness.probability_without(predictor, why, text, [every[:0], every[:3]])
+    assert whole == pytest.approx(why.probability, abs=1e-6) and without != pytest.approx(whole, abs=1e-6)
+    predicted = run.predictions()
+    assert predicted is not None
+    given = dict(zip(predicted["row"].tolist(), predicted["probabilities"].max(axis=1).tolist(), strict=True))
+    assert [given[row] for row in found["rows"]] == pytest.approx(found["probability"], abs=1e-5)

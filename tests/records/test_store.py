@@ -65,6 +65,14 @@ def test_a_compact_study_grows_and_a_runs_own_folder_counts(tmp_path: Path) -> N
         shutil.rmtree(tmp_path / "runs", ignore_errors=True)
 
 
+def test_a_checkpoint_of_the_study_is_named_by_its_place_there(tmp_path: Path) -> None:
+    for number, init in enumerate([str(tmp_path / "runs" / "a" / "checkpoint"), "scratch", "/elsewhere/runs/a"]):
+        write_run(tmp_path, record("reviews", "dense", number, 50, init=init), 0.8)
+    for _ in range(2):
+        found = [(run.record["init"], run.record["seed"]) for run in compact(tmp_path, tmp_path / "kept")]
+        assert found == [("runs/a/checkpoint", 0), ("scratch", 1), ("/elsewhere/runs/a", 2)]
+
+
 def test_an_attention_map_of_each_mechanism_is_kept_on_request(tmp_path: Path) -> None:
     for attention in ("dense", "performer"):
         for seed in (0, 1):

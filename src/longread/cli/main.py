@@ -85,12 +85,11 @@ program: Callable[..., Any] = app.meta
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status: 0 done, 2 wrong input, 130 interrupted, 1 anything else."""
-    if (
-        int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0"
-    ):  # torchrun's further processes
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            return _main(arguments)  # what they would say, the first one says; a traceback comes out
-    return _main(arguments)
+    if os.environ.get("RANK", "0") == "0":
+        return _main(arguments)
+    # One of torchrun's further processes: what it would say, the first one says. A traceback comes out.
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return _main(arguments)
 
 
 def _main(arguments: Sequence[str] | None) -> int:

@@ -106,7 +106,14 @@ class Predictor:
     @property
     def fingerprint(self) -> str:
         """Of all that decides its answers."""
-        told = (self.max_length, self.tokens_per_micro_batch, self.cut, self.label_names, self.decision)
+        told = (
+            self.max_length,
+            self.tokens_per_micro_batch,
+            self.cut,
+            self.problem_type,
+            self.label_names,
+            self.decision,
+        )
         return fingerprint(self.scorer.fingerprint, self.tokenizer.fingerprint, repr(told))
 
     def read(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Reading:

@@ -3,26 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from longread import records
 from longread.config import BASELINE_SETTINGS, RunConfig
+from longread.data.examples import Examples
 from longread.data.load import load_split
 from longread.data.tasks import find_task
 from longread.errors import UserError
 from longread.inference.metrics import answers_of, mean_loss, metrics
 from longread.inference.origin import folder_of
 from longread.inference.quality import Evaluated, closer_look
-from longread.models.linear import load_linear
-from longread.problems import SINGLE_LABEL
+from longread.models.linear import LinearModel, load_linear
 from longread.records import Dataset, Environment, RunRecord, SplitRecord
 from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
 
 OF_A_NETWORK = ("max_length", "tokens_per_micro_batch")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A linear model's answers [R, C] to some rows, and what a record says of them."""
+
+    answers: npt.NDArray[np.float32]
+    cpu_seconds: float
+    fields: dict[str, Any]
+
+
+def score(model: LinearModel, examples: Examples) -> Scored:
+    """Reads and answers all rows; the seconds are of both."""
+    with (watch := Stopwatch()):
+        encoded, words = model.encode(examples.texts, examples.pairs)
+        logits = model.scores(encoded)
+    problem, whole = examples.problem_type, np.zeros(len(words), dtype=bool)  # no text is cut
+    answers, loss = answers_of(logits, problem), mean_loss(logits, examples.labels, problem)
+    look = closer_look(examples.labels, answers, model.label_names, problem, tokens=words, truncated=whole)
+    fields = look | {
+        "metrics": metrics(examples.labels, answers, problem) | {"loss": loss},
+        "eval_seconds": watch.seconds,
+        "samples_per_second": len(examples) / watch.seconds,
+        "tokens_per_second": int(words.sum()) / watch.seconds,
+        "num_parameters": model.num_features,
+        "truncated_fraction": 0.0,
+        "padded_fraction": 0.0,
+    }
+    return Scored(answers, watch.cpu_seconds, fields)
 
 
 def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[str, Any]) -> Evaluated:
@@ -43,10 +74,7 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
         wanted = "pairs of texts" if model.pairs else "single texts"
         raise UserError(f"{checkpoint}: trained on {wanted}; check --text-columns")
     model.scores(model.encode(examples.texts[:1], examples.pairs and examples.pairs[:1])[0])  # loads scikit-learn
-    with (watch := Stopwatch()):
-        encoded, words = model.encode(examples.texts, examples.pairs)
-        scores = model.scores(encoded)
-    probabilities, loss = answers_of(scores), mean_loss(scores, examples.labels)
+    done = score(model, examples)
     unnamed = ("attention", "train_rows")  # the checkpoint's own; it is not trained here
     named = {k: v for k, v in config.named().items() if k in BASELINE_SETTINGS and k not in unnamed}
     named |= {"attention": model.attention, "init": str(checkpoint)}
@@ -67,29 +95,15 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
         init=str(checkpoint),
         config=named,
         seed=0,
-        metrics=metrics(examples.labels, probabilities) | {"loss": loss},
-        **closer_look(
-            examples.labels,
-            probabilities,
-            model.label_names,
-            SINGLE_LABEL,
-            tokens=words,
-            truncated=np.zeros(len(words), dtype=bool),
-        ),
         head_is_untrained=False,
         train_seconds=0.0,
-        eval_seconds=watch.seconds,
-        cpu_seconds=watch.cpu_seconds,
-        samples_per_second=len(examples) / watch.seconds,
-        tokens_per_second=int(words.sum()) / watch.seconds,
+        cpu_seconds=done.cpu_seconds,
+        **done.fields,
         peak_memory_bytes=memory.bytes(),
         memory_kind=memory.kind,
-        num_parameters=model.num_features,
-        truncated_fraction=0.0,
-        padded_fraction=0.0,
         dataset=Dataset(label_names=model.label_names, eval=seen),
         environment=Environment(**environment(device, "float64"), load_at_start=load, load_at_end=foreign_load()),
     )
     directory = config.out / "runs" / record.run_id
-    records.write_predictions(directory / "predictions.parquet", examples.rows, examples.labels, probabilities)
-    return Evaluated(records.write_record(config.out, record), examples, probabilities, None)
+    records.write_predictions(directory / "predictions.parquet", examples.rows, examples.labels, done.answers)
+    return Evaluated(records.write_record(config.out, record), examples, done.answers, None)

@@ -42,7 +42,10 @@ def compact(out: Path, into: Path | None = None, *, maps: bool = False) -> list[
     kept_maps = {name: found for name, run in runs.items() if run.study and (found := run.attention_map())}
     if maps:
         kept_maps = _one_of_each(list(runs.values()))
-    lines = [run.record | ({"history": history} if (history := run.history()) else {}) for run in runs.values()]
+    lines = [
+        _placed(run.record, Path(out)) | ({"history": history} if (history := run.history()) else {})
+        for run in runs.values()
+    ]
     lines.sort(key=lambda line: tuple(str(line.get(key)) for key in ("task", "attention", "seed", "run_id")))
     for file, members in shared.items():
         write_shared(into / file, dict(sorted(members.items())))
@@ -53,6 +56,17 @@ def compact(out: Path, into: Path | None = None, *, maps: bool = False) -> list[
         if path.name not in shared:
             path.unlink()
     return read_runs(into)[0]
+
+
+def _placed(record: dict[str, Any], out: Path) -> dict[str, Any]:
+    """A checkpoint that a run of the same folder began from is named by its place there, on whatever machine."""
+
+    def placed(holder: dict[str, Any]) -> dict[str, Any]:
+        init = Path(str(holder.get("init") or "."))
+        inside = init.resolve().is_relative_to((out / "runs").resolve())
+        return holder | {"init": init.resolve().relative_to(out.resolve()).as_posix()} if inside else holder
+
+    return placed(record) | ({"config": placed(record["config"])} if record.get("config") else {})
 
 
 def _undamaged(directory: Path) -> list[Run]:

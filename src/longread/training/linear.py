@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from longread import records
 from longread.config import RunConfig
 from longread.data.load import check_classes, load_task
 from longread.errors import UserError
-from longread.inference.metrics import answers_of, mean_loss, metrics
 from longread.inference.origin import Origin
-from longread.inference.quality import closer_look
+from longread.inference.run_linear import score
 from longread.models.linear import save_linear
 from longread.problems import SINGLE_LABEL
 from longread.records import Dataset, Environment, Run, RunRecord
@@ -44,11 +42,7 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
     on_event({"event": "start", "run_id": name, "rows": len(train_rows)})
     with (training := Stopwatch()):
         model = baselines.fit(config.attention, train_rows)
-    with (evaluating := Stopwatch()):
-        encoded, words = model.encode(evaluation.texts, evaluation.pairs)
-        scores = model.scores(encoded)
-    problem = evaluation.problem_type
-    answers, loss = answers_of(scores, problem), mean_loss(scores, evaluation.labels, problem)
+    done = score(model, evaluation)
     record = RunRecord(
         run_id=name,
         kind="train",
@@ -58,24 +52,11 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
         init="scratch",
         config=config.named(),
         seed=0,
-        **closer_look(
-            evaluation.labels,
-            answers,
-            train_rows.label_names,
-            problem,
-            tokens=words,
-            truncated=np.zeros(len(words), dtype=bool),
-        ),
-        metrics=metrics(evaluation.labels, answers, problem) | {"loss": loss},
+        **done.fields,
         train_seconds=training.seconds,
-        eval_seconds=evaluating.seconds,
-        cpu_seconds=training.cpu_seconds + evaluating.cpu_seconds,
-        samples_per_second=len(evaluation) / evaluating.seconds,
+        cpu_seconds=training.cpu_seconds + done.cpu_seconds,
         peak_memory_bytes=memory.bytes(),
         memory_kind=memory.kind,
-        num_parameters=model.num_features,
-        truncated_fraction=0.0,
-        padded_fraction=0.0,
         dataset=Dataset(
             label_names=train_rows.label_names,
             problem_type=train_rows.problem_type,
@@ -84,7 +65,7 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
         ),
         environment=Environment(**environment(device, "float64"), load_at_start=load, load_at_end=foreign_load()),
     )
-    records.write_predictions(directory / "predictions.parquet", evaluation.rows, evaluation.labels, answers)
+    records.write_predictions(directory / "predictions.parquet", evaluation.rows, evaluation.labels, done.answers)
     trained_on = Origin(config.task, config.named(), evaluation.pairs is not None).to_json()
     save_linear(model, directory / "checkpoint", trained_on)
     Provenance(name, "train", training.seconds).write(directory / "checkpoint")
