@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,30 @@ def test_what_the_system_refuses_is_one_line(
     assert capsys.readouterr().err == f"longread: out/runs: {os.strerror(number)}\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_behind_the_training_is_told_and_lost_is_nothing(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def signalled(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+
+    command = ["train", *TINY, "--save-seconds", "0", "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr("longread.training.run.save_pretrained", signalled)
+        assert cli.main(command) == 130
+    assert "interrupted; the same command (train: with --resume) goes on from here" in capsys.readouterr().err
+    assert cli.main([*command, "--resume"]) == 0
+
+
+@pytest.mark.parametrize("command", ["compare", "predict", "evaluate", "serve"])
+def test_torchrun_starts_training_alone(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main([command]) == 2
+    assert f"{command} does not run under torchrun; only train and convert do" in capsys.readouterr().err
+
+
 def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,4 +208,4 @@ def test_compare_trains_the_mechanisms_that_stand_alone_and_the_readme_counts_th
 
     assert ALL == ["dense", "longformer", "bigbird", "performer", "linformer"]
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    assert "five mechanisms and two linear models" in readme
+    assert "five mechanisms and three baselines" in readme

@@ -82,6 +82,7 @@ def test_that_numbers_are_predicted_is_said(caplog: pytest.LogCaptureFixture) ->
         ),
         ({"a": ["3", ""]}, {"problem_type": REGRESSION}, "row 2: column 'a' is empty"),
         ({"a": [3, 3]}, {"problem_type": REGRESSION}, "holds 3 in every row"),
+        ({"a": ["1.5", "inf"]}, {}, "row 2: column 'a' holds 'inf', not a number"),
         ({"a": list(range(100))}, {}, "--problem-type regression predicts the number"),
     ],
 )

@@ -177,9 +177,16 @@ def test_a_flipped_bit_is_noticed_in_every_file(layout: str, tmp_path: Path) -> 
         (tmp_path / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
         with pytest.raises(UserError, match=f"{name}: is not what was saved .*; restore it, or delete {CHECKSUMS}"):
             from_pretrained(tmp_path)
+        os.truncate(tmp_path / name, 2**36)  # without content, so that it takes no room: not read to its end
+        with pytest.raises(UserError, match=f"{name}: is not what was saved"):
+            from_pretrained(tmp_path)
         (tmp_path / name).unlink()
         with pytest.raises(UserError, match=f"{name}: cannot be read"):
             from_pretrained(tmp_path)
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(UserError, match=name):
+            from_pretrained(tmp_path)
+        (tmp_path / name).unlink()
         (tmp_path / name).write_bytes(whole)
     (tmp_path / CHECKSUMS).write_text('{"../config.json": ""}')
     with pytest.raises(UserError, match="lie beside it"):

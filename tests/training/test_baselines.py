@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +193,15 @@ def test_a_linear_run_predicts_explains_and_is_evaluated_like_any_other(
     told = capsys.readouterr().out
     assert told.startswith("praise ")
     assert "'great'" in told
+
+
+def test_of_two_at_once_one_trains(tmp_path: Path) -> None:
+    config = RunConfig(attention="nbsvm", task="reviews:128", train_rows=60, eval_rows=20, out=tmp_path)
+    events: list[str] = []
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: train(config, on_event=lambda e: events.append(e["event"])), range(4)))
+    assert sorted(events) == ["end", *["skipped"] * 3, "start"]
+    assert [run.record["status"] for run in done] == ["ok"] * 4
 
 
 @pytest.mark.parametrize("label", [None, "question", "complaint"])

@@ -19,6 +19,7 @@ from longread import __version__
 from longread.cli import logs
 from longread.cli.status import FAILED, INTERRUPTED, WRONG_INPUT
 from longread.errors import ProcessLost, UserError
+from longread.training.signals import signals_interrupt
 
 app = App(
     name="longread",
@@ -64,6 +65,7 @@ for _name, _place in COMMANDS.items():
 
 app.register_install_completion_command()
 LOG = logs.LogSettings()
+ON_PROCESSES = ("train", "convert")  # one run on the processes that torchrun starts
 SAYS_ITSELF = ("serve",)  # waits for others: its silence is none
 
 
@@ -97,7 +99,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     logs.set_up(LOG)  # until it is known what is asked for
     try:
         _check_names(given)
-        code = program(given, exit_on_error=False, print_error=False, result_action="return_value")
+        _check_processes(given)
+        with signals_interrupt():
+            code = program(given, exit_on_error=False, print_error=False, result_action="return_value")
     except (UserError, cyclopts.CycloptsError) as error:
         log.debug("where it comes from", exc_info=True)
         log.error("longread: %s", _in_a_line(error))
@@ -121,6 +125,13 @@ def _in_a_line(error: BaseException) -> str:
     """A message may quote a value of any length, and what would move a terminal's cursor."""
     text = "".join(mark if mark.isprintable() else " " for mark in " ".join(str(error).split()))
     return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
+
+
+def _check_processes(arguments: Sequence[str]) -> None:
+    """UserError where torchrun starts a command that would do the same work in each of its processes."""
+    command = arguments[0] if arguments else ""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and command in COMMANDS and command not in ON_PROCESSES:
+        raise UserError(f"{command} does not run under torchrun; only {' and '.join(ON_PROCESSES)} do")
 
 
 def _check_names(arguments: Sequence[str]) -> None:

@@ -68,9 +68,10 @@ def _guess(table: Table, columns: Sequence[str], own: tuple[str, ...] | None, se
         return MULTI_LABEL
     if own or columns[0] in table.class_names:
         return SINGLE_LABEL
-    numbers = [_number(value) for value in table.columns[columns[0]]]
-    found = [number for number in numbers if number is not None]
-    if len(found) == len(numbers) and any(not number.is_integer() for number in found):
+    numbers = [_float(value) for value in table.columns[columns[0]]]
+    found = [number for number in numbers if number is not None and math.isfinite(number)]
+    # An infinite one among them is no class; it is refused where the numbers are read.
+    if not any(number is None or math.isnan(number) for number in numbers) and not all(map(float.is_integer, found)):
         log.warning(
             "%s: column %r holds numbers with fractions, such as %g: the number is predicted (regression); "
             "for classes give --problem-type %s",
@@ -84,12 +85,16 @@ def _holds_lists(table: Table, column: str) -> bool:
     return any(isinstance(value, list) for value in table.columns[column])
 
 
-def _number(value: Any) -> float | None:
+def _float(value: Any) -> float | None:
     try:
-        number = float(value) if not isinstance(value, bool) else math.nan
+        return float(value) if not isinstance(value, bool) else None
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) else None
+
+
+def _number(value: Any) -> float | None:
+    number = _float(value)
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _numbers(table: Table, column: str, known: tuple[str, ...] | None) -> npt.NDArray[np.float64]:

@@ -59,12 +59,32 @@ def verify(directory: Path) -> None:
         if Path(name).name != name:
             raise UserError(f"{directory / CHECKSUMS}: names {name!r}; the files of a checkpoint lie beside it")
         try:
+            _check_size(path)
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); {mend}") from error
+        except ValueError as error:
+            raise UserError(f"{path}: is not what was saved ({error}); {mend}") from error
         if found != told:
             raise UserError(f"{path}: is not what was saved (SHA-256 {found[:12]}, not {str(told)[:12]}); {mend}")
+
+
+def _check_size(path: Path) -> None:
+    """ValueError for what would be read for ever: a pipe or device, a file that is longer than it says."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    if path.suffix != ".safetensors":
+        if path.stat().st_size > LONGEST_JSON:
+            raise ValueError(f"it is larger than {LONGEST_JSON // 2**20} MiB")
+        return
+    try:
+        with safe_open(path, framework="pt"):  # looks at the header alone
+            pass
+    except SafetensorError as error:
+        raise ValueError(first_line(error)) from error
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:

@@ -12,12 +12,21 @@ import sys
 from pathlib import Path
 
 from longread.errors import UserError
+from longread.training.signals import signals_interrupt
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 CODES = {"ok": 0, "interrupted": INTERRUPTED}
 
 
 def main() -> int:
+    try:
+        with signals_interrupt():
+            return _main()
+    except KeyboardInterrupt:  # before or behind the training, which saves its state
+        return INTERRUPTED
+
+
+def _main() -> int:
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
@@ -59,8 +68,6 @@ def main() -> int:
     except UserError as error:
         send({"event": "refused", "error": str(error)})
         return WRONG_INPUT
-    except KeyboardInterrupt:
-        return INTERRUPTED
     return CODES.get(run.record["status"], FAILED)
 
 

@@ -137,7 +137,7 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
         if processes.is_first():
             work.write(trainer, directory)
         status, error = "ok", None
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         status, error = "interrupted", "stopped by a signal; --resume goes on"
     except (Diverged, FloatingPointError) as fault:
         status, error = "diverged", str(fault)

@@ -62,7 +62,7 @@ class StopRequest:
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does: for a process that watches others work."""
+    """SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does: for all work that is not a training's loop."""
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
