@@ -71,8 +71,8 @@ def run_study(steps: Sequence[Step], out: Path, kept: Path, own: Own | None = No
                 found = [own(step.config, partial(view.on_event, index)) for index, step in enumerate(first)]
             else:
                 found = run_steps(first, on_event=view.on_event)
-        done = dict(zip(first, found, strict=True)) | done
-        compact(out, kept)
+        as_kept = {run.record["run_id"]: run for run in compact(out, kept)}
+        done = {step: as_kept[run.record["run_id"]] for step, run in zip(first, found, strict=True)} | done
     build_report(kept, figures=False)
     return [done[step] for step in steps]
 
