@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ def test_auto_classes_give_our_logits_and_save_what_we_read(
     theirs.save_pretrained(tmp_path / "again")
     with torch.inference_mode():
         torch.testing.assert_close(longread.from_pretrained(tmp_path / "again")(ids, mask), expected)
+
+
+def test_thresholds_survive_and_it_is_said_that_a_pipeline_ignores_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = saved(tmp_path, "dense", {}, label_names=("no", "yes"))
+    settings = json.loads((place / "config.json").read_text()) | {"longread_decision": {"thresholds": {"yes": 0.3}}}
+    (place / "config.json").write_text(json.dumps(settings))
+    (place / "longread_checksums.json").unlink()
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(place)
+    assert "pipeline does not apply them" in caplog.text
+    theirs.save_pretrained(tmp_path / "again")
+    again = longread.from_pretrained(tmp_path / "again")
+    assert again.decision.thresholds == {"yes": 0.3}
 
 
 def test_a_pipeline_reads_long_texts(tmp_path: Path) -> None:

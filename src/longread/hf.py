@@ -7,6 +7,7 @@ transformers saves is read by `longread.from_pretrained` again. Needs the extra 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +23,11 @@ except ImportError as error:
 from longread.models.checkpoint import TOKEN_IDS
 from longread.models.classifier import Classifier
 from longread.models.config import ClassifierConfig
+from longread.models.decision import DECISION
 from longread.models.loading import OWN
 from longread.ops.packed import PackedBatch
+
+log = logging.getLogger("longread")
 
 # Fields that transformers keeps itself, under another name or in another form.
 THEIRS = ("num_labels", "label_names", "problem_type")
@@ -41,11 +45,14 @@ class LongreadConfig(PreTrainedConfig):  # type: ignore[misc]
             known = set(ClassifierConfig.__dataclass_fields__) - {"options", *THEIRS}
             own = ClassifierConfig(attention=settings.get("attention", "dense")).to_dict()
             given = {name: settings[name] for name in {*known, *own} - set(THEIRS) if name in settings}
+        if settings.get(DECISION):
+            given = dict(given) | {DECISION: settings[DECISION]}
         self.longread_fields: dict[str, Any] = dict(given)
 
     def classifier_config(self) -> ClassifierConfig:
         """ValueError for fields that neither the classifier nor the mechanism has."""
-        return ClassifierConfig.from_dict(self.longread_fields | {"num_labels": self.num_labels})
+        own = {name: value for name, value in self.longread_fields.items() if name != DECISION}
+        return ClassifierConfig.from_dict(own | {"num_labels": self.num_labels})
 
     def to_dict(self) -> dict[str, Any]:
         """Flat and no more than is ours, so that `longread.from_pretrained` reads it too."""
@@ -68,6 +75,10 @@ class LongreadForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: LongreadConfig) -> None:
         super().__init__(config)
+        if (config.longread_fields.get(DECISION) or {}).get("thresholds"):
+            log.warning(
+                "this checkpoint has thresholds; transformers' pipeline does not apply them, longread.load does"
+            )
         model = Classifier(config.classifier_config())
         for name, module in model.named_children():  # the same modules, so that weights have the same names
             self.add_module(name, module)

@@ -183,6 +183,9 @@ class LongreadClassifier(ClassifierMixin, _TextEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """[n] classes; of several labels 0 and 1 [n, number of labels]."""
         probabilities = self.predict_proba(X)
+        empty = np.flatnonzero(np.isnan(probabilities).any(axis=1))
+        if len(empty):
+            raise ValueError(f"X[{empty[0]}] is empty: it has no class; predict_proba gives NaN for it")
         predictor = self._predictor()  # its labels sort as the classes do
         thresholds = predictor.decision.of(predictor.label_names)
         found = predicted_of(probabilities, predictor.problem_type, thresholds).astype(np.int64)
@@ -209,8 +212,11 @@ class LongreadRegressor(RegressorMixin, _TextEstimator):  # type: ignore[misc]
         """
         texts = _texts(X)
         numbers = np.asarray(y, dtype=np.float64)
-        if numbers.shape != (len(texts),) or not np.isfinite(numbers).all():
+        if numbers.shape != (len(texts),):
             raise ValueError(f"y has shape {numbers.shape}; it must hold one number for each of the {len(texts)} texts")
+        if not (finite := np.isfinite(numbers)).all():
+            place = int(np.argmin(finite))
+            raise ValueError(f"y[{place}] is {numbers[place]}; it must be a finite number")
         self._train(texts, {"number": numbers}, np.arange(min(len(texts), FEW)), problem_type=REGRESSION)
         return self
 

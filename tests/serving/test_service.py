@@ -120,7 +120,7 @@ def test_answers_in_company_are_those_of_the_predictor(server: Server, checkpoin
         assert float(headers["x-total-time"]) >= float(headers["x-inference-time"]) > 0
     status, answers, _ = server.ask("POST", "/predict", {"inputs": [TEXTS[0], "", {"text": TEXTS[1]}]})
     assert status == 200 and [a["label"] for a in answers] == [expected[0].label, None, expected[1].label]
-    assert "empty" in answers[1]["reason"]
+    assert "empty" in answers[1]["why"]
 
 
 def test_a_long_text_says_how_much_of_it_was_read(server: Server) -> None:

@@ -111,10 +111,12 @@ def _decided(own: Mapping[str, Any]) -> str:
 def _show_mistakes(found: Evaluated, count: int, checkpoint: str) -> None:
     """The only place where texts of a task are printed or written by `evaluate`."""
     from longread.inference.mistakes import mistakes_page
+    from longread.problems import REGRESSION
     from longread.records import write_atomically
 
     shown, every = found.worst(count), len(found.worst(len(found.examples)))
-    print(f"\n{len(shown)} of {every:,} mistakes, the most confident first", file=sys.stderr)
+    what = "largest errors" if found.examples.problem_type == REGRESSION else "mistakes, the most confident first"
+    print(f"\n{len(shown)} of {every:,} {what}", file=sys.stderr)
     for mistake in shown:
         print(mistake.line(), file=sys.stderr)
     page = found.run.directory / "mistakes.html"

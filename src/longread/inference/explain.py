@@ -18,11 +18,12 @@ from torch import Tensor
 
 from longread.data.tokenizer import Tokenizer, first_text
 from longread.errors import UserError
-from longread.inference.metrics import answers_of
+from longread.inference.metrics import answers_of, predicted_of
 from longread.inference.reading import Cut
 from longread.models.classifier import Classifier
+from longread.models.decision import Decision
 from longread.ops.packed import PackedBatch
-from longread.problems import REGRESSION, ProblemType
+from longread.problems import REGRESSION, SINGLE_LABEL, ProblemType
 
 FEWEST_STEPS, MOST_STEPS = 16, 256
 WANTED_GAP = 0.02  # of the difference of the logits: more steps are taken until the sum is that near
@@ -37,6 +38,7 @@ class Explained(Protocol):
     problem_type: ProblemType
     tokens_per_micro_batch: int
     cut: Cut
+    decision: Decision
 
     @property
     def model(self) -> Classifier: ...
@@ -149,6 +151,9 @@ def _explain_one(predictor: Explained, text: str, pair: str | None, label: str |
     said = answers_of(logits[:1].double().cpu().numpy(), predictor.problem_type)[0]
     number = float(said[0]) if predictor.problem_type == REGRESSION else None
     predicted = int(said.argmax())
+    if predictor.problem_type == SINGLE_LABEL:  # a threshold may say otherwise
+        thresholds = predictor.decision.of(predictor.label_names)
+        predicted = int(predicted_of(said[None], SINGLE_LABEL, thresholds)[0])
     target = predicted if label is None else predictor.label_names.index(label)
     wanted = float(logits[0, target] - logits[1, target])
     steps = FEWEST_STEPS

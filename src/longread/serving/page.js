@@ -21,7 +21,7 @@ function given() {
 
 // One label, several, or a number: as the model was trained.
 function said(answer) {
-  if (answer.reason) return `No answer: ${answer.reason}`;
+  if (answer.why) return `No answer: ${answer.why}`;
   if ("value" in answer) return Number(answer.value.toPrecision(6)).toLocaleString("en");
   if (answer.labels) return answer.labels.join(", ") || "None of the labels";
   return answer.label;

@@ -84,10 +84,12 @@ class Service:
         else:
             sequences, tokens, whole = await asyncio.to_thread(self._encode, item)
         tokenized = time.monotonic() - start
+        if not item.text.strip():
+            tokens = whole = 0  # marks around nothing
         read = {"tokens": tokens, "tokens_in_text": whole, "truncated": tokens < whole}
         if not item.text.strip():
             nothing = Prediction(None, {}).answer(self.predictor.problem_type)
-            body: dict[str, Any] = nothing | {"reason": "the text is empty"} | read
+            body: dict[str, Any] = nothing | {"why": "the text is empty"} | read
             return Served(body, 0, tokenized, 0.0, 0.0)
         answers = await asyncio.gather(*map(self.batcher.submit, sequences))
         chunks = np.stack([answer.logits.astype(np.float64) for answer in answers])

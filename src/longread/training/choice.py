@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,14 @@ import torch
 from longread.checks import close_match
 from longread.config import RunConfig
 from longread.errors import UserError
-from longread.inference.calibration import fit_temperature
-from longread.inference.metrics import answers_of, metrics, per_class
+from longread.inference.calibration import TEMPERATURES, fit_temperature
+from longread.inference.metrics import answers_of, mean_loss, metrics, per_class
 from longread.inference.thresholds import choose_thresholds
 from longread.models.classifier import Classifier
 from longread.models.decision import Decision, with_threshold
 from longread.problems import HEADLINE, IN_WORDS, MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
+
+log = logging.getLogger("longread")
 
 OF_ONE_CLASS = "f1:"
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -80,15 +83,45 @@ def decide(
     """
     temperature = thresholds = None
     if config.calibrate:
-        temperature = fit_temperature(logits, labels, problem_type)
-        scale_logits(model, temperature)
-        logits = logits / temperature
+        temperature = _temperature(logits, labels, problem_type)
+        if temperature is not None:
+            scale_logits(model, temperature)
+            logits = logits / temperature
     if config.choose_threshold is not None:
-        found = choose_thresholds(labels, answers_of(logits, problem_type), config.choose_threshold, problem_type)
+        found = _thresholds(config, labels, answers_of(logits, problem_type), label_names, problem_type)
         thresholds = dict(zip(with_threshold(label_names, problem_type), found, strict=True))
+        told = ", ".join(f"{name} above {value:.3f}" for name, value in thresholds.items())
+        log.info("thresholds, chosen on %s held-out rows: %s", f"{len(labels):,}", told)
     if temperature is None and thresholds is None:
         return Decision()
     return Decision(thresholds, config.choose_threshold, temperature, len(labels))
+
+
+def _temperature(logits: Array, labels: Array, problem_type: ProblemType) -> float | None:
+    """None, with a warning, where the rows tell none: all are answered right, say, and no certainty is too much."""
+    found = fit_temperature(logits, labels, problem_type)
+    before, after, *limits = (mean_loss(logits / by, labels, problem_type) for by in (1.0, found, *TEMPERATURES))
+    if min(limits) <= after + 1e-6:
+        log.warning(
+            "--calibrate: %s held-out rows tell no temperature (all may be answered right); none is chosen; "
+            "--selection-fraction holds out more", f"{len(labels):,}",
+        )  # fmt: skip
+        return None
+    rows = f"{len(labels):,}"
+    log.info("temperature %.3f: the loss on %s held-out rows was %.4f and is %.4f", found, rows, before, after)
+    return found
+
+
+def _thresholds(
+    config: RunConfig, labels: Array, answers: Array, label_names: Sequence[str], problem_type: ProblemType
+) -> tuple[float, ...]:
+    """Of two classes the second's; chosen for the F1 of the first, where `--choose-by f1:LABEL` names that one."""
+    metric = config.choose_threshold
+    assert metric is not None
+    if problem_type == SINGLE_LABEL and metric == "f1" and config.choose_by == f"{OF_ONE_CLASS}{label_names[0]}":
+        (of_first,) = choose_thresholds(1 - labels, answers[:, ::-1], metric, problem_type)
+        return (1 - of_first,)
+    return choose_thresholds(labels, answers, metric, problem_type)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from longread.training.optimize import make_optimizer
 from longread.training.state import State
 from longread.training.trainer import Event, Trainer
 from longread.training.work import Work
+
+log = logging.getLogger("longread")
 
 
 class Classification:
@@ -98,6 +101,10 @@ class Validation:
             self.model.load_state_dict(self.best)
             if self.best_epoch != epoch:
                 self._predicted = None
+        if self.keeps_best:
+            assert self.data.selection is not None
+            name = self.config.choose_by or HEADLINE[self.data.selection.problem_type]
+            log.info("epoch %d is kept: %s %.4f on the held-out rows", self.chosen_epoch, name, self.best_value)
         if self.config.calibrate or self.config.choose_threshold is not None:
             self._decide()
 
