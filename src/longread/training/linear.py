@@ -18,6 +18,7 @@ from longread.models.linear import save_linear
 from longread.problems import SINGLE_LABEL
 from longread.records import Dataset, Environment, Run, RunRecord
 from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
+from longread.training.card import write_card
 from longread.training.lineage import Provenance
 from longread.training.trainer import Event
 from longread.training.work import split_record
@@ -81,4 +82,5 @@ def _fit(
     trained_on = Origin(config.task, config.named(), evaluation.pairs is not None).to_json()
     save_linear(model, directory / "checkpoint", trained_on)
     Provenance(name, "train", training.seconds).write(directory / "checkpoint")
+    write_card(Run(record.to_json(), directory), directory / "checkpoint")
     return records.write_record(config.out, record)

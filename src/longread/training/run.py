@@ -22,6 +22,7 @@ from longread.system import processes, runtime
 from longread.system.measure import PeakMemory, environment, foreign_load
 from longread.training import state as states
 from longread.training.balance import check_targets
+from longread.training.card import write_card
 from longread.training.classification import ClassificationWork
 from longread.training.identity import Identity, identify, resumable
 from longread.training.lineage import Provenance
@@ -163,6 +164,7 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
         save_pretrained(model, directory / "checkpoint", tokenizer=work.tokenizer)
         provenance = Provenance(this.run_id, work.kind, trainer.watch.seconds, work.lineage)
         provenance.write(directory / "checkpoint")
+        write_card(Run(record.to_json(), directory), directory / "checkpoint")
     run = records.write_record(config.out, record)
     if status == "ok":
         states.delete_states(directory)
