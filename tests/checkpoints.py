@@ -69,6 +69,8 @@ OURS: dict[str, dict[str, Any]] = {
     "linformer": POSTNORM | {"attention": "linformer", "projection_size": 7, "embedding_dropout": 0.3},
     "windows": SHAPE | {"attention": "longformer", "attention_window": (4, 6)},
     "rotary with a post-norm": POSTNORM | {"position_kind": "rotary", "attention": "local longformer"},
+    "rotary Linformer": POSTNORM | {"position_kind": "rotary", "attention": "linformer local", "projection_size": 7},
+    "a bias in part": POSTNORM | {"relative_buckets": 8, "attention": "dense performer", "attention_dropout": 0.0},
     "tanh BigBird": POSTNORM | {"attention": "bigbird", "block_size": 2, "dropout_before_norm": True},
 }
 

@@ -208,8 +208,8 @@ def test_coverage_counts_every_token_once(name: str, options: dict[str, Any], le
     assert layer(name, options).covered(PackedBatch(lengths)) == counted
 
 
-@pytest.mark.parametrize("name", ATTENTIONS)
-def test_flops_are_those_of_the_fast_path(name: str) -> None:
+@pytest.mark.parametrize(("name", "rotary"), [*((name, False) for name in ATTENTIONS), ("linformer", True)])
+def test_flops_are_those_of_the_fast_path(name: str, rotary: bool) -> None:
     """`flops` and the four projections are a floor of what torch counts, at most 1.6 times below it."""
     # As much mixing as projecting, so that neither hides the other.
     options = {
@@ -219,7 +219,8 @@ def test_flops_are_those_of_the_fast_path(name: str) -> None:
         "linformer": {"projection_size": 128},
         "local": {"local_window": 256},
     }.get(name, {})
-    attention = layer(name, options, shape=(64, 2, 32), dtype=torch.float32, max_length=4096)
+    made = {"rotary_base": 30.0} if rotary else {}
+    attention = layer(name, options, shape=(64, 2, 32), dtype=torch.float32, max_length=4096, **made)
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     count: dict[Any, Any] = {fused: lambda q, k, v, *_, **__: sdpa_flop(q, k, v)}
     totals = []
@@ -249,8 +250,8 @@ ROTARY = [(name, options) for name, options in settings() if ATTENTIONS[name].su
 def test_rotary_positions_equal_the_references(name: str, options: dict[str, Any], operators: str) -> None:
     """And projections without biases, as such models have them."""
     with accelerator_operators() if operators == "accelerator" else nullcontext():
-        for lengths in (LONG, [9, 40, 9, 9, 21]):
-            check_equals_references(name, options, lengths, shape=SHAPES[0], bias=False, rotary_base=30.0)
+        for lengths, bias in ((LONG, False), ([9, 40, 9, 9, 21], False), ([9, 40, 9, 9, 21], True)):
+            check_equals_references(name, options, lengths, shape=SHAPES[0], bias=bias, rotary_base=30.0)
     if ATTENTIONS[name].has_global_tokens:
         chosen = ((299, 5), (17,), (0,), (), (2, 6, 1), (0,), (), (129, 128, 0))
         made = {"shape": SHAPES[0], "global_positions": chosen, "rotary_base": 30.0}
@@ -355,6 +356,17 @@ def test_short_rows_have_dense_attention(name: str, options: dict[str, Any], lon
     for length in {1, 2, longest // 2 + 1, longest - 1, longest}:
         assert distance_to_dense(mechanism, dense, length) < 1e-12, length
     assert distance_to_dense(mechanism, dense, longest + 1) > 1e-6
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 40])
+def test_linformer_with_the_identity_is_dense_with_rotary_positions(length: int) -> None:
+    """Keys are turned before they are projected; the other way round, the projection of a sum has no position."""
+    made: dict[str, Any] = {"shape": SHAPES[0], "rotary_base": 30.0}
+    options = {"projection_size": 40, "projection_init": "fold"}
+    mechanism, dense = with_weights_of_dense("linformer", options, **made)
+    assert torch.equal(mechanism.key_projection[:40], torch.eye(40, dtype=torch.float64))
+    assert distance_to_dense(mechanism, dense, length) < 1e-12
+    assert distance_to_dense(mechanism, layer("dense", {}, shape=SHAPES[0]), length) > 1e-3 or length == 1
 
 
 def test_performer_comes_closer_to_dense_with_more_features() -> None:

@@ -72,7 +72,7 @@ MODERN: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("attention", ["longformer", "bigbird"])
+@pytest.mark.parametrize("attention", ["longformer", "bigbird", "linformer"])
 def test_rotary_positions_and_local_layers_stay(attention: str) -> None:
     model = dense(**MODERN)
     options, longest = COVERED[attention]
@@ -92,8 +92,42 @@ def test_a_bias_by_offset_stays(attention: str) -> None:
     assert torch.equal(converted.relative_bias.weight, model.relative_bias.weight)
     assert difference(model, converted, *tokens(longest, 1, 2, longest - 1)) < 1e-5
     assert difference(model, converted, *tokens(longest + 2)) > 1e-3
-    with pytest.raises(UserError, match="relative_buckets is 16; Performer has no scores of pairs"):
-        convert(model, "performer")
+
+
+@pytest.mark.parametrize("attention", ["performer", "linformer", "dense performer"])
+def test_a_bias_that_there_are_no_scores_for_is_dropped_and_said(
+    attention: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the layers that cannot have it; the rest is the model without a bias, converted."""
+    model = dense(relative_buckets=16, relative_max_distance=30)
+    kept = attention.startswith("dense")
+    if kept:
+        torch.nn.init.zeros_(model.relative_bias.weight)
+    unbiased = dense()
+    unbiased.load_state_dict({k: v for k, v in model.state_dict().items() if k != "relative_bias.weight"})
+    converted = convert(model, attention, 300)
+    title = attention.split()[-1].capitalize()
+    assert converted.loading.converted["dropped"] == f"relative position bias ({title})"
+    assert f"{title} has no scores of pairs of tokens" in caplog.text
+    assert converted.config.relative_buckets == (16 if kept else 0)
+    assert (converted.relative_bias is not None) == kept
+    assert difference(convert(unbiased, attention, 300), converted, *tokens(200, 31)) < 1e-5
+    save_pretrained(converted, tmp_path)
+    again = from_pretrained(tmp_path)
+    assert torch.equal(again.classify(*tokens(90, 3)), converted.classify(*tokens(90, 3)))
+    assert again.loading.converted["dropped"] == converted.loading.converted["dropped"]
+    assert "relative position bias" not in str(convert(unbiased, attention, 300).loading.converted)
+    longer = convert(converted, attention, 400)
+    assert longer.loading.converted["dropped"] == converted.loading.converted["dropped"]
+
+
+def test_dense_layers_beside_others_keep_a_bias() -> None:
+    model = dense(relative_buckets=16, relative_max_distance=30)
+    converted = convert(model, "dense performer", 300)
+    with_it = converted.hidden_states(*tokens(30, 9))
+    torch.testing.assert_close(with_it[1], model.hidden_states(*tokens(30, 9))[1])
+    torch.nn.init.zeros_(converted.relative_bias.weight)
+    assert (converted.hidden_states(*tokens(30, 9))[1] - with_it[1]).abs().max() > 0.01
 
 
 def test_a_pattern_says_what_each_layer_becomes() -> None:
@@ -103,8 +137,6 @@ def test_a_pattern_says_what_each_layer_becomes() -> None:
     assert difference(model, converted, *tokens(3)) < 1e-5
     with pytest.raises(UserError, match="has dense local longformer attention and can only keep it"):
         convert(converted, "dense local local")
-    with pytest.raises(UserError, match='position_kind is "rotary"; Linformer'):
-        convert(dense(**MODERN), "linformer")
 
 
 @pytest.mark.parametrize("attention", EFFICIENT)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_cli import TINY
-from test_convert import dense, tokens
+from test_convert import MODERN, dense, tokens
 
 from longread import records
 from longread.cli import main as cli
@@ -93,6 +93,24 @@ def test_the_hidden_states_come_nearer(attention: str, options: dict[str, int], 
         drawn = ("draws",) if options.get("learned_features") else ("features", "draws")
         trained = name.startswith("blocks.") and not name.endswith(drawn)
         assert torch.equal(before[name], tensor) != trained, name
+
+
+@pytest.mark.parametrize("attention", ["performer", "linformer"])
+@pytest.mark.parametrize(
+    "teacher",
+    [{"relative_buckets": 16, "relative_max_distance": 30}, MODERN],
+    ids=["a bias by offset", "rotary positions"],
+)
+def test_encoders_with_other_positions_are_distilled(attention: str, teacher: dict[str, Any], tmp_path: Path) -> None:
+    """As MPNet and ModernBERT have them."""
+    options = {"projection_size": 6} if attention == "linformer" else {"num_features": 8, "learned_features": True}
+    made = dense(**teacher)
+    if made.relative_bias is not None:
+        torch.nn.init.normal_(made.relative_bias.weight, generator=torch.Generator().manual_seed(0))
+    student = convert(made, attention, 64, **options)
+    trainer, held_out = following(student, made, tmp_path, steps=30)
+    trainer.run()
+    assert held_out.kept and held_out.after < 0.8 * held_out.before
 
 
 def test_the_divergence_of_several_labels_is_of_each() -> None:

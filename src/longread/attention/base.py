@@ -214,9 +214,12 @@ class SelfAttention(nn.Module, ABC):
         """Query, key and value of packed tokens, [T, hidden] -> [T, H, D] each: what `mix` starts from."""
         query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
         if self.rotary_base is not None:
-            angles = self._angles(batch)
-            query, key = (Turn.apply(heads, *angles) for heads in (query, key))  # type: ignore[no-untyped-call]
+            query, key = (self.packed_turned(heads, batch) for heads in (query, key))
         return query, key, value
+
+    def packed_turned(self, heads: Tensor, batch: PackedBatch) -> Tensor:
+        """Queries or keys of packed tokens [T, H, D], turned as rotary positions are."""
+        return Turn.apply(heads, *self._angles(batch))  # type: ignore[no-untyped-call, no-any-return]
 
     def row_heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same of one sequence, [N, hidden] -> [H, N, D] each: what references start from."""

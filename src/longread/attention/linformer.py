@@ -2,6 +2,7 @@
 
 softmax(Q (E K)ᵀ) (F V), where E and F are shared by the heads ("headwise sharing" in the paper). For a sequence of
 N tokens the projections are cut to its first N positions, and the projected length to min(N, projection_size).
+Rotary positions, which the paper does not have, turn the queries, and the keys before they are projected.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class LinformerAttention(SelfAttention):
     Options = LinformerOptions
     title = "Linformer"
     color = "#b8578f"
+    supports_rotary = True
     new_parameters = ("key_projection", "value_projection")
 
     def __init__(self, *args, **settings) -> None:  # type: ignore[no-untyped-def]
@@ -116,6 +118,7 @@ class LinformerAttention(SelfAttention):
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         self._check(batch.longest)
         query = self.heads(self.query(x))
+        query = query if self.rotary_base is None else self.packed_turned(query, batch)
         keys, values = (t.to(query.dtype) for t in self._project(x, batch))
         mixed = []
         counts = [group.count for group in batch.groups]
@@ -132,16 +135,25 @@ class LinformerAttention(SelfAttention):
     def _project(self, x: Tensor, batch: PackedBatch) -> list[Tensor]:
         """x [T, hidden] -> projected keys and values, [B, projected length, H, D] each.
 
-        Along the sequence first: Eᵀ (x W) = (Eᵀ x) W, and W then meets `projection_size` positions instead of N.
+        Along the sequence first: Eᵀ (x W) = (Eᵀ x) W, and W then meets `projection_size` positions instead of N. Keys
+        that are turned by their positions have to be made before.
         """
-        projected, constants = ProjectSequences.apply(  # type: ignore[no-untyped-call]
-            x, self.key_projection, self.value_projection, batch.lengths, batch.seqlens
-        )
-        pairs = zip(projected.unbind(1), constants.unbind(1), (self.key, self.value), strict=True)
-        return [
-            self.heads(_plus_bias(nn.functional.linear(part, linear.weight), constant, linear.bias))
-            for part, constant, linear in pairs
-        ]
+        if self.rotary_base is None:
+            parts, constants = self._along(x, batch, self.key_projection, self.value_projection)
+            return [
+                self._through(linear, parts[:, place], constants[:, place])
+                for place, linear in enumerate((self.key, self.value))
+            ]
+        turned = self.packed_turned(self.heads(self.key(x)), batch)
+        keys, _ = self._along(turned.flatten(1), batch, self.key_projection)
+        values, constants = self._along(x, batch, self.value_projection)
+        return [self.heads(keys[:, 0]), self._through(self.value, values[:, 0], constants[:, 0])]
+
+    def _along(self, x: Tensor, batch: PackedBatch, *projections: Tensor) -> tuple[Tensor, Tensor]:
+        return ProjectSequences.apply(x, batch.lengths, batch.seqlens, *projections)  # type: ignore[no-any-return, no-untyped-call]
+
+    def _through(self, linear: nn.Linear, part: Tensor, constant: Tensor) -> Tensor:
+        return self.heads(_plus_bias(nn.functional.linear(part, linear.weight), constant, linear.bias))
 
     def _check(self, length: int) -> None:
         if length > self.max_length:
@@ -153,7 +165,7 @@ class LinformerAttention(SelfAttention):
         length = x.shape[0]
         self._check(length)
         size = min(length, self.options.projection_size)
-        q, k, v = (self.row_heads(project, x) for project in (self.query, self.key, self.value))
+        q, k, v = self.row_heads_of(x)
         to_keys, to_values = self.key_projection[:length, :size], self.value_projection[:length, :size]
         probabilities = torch.softmax(q @ (to_keys.t() @ k).transpose(-1, -2) * self.scale, dim=-1)  # [H, N, size]
         matrix = probabilities @ to_values.t()
@@ -163,17 +175,18 @@ class LinformerAttention(SelfAttention):
         length, size = x.shape[1], self.options.projection_size
         tokens = real.sum(1, keepdim=True)
         own = x * real.unsqueeze(-1)
-        q = self.padded_heads(self.query, x)
+        q = self.turned(self.padded_heads(self.query, x))
         k, v = (
-            self.heads(
-                _plus_bias(
-                    nn.functional.linear(torch.einsum("bnh,np->bph", own, table[:length]), linear.weight),
-                    torch.einsum("bn,np->bp", real.to(x.dtype), table[:length]),
-                    linear.bias,
-                )
+            self._through(
+                linear,
+                torch.einsum("bnh,np->bph", own, table[:length]),
+                torch.einsum("bn,np->bp", real.to(x.dtype), table[:length]),
             ).transpose(1, 2)
             for linear, table in ((self.key, self.key_projection), (self.value, self.value_projection))
         )
+        if self.rotary_base is not None:
+            turned = self.turned(self.padded_heads(self.key, x)) * real[:, None, :, None]
+            k = torch.einsum("bhnd,np->bhpd", turned, self.key_projection[:length])
         bias = bias_from(torch.arange(size, device=x.device) < tokens, x.dtype)[:, None, None, :]
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.output(mixed.transpose(1, 2).flatten(2))
@@ -186,7 +199,10 @@ class LinformerAttention(SelfAttention):
         inner, hidden = self.num_attention_heads * self.head_dim, self.query.in_features
         # Both projections along the sequence, W_k and W_v of what they leave in place of all tokens, and the attention.
         saved = 4.0 * (length - size) * hidden * inner
-        return 4.0 * length * size * hidden + 4.0 * length * size * inner - saved
+        along = 4.0 * length * size * hidden
+        if self.rotary_base is not None:  # all keys are made
+            saved, along = saved / 2, along / 2 + 2.0 * length * size * inner
+        return along + 4.0 * length * size * inner - saved
 
 
 def _plus_bias(projected: Tensor, constant: Tensor, bias: Tensor | None) -> Tensor:

@@ -74,7 +74,7 @@ class Block(nn.Module):
             dropout=config.attention_dropout,
             bias=config.attention_bias,
             rotary_base=config.rotary_base_of(layer),
-            relative=relative,
+            relative=relative if mechanism in config.bias_layers else None,
         )
         normalised = self.pre and layer == 0 and not config.first_attention_norm  # by the embedding
         self.attention_norm = nn.Identity() if normalised else _norm(config, config.hidden_size)

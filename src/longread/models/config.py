@@ -60,7 +60,7 @@ class ClassifierConfig:
     position_offset: Natural = 0  # RoBERTa starts counting at padding_idx + 1 = 2
     type_vocab_size: Natural = 0
     layer_norm_eps: NotNegative = 1e-5
-    relative_buckets: Natural = 0  # of a bias by offset, which all layers share, as in MPNet; 0: there is none
+    relative_buckets: Natural = 0  # of a bias by offset, which layers share, as in MPNet; 0: there is none
     relative_max_distance: Count = 128  # offsets from here on share a bucket
     norm_position: Literal["pre", "post"] = "pre"  # post: as in BERT
     first_attention_norm: bool = True  # False: with pre, the first layer takes the normalised embedding as it is
@@ -116,11 +116,11 @@ class ClassifierConfig:
                 )
             if self.position_kind == "rotary" and not mechanism.supports_rotary:
                 raise ValueError(f'position_kind is "rotary"; {mechanism.title} cannot turn its queries and keys')
-            if self.relative_buckets and not mechanism.supports_relative_bias:
-                raise ValueError(
-                    f"relative_buckets is {self.relative_buckets}; {mechanism.title} has no scores of pairs of tokens "
-                    "to add a bias to, give it 0"
-                )
+        if self.relative_buckets and not self.bias_layers:
+            raise ValueError(
+                f"relative_buckets is {self.relative_buckets}; {ATTENTIONS[self.mechanisms[0]].title} has no scores of "
+                "pairs of tokens to add a bias to, give it 0"
+            )
         if self.relative_buckets % 4 or self.relative_buckets // 4 >= self.relative_max_distance:
             raise ValueError(
                 f"relative_buckets is {self.relative_buckets}; it must be a multiple of 4, and a quarter of it below "
@@ -138,6 +138,11 @@ class ClassifierConfig:
         """The mechanism of a layer, counted from 0."""
         pattern = self.attention.split()
         return pattern[layer % len(pattern)]
+
+    @property
+    def bias_layers(self) -> tuple[str, ...]:
+        """The mechanisms that add a bias by offset to their scores, if there is one."""
+        return tuple(name for name in self.mechanisms if ATTENTIONS[name].supports_relative_bias)
 
     def look(self) -> dict[str, str | None]:
         """How reports name and draw it; a pattern has the names of its layers, Dense-Local-Local, and no colour."""

@@ -1,8 +1,9 @@
 """A dense encoder with another attention, or any encoder with more positions, its weights kept.
 
 Where the new attention covers a whole sequence, the converted model computes what the dense one did. Longer ones are
-followed as well as the mechanism can without training: how its weights begin is `from_dense` of its class. A model that
-has such an attention already keeps it and computes every sequence that it could read as before.
+followed as well as the mechanism can without training: how its weights begin is `from_dense` of its class. A relative
+position bias is dropped, with a warning, where the mechanism has no scores to add it to. A model that has such an
+attention already keeps it and computes every sequence that it could read as before.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ def convert(model: Classifier, attention: str, max_length: int | None = None, **
             options = ATTENTIONS[name].conversion_options(options, source.width_of_head)
         if not ATTENTIONS[name].supports_attention_dropout:
             wanted["attention_dropout"] = 0.0
+    without = _without_bias(source, pattern)
+    if len(without) == len(set(pattern.split())):
+        wanted["relative_buckets"] = 0
     try:
         config = ClassifierConfig.from_dict(wanted | options)
     except (TypeError, ValueError) as error:
@@ -64,9 +68,22 @@ def convert(model: Classifier, attention: str, max_length: int | None = None, **
     }
     loading = model.loading or Loading("a model in memory", "longread")
     earlier = dict(loading.converted or {})  # what was distilled before stays said
+    if without:
+        titles = ", ".join(ATTENTIONS[name].title for name in without)
+        done["dropped"] = f"relative position bias ({titles})"
+        log.warning(
+            "%s has no scores of pairs of tokens: its layers lose the relative position bias that the checkpoint has; "
+            "let them learn from it by distillation", titles,
+        )  # fmt: skip
     converted.loading = dataclasses.replace(loading, converted=earlier | done | config.own_settings())
     log.info("converted %s attention to %s, max_length %d", source.attention, config.attention, config.max_length)
     return converted.eval()
+
+
+def _without_bias(source: ClassifierConfig, pattern: str) -> list[str]:
+    """The mechanisms of the pattern that lose a bias by offset which the source has."""
+    names = dict.fromkeys(pattern.split()) if source.relative_buckets else ()
+    return [n for n in names if n not in source.mechanisms and not ATTENTIONS[n].supports_relative_bias]
 
 
 def _pattern(source: ClassifierConfig, attention: str) -> str:
@@ -93,6 +110,8 @@ def _pattern(source: ClassifierConfig, attention: str) -> str:
 def _state(model: Classifier, converted: Classifier) -> dict[str, Tensor]:
     """What the new model starts from: the old one's tensors, each attention layer's as its mechanism makes them."""
     state = model.state_dict()
+    if converted.relative_bias is None:
+        state.pop("relative_bias.weight", None)
     offset, positions = model.config.position_offset, converted.config.max_length
     if "embeddings.position.weight" in state:
         state["embeddings.position.weight"] = extend_positions(state["embeddings.position.weight"], offset, positions)

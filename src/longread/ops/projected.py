@@ -6,6 +6,7 @@ longest sequence's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,36 +14,36 @@ from torch import Tensor
 
 
 class ProjectSequences(torch.autograd.Function):
-    """x [T, hidden], two projections [max_length, projection_size], lengths as integers and as a tensor (int64 [B])
+    """x [T, hidden], lengths as integers and as a tensor (int64 [B]), S projections [max_length, projection_size]
 
-    -> [B, 2, P, hidden], for keys and for values, and what a constant is projected to, [B, 2, P]. The projections'
-    gradients are gathered in one place, where slices of them would each bring a gradient as large as the whole.
+    -> [B, S, P, hidden], and what a constant is projected to, [B, S, P]. The projections' gradients are gathered in
+    one place, where slices of them would each bring a gradient as large as the whole.
     """
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, to_keys: Tensor, to_values: Tensor, lengths: tuple[int, ...], ends: Tensor
+        ctx: Any, x: Tensor, lengths: tuple[int, ...], ends: Tensor, *projections: Tensor
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        used = _side_by_side(to_keys, to_values, max(lengths))  # [longest, 2, P]
+        used = _side_by_side(projections, max(lengths))  # [longest, S, P]
         most = used.shape[2]
         low, matrix = x.to(dtype), used.flatten(1).to(dtype)
-        projected = low.new_zeros(len(lengths), 2, most, x.shape[1])
+        projected = low.new_zeros(len(lengths), len(projections), most, x.shape[1])
         # Sums over the first N positions, for every N at once.
         sums = used.cumsum(0)[ends - 1]
         sums = sums * (torch.arange(most, device=x.device) < ends[:, None])[:, None]
         for place, own in enumerate(low.split(lengths)):
             for columns, out in _columns(matrix, projected[place], len(own)):
                 torch.mm(columns.t(), own, out=out)
-        ctx.save_for_backward(x, to_keys, to_values)
+        ctx.save_for_backward(x, *projections)
         ctx.lengths, ctx.dtype = lengths, dtype
         return projected, sums
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_sums: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, to_keys, to_values = ctx.saved_tensors
+        x, *projections = ctx.saved_tensors
         lengths = ctx.lengths
-        used = _side_by_side(to_keys, to_values, max(lengths))
+        used = _side_by_side(projections, max(lengths))
         most = used.shape[2]
         low, matrix = x.to(ctx.dtype), used.flatten(1).to(ctx.dtype)
         d_x = torch.zeros_like(low)
@@ -57,20 +58,21 @@ class ProjectSequences(torch.autograd.Function):
                 d_own.addmm_(columns, d_out)
                 d_columns += own @ d_out.t()
                 d_columns += d_sum.squeeze(-1)
-        d_keys, d_values = (torch.zeros_like(t) for t in (to_keys, to_values))
-        d_keys[: max(lengths), :most], d_values[: max(lengths), :most] = d_used.unflatten(1, (2, most)).unbind(1)
-        return d_x.to(x.dtype), d_keys, d_values, None, None
+        found = [torch.zeros_like(t) for t in projections]
+        for whole, part in zip(found, d_used.unflatten(1, (len(found), most)).unbind(1), strict=True):
+            whole[: max(lengths), :most] = part
+        return d_x.to(x.dtype), None, None, *found
 
 
-def _side_by_side(to_keys: Tensor, to_values: Tensor, longest: int) -> Tensor:
-    """The part of both projections that sequences of up to `longest` tokens use, [longest, 2, P]."""
-    most = min(longest, to_keys.shape[1])
-    return torch.stack([to_keys[:longest, :most], to_values[:longest, :most]], dim=1)
+def _side_by_side(projections: Sequence[Tensor], longest: int) -> Tensor:
+    """The part of each projection that sequences of up to `longest` tokens use, [longest, S, P]."""
+    most = min(longest, projections[0].shape[1])
+    return torch.stack([projection[:longest, :most] for projection in projections], dim=1)
 
 
 def _columns(matrix: Tensor, projected: Tensor, length: int) -> list[tuple[Tensor, Tensor]]:
-    """What a sequence of `length` tokens uses of matrix [longest, 2 * P], with its part of projected [2, P, x]."""
-    most = projected.shape[1]
+    """What a sequence of `length` tokens uses of matrix [longest, S * P], with its part of projected [S, P, x]."""
+    count, most, _ = projected.shape
     if length >= most:
         return [(matrix[:length], projected.flatten(0, 1))]
-    return [(matrix[:length, side * most : side * most + length], projected[side, :length]) for side in (0, 1)]
+    return [(matrix[:length, at * most : at * most + length], projected[at, :length]) for at in range(count)]
