@@ -16,9 +16,8 @@ from sklearn.metrics import f1_score
 import longread
 from longread.config import RunConfig
 from longread.inference.intervals import intervals
-from longread.models.weights import CHECKSUMS, read_json, verify
+from longread.models.weights import CARD, CHECKSUMS, read_json, verify
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL
-from longread.training.card import CARD
 from longread.training.distill import distill
 from longread.training.run import train
 

@@ -47,6 +47,7 @@ COMMANDS = {
     "benchmark": "benchmark:benchmark",
     "convert": "convert:convert",
     "export": "export:export",
+    "push": "push:push",
     "report": "report:report",
     "tasks": "report:tasks",
 }

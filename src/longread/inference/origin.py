@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from longread.data.tasks import TASKS
+from longread.models.locate import locate
 from longread.records import current_names
 
 
@@ -22,7 +23,7 @@ class Origin:
 
     def to_json(self) -> dict[str, Any]:
         """What a file made of the checkpoint has to know."""
-        return {"task": self.task, "text_columns": list(self.text_columns), "pairs": self.pairs}
+        return {"task": _without_place(self.task), "text_columns": list(self.text_columns), "pairs": self.pairs}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any] | None) -> Origin | None:
@@ -35,9 +36,15 @@ class Origin:
         return tuple(self.config.get("text_columns") or known)
 
 
+def _without_place(task: str) -> str:
+    """A file's name alone: where it lies on this machine is nobody's business."""
+    return task if task.startswith("hub:") else Path(task).name
+
+
 def folder_of(place: str | Path) -> Path:
-    """The folder with a checkpoint's files: of a run the one inside."""
-    return Path(place, "checkpoint") if Path(place, "checkpoint").is_dir() else Path(place)
+    """The folder with a checkpoint's files: of a run the one inside, of a Hub id its snapshot. UserError if none."""
+    inside = Path(place, "checkpoint")
+    return inside if inside.is_dir() else locate(place)
 
 
 def origin_of(checkpoint: str | Path) -> Origin | None:

@@ -289,7 +289,7 @@ def load(
         found, trained_on = linear.load_linear(path)
         origin = origin_of(path) or Origin.from_json(trained_on)
         return LinearPredictor(LinearScorer(found), found.label_names, str(place), origin=origin)
-    model = from_pretrained(path if path.exists() else str(place), **overrides)
+    model = from_pretrained(path if Path(place).exists() else str(place), **overrides)
     check_answers(model, untrained_head=untrained_head)
     file = model.tokenizer_file
     if file is None:

@@ -21,10 +21,11 @@ import torch
 from longread.data.tokenizer import Encoded
 from longread.errors import UserError
 from longread.models import weights as files
+from longread.models.weights import VOCABULARY
 from longread.records import fingerprint
 
 MODEL_TYPE = "longread-linear"
-VOCABULARY = "vocabulary.json"
+
 NGRAMS = (1, 2)  # words and pairs of words
 # Words of one letter and marks such as "!" count too: "I", "a", "not !" tell more than nothing.
 WORD = r"\w+|[^\w\s]"

@@ -9,7 +9,7 @@ from pathlib import Path
 from longread.data.hub import no_hub
 from longread.data.tokenizer_files import TOKENIZER_FILES
 from longread.errors import UserError
-from longread.models.weights import CHECKSUMS, RUN, WEIGHT_FILES, first_line, shards
+from longread.models.weights import CHECKSUMS, RUN, VOCABULARY, WEIGHT_FILES, first_line, shards
 
 PACKAGE = "package:"
 REVISION_SECONDS = 20.0  # for the Hub's answer to what a repository holds
@@ -55,7 +55,8 @@ def _snapshot(name: str, revision: str | None) -> Path:
     from huggingface_hub import errors
 
     mend = "give a directory with config.json and model.safetensors"
-    known = ["config.json", CHECKSUMS, RUN, *TOKENIZER_FILES, *WEIGHT_FILES, "*.safetensors"]
+    beside = (CHECKSUMS, RUN, VOCABULARY, *TOKENIZER_FILES)
+    known = ["config.json", *beside, *WEIGHT_FILES, "*.safetensors"]
     try:
         cached = Path(
             huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=known, local_files_only=True)
@@ -72,7 +73,7 @@ def _snapshot(name: str, revision: str | None) -> Path:
         weights = next((file for file in WEIGHT_FILES if file in names), None)
         if weights is None or "config.json" not in names:
             raise UserError(f"{name}: the Hub's repository has no config.json with {' or '.join(WEIGHT_FILES)}")
-        wanted = [weights, "config.json", *(names & {CHECKSUMS, RUN, *TOKENIZER_FILES})]
+        wanted = [weights, "config.json", *(names & set(beside))]
         if weights.endswith(".index.json"):
             index = Path(huggingface_hub.hf_hub_download(name, weights, revision=info.sha))
             wanted += shards(index)

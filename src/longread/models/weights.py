@@ -26,6 +26,9 @@ WEIGHT_FILES = (
 )
 RUN = "longread_run.json"  # which run wrote the checkpoint (training/lineage.py)
 CHECKSUMS = "longread_checksums.json"  # file name -> SHA-256, of what `write_checkpoint` wrote
+VOCABULARY = "vocabulary.json"  # the terms of a linear model (linear.py)
+CARD = "README.md"  # the model card (training/card.py): the user's to edit, so without a checksum
+PLACE = "OWNER/NAME"  # in a card's example: what a push puts the repository's name in place of
 LONGEST_JSON = 64 * 2**20  # bytes; an index of a thousand shards has a tenth of that
 
 

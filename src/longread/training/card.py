@@ -14,11 +14,10 @@ from longread import __version__
 from longread.data.tasks import Task, find_task
 from longread.errors import UserError
 from longread.inference.intervals import intervals
+from longread.models.weights import CARD, PLACE
 from longread.problems import METRIC_WORDS, MULTI_LABEL, REGRESSION, f1_name, problem_of
 from longread.records import Run, write_atomically
 
-CARD = "README.md"
-PLACE = "OWNER/NAME"  # what `push` puts the repository's name in place of
 SHOWN = 30  # labels in a list or table
 LONGEST = 60  # characters of a name
 METRICS = {
