@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,11 +11,26 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from stress import records, run  # noqa: E402
+from stress import forked, kills, records, run  # noqa: E402
 
 
 def test_every_part_is_found() -> None:
-    assert {"records"} <= run.find_parts().keys()
+    assert {"records", "kills"} <= run.find_parts().keys()
+
+
+def test_a_program_is_killed_at_the_moment_asked_for_and_what_differs_is_seen(tmp_path: Path) -> None:
+    table, out = tmp_path / "data.csv", tmp_path / "out"
+    table.write_text("text,label\n" + "good,a\nbad,b\n" * 20)
+    order = ["train", str(table), "--attention", "majority", "--out", str(out)]
+    assert forked.program(order, out, forked.Kill("start"))[0] == -9
+    assert forked.program(order, out, forked.Kill("change", 3, None))[0] == -9
+    assert forked.program(order, out)[0] == 0
+    whole = kills.left_by(out)
+    (record,) = [name for name in whole if name.endswith("/run.json")]
+    content = json.loads((out / record).read_text())
+    for changes, same in (({"train_seconds": 5.0}, True), ({"metrics": {"accuracy": 0.25}}, False)):
+        (out / record).write_text(json.dumps(content | changes))
+        assert (kills.left_by(out) == whole) is same
 
 
 def test_concurrent_records_are_found_and_a_lost_one_is_counted(
