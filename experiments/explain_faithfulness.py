@@ -25,7 +25,7 @@ from longread.data.tokenizer import Encoded
 from longread.inference.explain import Explanation
 from longread.inference.metrics import answers_of
 from longread.inference.predictor import Predictor, load
-from longread.records import Run, write_json
+from longread.records import Run, rewrite_record
 from longread.study.chain import Step
 from longread.system.allocator import tune_allocator
 from longread.training.run import train
@@ -48,7 +48,7 @@ def run(config: RunConfig, on_event: Callable[[dict[str, Any]], None]) -> Run:
     if done.record["status"] == "ok" and "faithfulness" not in done.record:
         texts = load_split(replace(config, eval_rows=min(TEXTS, config.eval_rows or TEXTS)).data_config())
         done.record["faithfulness"] = faithfulness(load(done.directory), texts.texts) | {"rows": texts.rows.tolist()}
-        write_json(done.directory / "run.json", done.record)
+        rewrite_record(done)
     return done
 
 

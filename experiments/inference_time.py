@@ -19,7 +19,7 @@ from longread.config import RunConfig
 from longread.errors import UserError
 from longread.inference.run import evaluate
 from longread.models.checkpoint import save_pretrained
-from longread.records import Run, load_runs, write_json
+from longread.records import Run, load_runs, rewrite_record
 from longread.study.chain import Step
 from longread.system.allocator import tune_allocator
 
@@ -63,5 +63,5 @@ def run(config: RunConfig, on_event: Callable[[dict[str, Any]], None]) -> Run:
 def named_for_its_shape(run: Run, shape: str) -> Run:
     """The record says which shape was measured, in place of the folder that its random weights lay in."""
     run.record["init"] = run.record["config"]["init"] = f"random-weights/{shape}"
-    write_json(run.directory / "run.json", run.record)
+    rewrite_record(run)
     return run

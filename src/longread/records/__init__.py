@@ -22,7 +22,16 @@ from longread.records.record import (
     conversion_under_current_names,
     current_names,
 )
-from longread.records.store import Run, find_run, load_run, load_runs, read_runs, run_id, write_record
+from longread.records.store import (
+    Run,
+    find_run,
+    load_run,
+    load_runs,
+    read_runs,
+    rewrite_record,
+    run_id,
+    write_record,
+)
 
 __all__ = [
     "LOCK",
@@ -44,6 +53,7 @@ __all__ = [
     "locked",
     "read_runs",
     "remove_leftovers",
+    "rewrite_record",
     "run_id",
     "temporary_folder",
     "write_atomically",

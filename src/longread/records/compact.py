@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from longread.errors import UserError
 from longread.records.files import canonical, write_atomically, write_lines
 from longread.records.predictions import write_shared
+from longread.records.seal import sealed
 from longread.records.store import MAPS, RECORDS, Run, read_runs, shared_file
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def compact(out: Path, into: Path | None = None, *, maps: bool = False) -> list[
         _placed(run.record, Path(out)) | ({"history": history} if (history := run.history()) else {})
         for run in runs.values()
     ]
+    lines = [sealed(line) for line in lines]
     lines.sort(key=lambda line: tuple(str(line.get(key)) for key in ("task", "attention", "seed", "run_id")))
     for file, members in shared.items():
         write_shared(into / file, dict(sorted(members.items())))

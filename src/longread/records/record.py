@@ -127,6 +127,7 @@ class RunRecord:
     head_is_untrained: bool | None = None
     samples: tuple[Mapping[str, Any], ...] | None = None  # kind benchmark: every repeat at every length
     matmul_flops_per_second: float | None = None
+    contents: Mapping[str, str] | None = None  # checksums of what lies beside the record (records/seal.py)
     created: str = field(default_factory=_now)
     schema: int = SCHEMA
 

@@ -20,6 +20,7 @@ from longread.errors import UserError
 from longread.records.files import canonical, fingerprint, write_json
 from longread.records.predictions import read_predictions, read_shared
 from longread.records.record import SCHEMA, STATUSES, RunRecord, current_names
+from longread.records.seal import contents_of, sealed, unsealed
 
 if TYPE_CHECKING:
     from longread.records.predictions import Predicted
@@ -97,11 +98,22 @@ def find_run(out: Path, name: str) -> Run | None:
 
 
 def write_record(out: Path, record: RunRecord) -> Run:
-    """`OUT/runs/<run_id>/run.json`, whole or not at all. ValueError for a number that is none."""
+    """`OUT/runs/<run_id>/run.json`, whole or not at all; what it was made of lies beside it already.
+
+    ValueError for a number that is none.
+    """
     directory = out / "runs" / record.run_id
-    values = record.to_json()
-    write_json(directory / "run.json", values)
-    return Run(values, directory)
+    run = Run(record.to_json(), directory)
+    contents = contents_of(run.history(), run.predictions())
+    if contents and record.status == "ok":  # another one goes on from its state: its files change before its record
+        run.record["contents"] = contents
+    rewrite_record(run)
+    return run
+
+
+def rewrite_record(run: Run) -> None:
+    """The record in the run's own folder as it is in memory now."""
+    write_json(run.directory / "run.json", sealed(run.record))
 
 
 def load_runs(directory: Path) -> list[Run]:
@@ -175,7 +187,7 @@ def _record(text: bytes) -> dict[str, Any]:
         for name in names:
             if not isinstance(record.get(name), kind):
                 raise ValueError(f"{name} is {record.get(name)!r}")
-    return current_names(record)
+    return current_names(unsealed(record))
 
 
 def _unreadable(run: Run) -> str | None:
@@ -190,4 +202,11 @@ def _unreadable(run: Run) -> str | None:
     stated = evaluated.get("rows") if isinstance(evaluated, dict) else None
     if predicted is not None and stated is not None and len(predicted["row"]) != stated:
         return f"predictions of {len(predicted['row'])} rows, its record says {stated}"
+    written = run.record.get("contents")
+    if not isinstance(written, dict):  # of an earlier version, or of a run that did not end well
+        return None
+    for name, content in contents_of(history, predicted).items():
+        if content != written.get(name):
+            is_not = "is not the one" if name == "history" else "are not those"
+            return f"its {name} {is_not} it was written with"
     return None
