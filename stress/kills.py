@@ -25,6 +25,7 @@ from stress.forked import Kill, counted_program, load_once, program
 from stress.parts import Case, Part
 
 SEED = 41
+OF_THE_TIME = ("created", "peak_memory_bytes", "checksum", "contents")  # the last two are sums over times
 MOMENTS = ("any time", "beginning", "file", "file", "inside a file", "inside a file", "last evaluation")
 SMALL = ("--hidden-size", "8", "--num-attention-heads", "2", "--max-length", "48", "--epochs", "3",
          "--batch-size", "16", "--tokens-per-micro-batch", "300", "--threads", "1", "--tokenizer", "bytes")  # fmt: skip
@@ -176,7 +177,7 @@ def left_by(place: Path) -> dict[str, Any]:
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {key: _timeless(own) for key, own in value.items() if not _is_a_time(key)}
-        return {key: own for key, own in kept.items() if key not in ("created", "peak_memory_bytes", "checksum")}
+        return {key: own for key, own in kept.items() if key not in OF_THE_TIME}
     return [_timeless(own) for own in value] if isinstance(value, list) else value
 
 
