@@ -206,7 +206,8 @@ def test_the_command_of_a_run_lists_its_options_by_name(built: Path) -> None:
 
 def test_warnings(built: Path) -> None:
     imdb, reviews = re.split(r"^## reviews$", (built / "report.md").read_text(), flags=re.M)
-    assert "One draw only: no difference is called significant." in imdb
+    assert "One draw only: a difference may hold over these rows; another training" in imdb
+    assert "is significant over these rows, and rests on one training" in imdb
     assert "4 runs shared the machine with other work" in imdb
     assert re.search(r"\| +71\.0† \|", imdb)
     assert "12.5 % of the texts were cut at 512 tokens" in imdb

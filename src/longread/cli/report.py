@@ -10,20 +10,27 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 
-def report(directory: Path = Path("out"), /, *, out: Path | None = None, figures: bool = True) -> int:
+def report(
+    directory: Path = Path("out"), /, *, against: Path | None = None, out: Path | None = None, figures: bool = True
+) -> int:
     """Tables, figures and the page again, from the run records alone.
 
     Parameters
     ----------
     directory:
         What was given to compare as --out.
+    against:
+        Another such directory: what changed from it to DIRECTORY, as comparison.md and comparison.html.
     out:
         Where to write; default: the same directory.
     figures:
         Without them, only the tables are made (report.md).
     """
-    from longread.report import build_report
+    from longread.report import build_report, compare_folders
 
+    if against is not None:
+        print(f"comparison: {compare_folders(against, directory, out)}", file=sys.stderr)
+        return 0
     print(f"report: {build_report(directory, out, figures=figures)}", file=sys.stderr)
     return 0
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("longread")
 
-__all__ = ["build_report", "summary_table"]
+__all__ = ["build_report", "compare_folders", "summary_table"]
 
 
 def build_report(directory: Path, out: Path | None = None, *, figures: bool = True) -> Path:
@@ -36,15 +36,7 @@ def build_report(directory: Path, out: Path | None = None, *, figures: bool = Tr
 
     directory = Path(directory)
     out = directory if out is None else Path(out)
-    read, unreadable = read_runs(directory)
-    runs, odd = sound_runs(read)
-    damaged = unreadable + odd
-    for what in damaged:
-        log.warning("left out, because damaged: %s", what)
-    if not runs:
-        if damaged:
-            raise UserError(f"{directory}: every run record is damaged; the first: {damaged[0]}")
-        raise UserError(f"{directory}: no run records under {directory / 'runs'}; `longread compare` writes some")
+    runs, damaged = _sound(directory)
     study = directory.resolve()
     goals = read_goals(study.parent / "goals.toml", study.name)
 
@@ -60,6 +52,41 @@ def build_report(directory: Path, out: Path | None = None, *, figures: bool = Tr
     index = out / "index.html"
     write_atomically(index, page(report))
     return index
+
+
+def compare_folders(first: Path, second: Path, out: Path | None = None) -> Path:
+    """Writes comparison.md and comparison.html into `out` (default: `second`): what changed from `first` to `second`.
+
+    Returns the path of comparison.html. Rows stand beside each other where task, evaluation rows, attention and
+    settings are the same (report/against.py). UserError where a folder has no record.
+    """
+    from longread.report.against import against
+    from longread.report.markdown import markdown
+    from longread.report.page import page
+
+    first, second = Path(first), Path(second)
+    out = second if out is None else Path(out)
+    runs = [_sound(directory) for directory in (first, second)]
+    report = against(runs[0][0], runs[1][0], (str(first), str(second)))
+    write_atomically(out / "comparison.md", markdown(report))
+    write_atomically(out / "comparison.html", page(report))
+    return out / "comparison.html"
+
+
+def _sound(directory: Path) -> tuple[list[Run], list[str]]:
+    """The runs that can be believed, and what was left out and why, which is also logged."""
+    from longread.report.soundness import sound_runs
+
+    read, unreadable = read_runs(directory)
+    runs, odd = sound_runs(read)
+    damaged = unreadable + odd
+    for what in damaged:
+        log.warning("left out, because damaged: %s", what)
+    if not runs:
+        if damaged:
+            raise UserError(f"{directory}: every run record is damaged; the first: {damaged[0]}")
+        raise UserError(f"{directory}: no run records under {directory / 'runs'}; `longread compare` writes some")
+    return list(runs), damaged
 
 
 def summary_table(runs: Sequence[Run]) -> str:

@@ -23,7 +23,9 @@ def caveats(group: Group, pairs: Pairs) -> list[str]:
         if few:
             names = "" if len(few) == len(learned) else f" of {say.listing(line.name() for line in few)}"
             end = " to it" if len(few) == 1 and names else " to them" if names else ""
-            found.append(f"{words} only{names}: no difference{end} is called significant.")
+            found.append(
+                f"{words} only{names}: a difference{end} may hold over these rows; another training may end otherwise."
+            )
     loaded = [run for run in group.runs if is_loaded(run)]
     if loaded:
         text = f"{say.plural(len(loaded), 'run')} shared the machine with other work"

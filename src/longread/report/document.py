@@ -71,6 +71,7 @@ class Report:
     sections: Sequence[Section]
     cards: Sequence[RunCard]
     environments: Sequence[str]
+    command: str = "longread report DIR"  # what makes it again
 
     @property
     def pictures(self) -> list[Picture]:
@@ -211,13 +212,22 @@ def lead(group: Group, pairs: Pairs) -> str:
         value = say.percent(mean_accuracy(best), 2 if best.outcomes[0].evaluated >= 2000 else 1)
         text += f" Highest mean {group.measure}: {best.name()}, {value} %"
         against = [(line, pairs.of(best, line)) for line in done if line is not best]
-        equal = [line.name() for line, pair in against if pair is None or not pair.significant]
-        if not equal:
+        equal = [line.name() for line, pair in against if pair is None or not (pair.significant or pair.over_rows)]
+        once = [line.name() for line, pair in against if pair is not None and pair.over_rows]
+        if not equal and not once:
             text += "; its lead over every other row is significant."
-        else:
-            others = say.listing(equal) if len(equal) <= 3 else say.plural(len(equal), "other row")
-            text += f"; its lead over {others} is not shown to be significant."
+            return text
+        if once:
+            count = "one training" if best.draws and len(set(best.draws)) == 1 else "few trainings"
+            text += f"; its lead over {named(once)} is significant over these rows, and rests on {count}"
+        if equal:
+            text += f"; its lead over {named(equal)} is not shown to be significant"
+        text += "."
     return text
+
+
+def named(lines: Sequence[str]) -> str:
+    return say.listing(lines) if len(lines) <= 3 else say.plural(len(lines), "other row")
 
 
 def places(runs: Sequence[Run]) -> list[str]:

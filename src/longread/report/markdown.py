@@ -13,7 +13,7 @@ def markdown(report: Report) -> str:
     parts = [f"# {plain(report.title)}", plain(report.lead)]
     for section in report.sections:
         parts += section_parts(section)
-    parts += ["## How to read and reproduce", READING]
+    parts += ["## How to read and reproduce", READING.format(command=report.command)]
     parts.append("\n".join(f"- {plain(environment)}" for environment in report.environments))
     for card in report.cards:
         command = fenced("sh", card.command) + "\n\n" if card.command else ""
@@ -24,7 +24,7 @@ def markdown(report: Report) -> str:
 
 
 READING = (
-    "`longread report DIR` makes this page again from the run records in DIR alone, byte for byte, with its figures. "
+    "`{command}` makes this page again from the run records alone, byte for byte, with its figures. "
     "Each run below names its command and its whole configuration; the Parquet beside a record holds the rows, labels "
     "and probabilities from which its accuracy can be computed again. Times are comparable within this page only."
 )

@@ -36,7 +36,7 @@ def page(report: Report) -> str:
     maps = {p.name: p.data for p in report.pictures if p.data is not None}
     return environment.from_string(read("template.html.j2")).render(
         report=report,
-        reading=READING,
+        reading=READING.format(command=report.command),
         style=Markup(read("style.css")),
         script=Markup(read("page.js")),
         script_hash=base64.b64encode(hashlib.sha256(f"\n{read('page.js')}\n".encode()).digest()).decode(),

@@ -28,6 +28,11 @@ class Pair:
     def significant(self) -> bool:
         return self.result.significant(self.corrected)
 
+    @property
+    def over_rows(self) -> bool:
+        """Of these very models on other rows: significant. Another training may end otherwise; too few were run."""
+        return not self.result.enough_draws and self.result.apart(self.corrected)
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -169,12 +174,16 @@ def pair_table(pairs: Pairs) -> Table:
                     Cell(f"{say.signed_percent(low, 2)} to {say.signed_percent(high, 2)}", low),
                     Cell(say.p_value(pair.corrected), pair.corrected, title),
                     Cell(say.NOTHING if r.draws is None else str(r.draws), r.draws, runs),
-                    Cell("yes" if pair.significant else "not shown", int(not pair.significant), bold=pair.significant),
+                    Cell(answer(pair), int(not pair.significant), bold=pair.significant),
                 ),
                 "significant" if pair.significant else "",
             )
         )
     return Table(columns, tuple(rows), PAIR_NOTES if rows else ())
+
+
+def answer(pair: Pair) -> str:
+    return "yes" if pair.significant else "over rows" if pair.over_rows else "not shown"
 
 
 PAIR_NOTES = (
@@ -183,7 +192,8 @@ PAIR_NOTES = (
     "way counts as 1), then corrected by Holm's method over all pairs of this report.",
     "The interval holds both sources of chance: rows (normal, per-row differences) and independent draws (Student's "
     "t), added in squares; with one draw, rows alone. It is not widened for the number of pairs.",
-    f"Significant: at least {DRAWS_FOR_A_CLAIM} independent draws, corrected p < .05 and an interval without 0. “Not "
+    f"Significant: at least {DRAWS_FOR_A_CLAIM} independent draws, corrected p < .05 and an interval without 0. “Over "
+    "rows”: the same with fewer draws: these models differ on such rows, another training may end otherwise. “Not "
     "shown” does not mean equal. Runs that share a teacher, a distillation or trained first weights are one draw. A "
     "linear model has no chance in its training: its one run stands beside every seed.",
 )
@@ -208,7 +218,7 @@ def matrix_table(pairs: Pairs) -> Table | None:
                 cells.append(Cell("·" if line is other else say.NOTHING, None))
                 continue
             difference = pair.result.difference * (1 if pair.first is line else -1)
-            word = "significant" if pair.significant else "not shown"
+            word = {"yes": "significant", "over rows": "significant over rows"}.get(answer(pair), "not shown")
             title = f"{line.name()} minus {other.name()}: {say.signed_percent(difference, 2)} points, "
             title += f"p {say.p_value(pair.corrected)} after Holm, {word}"
             cells.append(Cell(say.signed_percent(difference), difference, title, bold=pair.significant))

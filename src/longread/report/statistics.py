@@ -139,7 +139,10 @@ class Comparison:
 
     def significant(self, corrected: float) -> bool:
         """Only with enough independent draws, a small p and an interval without 0."""
-        return self.enough_draws and corrected < 1 - LEVEL and not self.low <= 0 <= self.high
+        return self.enough_draws and self.apart(corrected)
+
+    def apart(self, corrected: float) -> bool:
+        return corrected < 1 - LEVEL and not self.low <= 0 <= self.high
 
 
 def compare(first: np.ndarray, second: np.ndarray, draws: Sequence[int] | None) -> Comparison:
