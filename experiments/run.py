@@ -16,7 +16,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -26,12 +26,15 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.recorded import recorded  # noqa: E402
+from longread.cli.cluster import cluster_of  # noqa: E402
 from longread.cli.live import GridView  # noqa: E402
 from longread.errors import UserError  # noqa: E402
 from longread.records import Run  # noqa: E402
 from longread.records.compact import compact  # noqa: E402
 from longread.report import build_report, summary_table  # noqa: E402
+from longread.study import ray as on_ray  # noqa: E402
 from longread.study.chain import Step, in_order, run_steps  # noqa: E402
+from longread.study.cluster import Cluster  # noqa: E402
 from longread.study.compare import check  # noqa: E402
 
 Own = Callable[[Any, Callable[[dict[str, Any]], None]], Run]
@@ -53,10 +56,13 @@ def placed(steps: Sequence[Step], **changes: Any) -> list[Step]:
     return [made[step] for step in steps]
 
 
-def run_study(steps: Sequence[Step], out: Path, kept: Path, own: Own | None = None) -> list[Run]:
+def run_study(
+    steps: Sequence[Step], out: Path, kept: Path, own: Own | None = None, cluster: Cluster | None = None
+) -> list[Run]:
     """What is not recorded yet, in order; then the compact records and the tables, in `kept`. One run for each step.
 
-    own: what a study does in place of training. KeyboardInterrupt after the run under way has saved its state.
+    own: what a study does in place of training. cluster: where the runs are, if not here. KeyboardInterrupt after the
+    run under way has saved its state.
     """
     done = recorded(steps, kept)
     steps = in_order(steps)
@@ -69,6 +75,8 @@ def run_study(steps: Sequence[Step], out: Path, kept: Path, own: Own | None = No
         with GridView([step.config for step in first]) as view:
             if own:
                 found = [own(step.config, partial(view.on_event, index)) for index, step in enumerate(first)]
+            elif cluster:
+                found = on_ray.run_steps(first, cluster, on_event=view.on_event)
             else:
                 found = run_steps(first, on_event=view.on_event)
         as_kept = {run.record["run_id"]: run for run in compact(out, kept)}
@@ -86,9 +94,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only", nargs="+", metavar="ATTENTION")
     parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--on", choices=("here", "ray"), default="here")
+    for field in fields(Cluster):
+        kind = {"run_cpus": int, "run_retries": int, "run_memory": float, "run_gpus": float}.get(field.name, str)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     given = parser.parse_args(arguments)
     try:
         study = known.get(given.study) or _unknown(given.study, known)
+        cluster = cluster_of(given.on, Cluster(**{field.name: getattr(given, field.name) for field in fields(Cluster)}))
+        own = getattr(study, "run", None)
+        if own and cluster:
+            raise UserError(f"--on ray: {given.study} trains nothing; it runs here alone")
         out = given.out or ROOT / "out" / "studies" / given.study
         kept = given.out / "kept" if given.out else ROOT / "results" / given.study.replace("_", "-")
         steps = [
@@ -100,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not steps:
             raise UserError(f"{given.study} has no run for what --only and --seeds ask")
         changes = {"out": out, "data_dir": given.data_dir} | ({"threads": given.threads} if given.threads else {})
-        finished = run_study(placed(steps, **changes), out, kept, getattr(study, "run", None))
+        finished = run_study(placed(steps, **changes), out, kept, own, cluster)
         print(summary_table([run for run in finished if run.record["kind"] != "distill"]), file=sys.stderr)
         print(f"report: {build_report(kept, out / 'report')}", file=sys.stderr)
     except UserError as error:

@@ -108,6 +108,9 @@ class GridView:
         elif kind == "skipped":
             state["state"] = "was done before"
             self._say(index, f"was done before ({event['run_id']})")
+        elif kind == "lost":
+            state["state"] = "worker lost"
+            self._say(index, f"its worker was lost ({event['error']}); attempt {event['attempt']} starts elsewhere")
         elif kind in ("start", "resumed"):
             state["state"] = "started" if kind == "start" else "resumed"
             left = self._left()
@@ -127,7 +130,7 @@ class GridView:
         return f"[{index + 1}/{len(self.configs)}] {self._name(self.configs[index])}"
 
     def _left(self) -> float | None:
-        """Seconds, by what other runs took and the one under way expects; None while no transformer has begun.
+        """Seconds, by what other runs took and those under way expect; None while no transformer has begun.
 
         The time of a linear model tells nothing of a transformer's.
         """
@@ -137,7 +140,8 @@ class GridView:
             return None
         mean = sum(real) / len(real) if real else under_way
         unknown = sum(s["state"] in ("waiting", "started", "resumed") for s in self.state)
-        return mean * unknown + under_way
+        at_once = sum(s["state"] in ("training", "started", "resumed") for s in self.state)
+        return (mean * unknown + under_way) / max(1, at_once)
 
     def _table(self) -> Table:
         left = self._left()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
+from longread.cli.cluster import CLUSTER, OfCluster, On, cluster_of
 from longread.cli.options import (
     ALL,
     MACHINE,
@@ -34,6 +35,8 @@ def compare(
     baselines: bool = True,
     lengths: Annotated[list[int], Several] = [128, 256, 512, 1024, 2048, 4096],  # noqa: B006
     benchmark: bool = True,
+    on: On = "here",
+    cluster: OfCluster = CLUSTER,
     rows: OfRows = ROWS,
     model: OfModel = MODEL,
     training: OfTraining = TRAINING,
@@ -62,6 +65,8 @@ def compare(
         settings. Times at published sizes: longread benchmark.
     benchmark:
         Measure by length at all.
+    on:
+        Where the runs are: one after the other in this place, or as tasks of a Ray cluster.
     """
     from longread.cli.lengths import LengthsView
     from longread.cli.live import GridView
@@ -69,6 +74,7 @@ def compare(
     from longread.study.benchmark import benchmarks_of
     from longread.study.compare import benchmark_all, check, grid, run_all
 
+    place = cluster_of(on, cluster)
     base = run_config(rows, model, training, machine, options=options)
     refuse_unused(base, attention, num_hidden_layers)
     configs = grid(
@@ -77,7 +83,7 @@ def compare(
     measured = benchmarks_of(base, attention, lengths) if benchmark else []
     configs = check(configs)
     with GridView(configs) as view:
-        finished = run_all(configs, view.on_event)
+        finished = run_all(configs, view.on_event, place)
     if measured:
         with LengthsView(measured) as lines:
             benchmark_all(measured, on_event=lines.on_event)

@@ -44,7 +44,7 @@ def compact(out: Path, into: Path | None = None, *, maps: bool = False) -> list[
     if maps:
         kept_maps = _one_of_each(list(runs.values()))
     lines = [
-        _placed(run.record, Path(out)) | ({"history": history} if (history := run.history()) else {})
+        placed(run.record, Path(out)) | ({"history": history} if (history := run.history()) else {})
         for run in runs.values()
     ]
     lines = [sealed(line) for line in lines]
@@ -60,7 +60,7 @@ def compact(out: Path, into: Path | None = None, *, maps: bool = False) -> list[
     return read_runs(into)[0]
 
 
-def _placed(record: dict[str, Any], out: Path) -> dict[str, Any]:
+def placed(record: dict[str, Any], out: Path) -> dict[str, Any]:
     """A checkpoint that a run of the same folder began from is named by its place there, on whatever machine."""
 
     def placed(holder: dict[str, Any]) -> dict[str, Any]:

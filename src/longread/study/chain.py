@@ -63,15 +63,23 @@ def run_steps(
     done: dict[Step, Run] = {}
     with signals_interrupt():
         for index, step in enumerate(in_order(steps)):
-            config = step.config
-            if step.init is not None:
-                before = done[step.init]
-                if before.record["status"] != "ok":
-                    error = f"the run it begins from, {before.record['run_id']}, is {before.record['status']}"
-                    done[step] = failed(config, "", "error", error, step.distill_steps)
-                    name = done[step].record["run_id"]
-                    on_event(index, {"event": "end", "run_id": name, "status": "error", "error": error})
-                    continue
-                config = replace(config, init=str(before.directory / "checkpoint"))
-            done[step] = run_one(index, config, on_event, step.distill_steps)
+            before = done[step.init] if step.init is not None else None
+            if before is not None and before.record["status"] != "ok":
+                done[step] = not_run(index, step, before, on_event)
+            else:
+                config = step.config if before is None else begun_from(step.config, before)
+                done[step] = run_one(index, config, on_event, step.distill_steps)
     return list(done.values())
+
+
+def begun_from(config: RunConfig, before: Run) -> RunConfig:
+    """The configuration, with the checkpoint of an earlier run to begin from."""
+    return replace(config, init=str(before.directory / "checkpoint"))
+
+
+def not_run(index: int, step: Step, before: Run, on_event: Callable[[int, Event], None]) -> Run:
+    """The record of a step whose predecessor failed."""
+    error = f"the run it begins from, {before.record['run_id']}, is {before.record['status']}"
+    run = failed(step.config, "", "error", error, step.distill_steps)
+    on_event(index, {"event": "end", "run_id": run.record["run_id"], "status": "error", "error": error})
+    return run

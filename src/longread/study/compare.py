@@ -14,7 +14,10 @@ from longread.models.locate import locate
 from longread.problems import SINGLE_LABEL
 from longread.records import Run
 from longread.study.benchmark import BenchmarkConfig
+from longread.study.chain import Step
 from longread.study.child import Event, measure_one, run_one
+from longread.study.cluster import Cluster
+from longread.study.ray import run_steps
 from longread.training.resolve import can_drop, known_attention, own_options, resolve, unused
 from longread.training.signals import signals_interrupt
 
@@ -85,18 +88,25 @@ def check(configs: Sequence[RunConfig]) -> list[RunConfig]:
 
 
 def compare(
-    configs: Sequence[RunConfig], *, on_event: Callable[[int, Event], None] = lambda index, event: None
+    configs: Sequence[RunConfig],
+    *,
+    on_event: Callable[[int, Event], None] = lambda index, event: None,
+    cluster: Cluster | None = None,
 ) -> list[Run]:
     """Runs them one after the other; finished ones are skipped, stopped ones go on. One record for each.
 
-    A run that fails leaves a record with its status, and the others are done. KeyboardInterrupt stops the grid after
-    the run under way has saved its state.
+    With a cluster, as many at once as it has room for. A run that fails leaves a record with its status, and the others
+    are done. KeyboardInterrupt stops the grid after the runs under way have saved their states.
     """
-    return run_all(check(configs), on_event)
+    return run_all(check(configs), on_event, cluster)
 
 
-def run_all(configs: Sequence[RunConfig], on_event: Callable[[int, Event], None]) -> list[Run]:
+def run_all(
+    configs: Sequence[RunConfig], on_event: Callable[[int, Event], None], cluster: Cluster | None = None
+) -> list[Run]:
     """`compare` for configurations that were checked."""
+    if cluster is not None:
+        return run_steps([Step(config) for config in configs], cluster, on_event=on_event)
     with signals_interrupt():
         return [run_one(index, config, on_event) for index, config in enumerate(configs)]
 
