@@ -13,9 +13,10 @@ from longread.inference.scoring import TorchScorer
 from pair_tokenizers import roberta_like
 
 pytest.importorskip("fastapi")
-from longread.serving.app import Refused, check_pair
+from longread.serving.bodies import Refused
 from longread.serving.service import Item, Service
 from longread.serving.settings import ServeSettings
+from longread.serving.state import check_pair
 
 
 def test_a_pair_without_token_types_where_its_first_text_is_global() -> None:

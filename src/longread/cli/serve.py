@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -37,6 +38,11 @@ def serve(
     checkpoint:
         A run's folder, a checkpoint's folder, or a Hub id.
     """
+    if Path(checkpoint).is_file():
+        raise UserError(
+            f"{checkpoint}: is a file; serve takes a run's folder or a checkpoint's (of an exported model: "
+            "the one that it was made from)"
+        )
     try:
         from longread.serving.server import serve as run
         from longread.serving.workers import serve_with_workers

@@ -20,6 +20,13 @@ fetch("/openapi.json").then(async (response) => {
         shown.textContent = JSON.stringify(body.properties || body, null, 2);
         document.getElementById("paths").append(shown);
       }
+      const wrong = Object.entries(about.responses).filter(([status]) => status >= 400);
+      if (wrong.length) {
+        const told = document.createElement("p");
+        const each = wrong.map(([status, answer]) => `${status} ${answer.description}`).join("; ");
+        told.textContent = `Where it fails, {"error": "what is wrong, and what would be right"}: ${each}.`;
+        document.getElementById("paths").append(told);
+      }
     }
   }
 });

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from longread.errors import UserError
-from longread.serving.app import State, create_app
+from longread.serving.app import create_app
 from longread.serving.service import Service
 from longread.serving.settings import ServeSettings
+from longread.serving.state import HEADERS, State
+
+log = logging.getLogger("longread")
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's, but what is no HTTP is refused in the shape of every other error."""
+
+    def send_400_response(self, msg: str) -> None:
+        body = json.dumps(
+            {"error": "this is not HTTP/1.1 as it should be; see the request line and the headers"}
+        ).encode()
+        headers = HEADERS | {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "connection": "close",
+        }
+        for event in (
+            h11.Response(status_code=400, headers=list(headers.items()), reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -40,7 +67,8 @@ class _Server(uvicorn.Server):
 
 def serve(load: Callable[[], Service], settings: ServeSettings) -> None:
     """Serves until SIGTERM or SIGINT. UserError where the address cannot be had or the model cannot be loaded."""
-    serve_on(bind(settings), load, settings)
+    listener = bind(settings)
+    serve_on(listener, load, settings, on_ready=lambda: tell_address(listener))
 
 
 def serve_on(
@@ -56,7 +84,12 @@ def serve_on(
     app = create_app(load, settings)
     # What still waits when the timeout is over has been answered with 504 by then.
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(settings.timeout) + 1
+        app,
+        http=_Protocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=int(settings.timeout) + 1,
     )
     state: State = app.state.longread
     state.on_ready = on_ready
@@ -66,7 +99,7 @@ def serve_on(
 
 
 def bind(settings: ServeSettings) -> socket.socket:
-    """A socket that listens; its address is said. UserError where it cannot be had."""
+    """A socket that listens. UserError where it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # By its protocol asyncio knows a TCP socket, and sends small answers at once: without it each takes 40 ms more.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -79,6 +112,10 @@ def bind(settings: ServeSettings) -> socket.socket:
             f"--host {settings.host} --port {settings.port}: {error.strerror}; choose another port (0: any free one)"
         ) from None
     listener.listen(2048)  # who asks while the model is being loaded waits, then is told 503
-    host, port = listener.getsockname()[:2]
-    logging.getLogger("longread").info("http://%s:%d", host, port)
     return listener
+
+
+def tell_address(listener: socket.socket) -> None:
+    """Said once the model is loaded, so that whoever reads it can ask."""
+    host, port = listener.getsockname()[:2]
+    log.info("http://%s:%d", f"[{host}]" if ":" in host else host, port)

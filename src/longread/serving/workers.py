@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from longread.errors import UserError
 from longread.serving.metrics import SHARED
-from longread.serving.server import bind, serve_on
+from longread.serving.server import bind, serve_on, tell_address
 from longread.serving.service import Service
 from longread.serving.settings import ServeSettings
 
@@ -49,7 +49,7 @@ class _Workers:
         self._arguments = (load, settings, begin, listener)
         self._running: dict[SpawnProcess, Connection] = {}
         self._memory: dict[int, int] = {}  # process -> bytes, of those that are ready
-        self._stopping = False
+        self._stopping = self._told = False
         self._error: str | None = None
 
     def run(self) -> None:
@@ -94,6 +94,9 @@ class _Workers:
             if len(self._memory) == count:
                 total = sum(self._memory.values()) / 1e6
                 log.info("%d workers are ready; they hold about %.0f MB, %.0f MB each", count, total, total / count)
+                if not self._told:
+                    tell_address(self._arguments[3])
+                self._told = True
 
     def _ended(self, process: SpawnProcess) -> None:
         del self._running[process]
