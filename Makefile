@@ -11,14 +11,15 @@ BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' requirements.txt)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help compare test check lint stress report docs release-check benchmark wheel install install-dev clean
+.PHONY: help compare test check lint stress audit report docs release-check benchmark wheel install install-dev clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make compare    train five attention mechanisms and three baselines on generated reviews, write out/index.html"
 	@echo "make test       lint, types, tests (about 4 minutes)"
 	@echo "make check      the same with the long tests"
-	@echo "make stress     records written at once, bad input, hostile checkpoints, counted (at most 30 minutes on 2 cores), results/reliability/"
+	@echo "make stress     records written at once, bad input, hostile checkpoints and clients, counted (at most 30 minutes on 2 cores), results/reliability/"
+	@echo "make audit      known advisories of the pinned requirements, where they can be had"
 	@echo "make benchmark  this project beside its peers, and by length (25 minutes on an idle machine; QUICK=1: 6), out/"
 	@echo "make report     every table and figure of results/, README and docs/ again, from the run records alone; pages in out/results/"
 	@echo "make docs       the documentation as a site, out/site/index.html"
@@ -59,6 +60,14 @@ check: lint
 
 stress: install-dev
 	$(BIN)/python stress/run.py
+
+$(VENV)/installed-audit: Makefile
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet pip-audit==2.10.1
+	@touch $@
+
+audit: install $(VENV)/installed-audit
+	$(BIN)/python .ci/audit.py $(VENV)/audit/bin/pip-audit requirements.txt requirements-dev.txt requirements-bench.txt
 
 $(VENV)/installed-docs: requirements-docs.txt
 	$(PYTHON) -m venv $(VENV)/docs
