@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import settings as budget
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from longread.attention import ATTENTIONS
@@ -81,6 +84,21 @@ def test_logits_of_a_row_are_the_same_in_any_company(
         assert (encoder(ids, mask) - alone).abs().max() < 1e-5, where
         order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(3))
         assert (encoder(ids[order], mask[order]) - alone[order]).abs().max() < 1e-5, where
+
+
+@every_mechanism
+@budget(max_examples=8, derandomize=True, deadline=None, database=None)
+@hypothesis.given(lengths=st.lists(st.integers(0, 90), min_size=1, max_size=6), more=st.integers(0, 20))
+def test_packed_is_padded_is_alone_over_any_lengths(
+    name: str, options: dict[str, Any], lengths: list[int], more: int
+) -> None:
+    encoder = model(name, options)
+    texts = [tokens(n, seed=n + row) for row, n in enumerate(lengths)]
+    alone = torch.cat([encoder(text[None]) for text in texts])
+    packed = encoder.classify(torch.cat(texts), PackedBatch(lengths))
+    assert (packed - alone).abs().max() < 1e-5
+    for where in ("right", "holes"):
+        assert (encoder(*padded(texts, max(1, *lengths) + more, where)) - alone).abs().max() < 1e-5, where
 
 
 @every_mechanism
