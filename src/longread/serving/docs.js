@@ -24,7 +24,7 @@ fetch("/openapi.json").then(async (response) => {
       if (wrong.length) {
         const told = document.createElement("p");
         const each = wrong.map(([status, answer]) => `${status} ${answer.description}`).join("; ");
-        told.textContent = `Where it fails, {"error": "what is wrong, and what would be right"}: ${each}.`;
+        told.textContent = `Errors: ${each}.`;
         document.getElementById("paths").append(told);
       }
     }
