@@ -21,7 +21,7 @@ BASELINES = ("majority", "tfidf", "nbsvm")
 # What a linear baseline uses; nothing else of a configuration is in its name.
 BASELINE_SETTINGS = ("task", "attention", "train_rows", "eval_rows", "sample_seed", "validation_fraction",
                      "text_columns", "label_columns", "label_separator", "problem_type", "encoding", "delimiter",
-                     "eval_file")  # fmt: skip
+                     "eval_file", "tuning_fraction")  # fmt: skip
 # What shapes a new model: a checkpoint to begin from brings its own.
 SCRATCH_SETTINGS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim", "intermediate_size",
                     "norm_position", "vocab_size", "lowercase")  # fmt: skip
@@ -220,6 +220,9 @@ class TrainingSettings:
         labels, is given: by its F1, by the mean of that and the F1 of its absence, or by accuracy.
     selection_fraction:
         Fraction of the training rows held out where something is chosen on them.
+    tuning_fraction:
+        Evaluate on this fraction of the training rows, held out of them, and leave the evaluation rows unread: for
+        choosing settings.
     save_seconds:
         A run saves its state this often; at most so much is lost when it is killed.
     """
@@ -245,6 +248,7 @@ class TrainingSettings:
     calibrate: bool = False
     choose_threshold: Literal["f1", "f1_macro", "accuracy"] | None = None
     selection_fraction: InnerFraction = 0.1
+    tuning_fraction: InnerFraction | None = None
     save_seconds: NotNegative = 60.0
 
 

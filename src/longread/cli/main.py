@@ -48,6 +48,7 @@ COMMANDS = {
     "convert": "convert:convert",
     "export": "export:export",
     "push": "push:push",
+    "tune": "tune:tune",
     "report": "report:report",
     "tasks": "report:tasks",
 }

@@ -31,6 +31,7 @@ class DataConfig:
     sample_seed: int = 0
     validation_fraction: float = 0.1
     selection_fraction: float | None = None
+    tuning_fraction: float | None = None  # of the training rows, in place of the evaluation rows
     tokenizer: str | None = None
     vocab_size: int = 8192
     lowercase: bool = True

@@ -27,9 +27,14 @@ def load_task(config: DataConfig) -> tuple[Examples, Examples]:
 
     A split that has fewer rows than are asked for is returned whole, in its own order. Where there is no evaluation
     split, a stratified one is held out of train. UserError for what is wrong with the files, their columns or rows,
-    and for an evaluation label that no training row has.
+    and for an evaluation label that no training row has. With `tuning_fraction`, rows of train stand in place of the
+    evaluation rows, which are not read.
     """
     task = _checked(config)
+    if config.tuning_fraction is not None:
+        rows = _sample(_train_alone(task, config), config.train_rows, config.sample_seed)
+        train, tuning = carve(rows, config.tuning_fraction, config.sample_seed, config.task)
+        return train, tuning.take(np.arange(len(tuning)), "tuning")
     if task.generate is not None:
         return (
             _make(task, "train", config.train_rows, config.sample_seed),
@@ -46,6 +51,17 @@ def load_task(config: DataConfig) -> tuple[Examples, Examples]:
     return _sample(train, config.train_rows, config.sample_seed), _sample(
         evaluation, config.eval_rows, config.sample_seed
     )
+
+
+def _train_alone(task: Task, config: DataConfig) -> Examples:
+    """The training rows as `load_task` gives them, before a sample; a table with evaluation rows is not read."""
+    if task.generate is not None:
+        return _make(task, "train", config.train_rows, config.sample_seed)
+    source = _Source(task, config.task, config)
+    train = source.examples(task.train_split)
+    if config.eval_file is None and source.eval_split() is None:
+        train, _ = carve(train, config.validation_fraction, config.sample_seed, config.task)
+    return train
 
 
 def load_split(

@@ -32,6 +32,7 @@ def build_report(directory: Path, out: Path | None = None, *, figures: bool = Tr
     from longread.report.groups import group_runs
     from longread.report.markdown import markdown
     from longread.report.page import page
+    from longread.report.search import read_search, verdict
     from longread.report.soundness import sound_runs
 
     directory = Path(directory)
@@ -43,7 +44,9 @@ def build_report(directory: Path, out: Path | None = None, *, figures: bool = Tr
     def elsewhere(name: str) -> list[Group]:
         return group_runs(sound_runs(read_runs(study.parent / name)[0])[0])
 
-    report = make_report(runs, damaged, goals, elsewhere, figures=figures)
+    found = read_search(directory)
+    search = None if found is None else (found, verdict(directory))
+    report = make_report(runs, damaged, goals, elsewhere, figures=figures, search=search)
     write_atomically(out / "report.md", markdown(report))
     if not figures:
         return out / "report.md"

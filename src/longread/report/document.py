@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from longread.report import numbers as say
 from longread.report.calibration import reliability_pictures
@@ -26,6 +26,7 @@ from longread.report.recommend import recommendation
 from longread.report.regression import regression_table
 from longread.report.runcards import RunCard, run_cards
 from longread.report.scaling import scaling_pictures
+from longread.report.search import search_pictures, search_table
 from longread.report.tables import all_columns, comparison
 from longread.report.tradeoff import tradeoff_pictures
 from longread.report.verdicts import Elsewhere, goal_table, judge, summary
@@ -85,11 +86,13 @@ def make_report(
     elsewhere: Elsewhere = lambda study: (),
     *,
     figures: bool = True,
+    search: tuple[Mapping[str, Any], str] | None = None,
 ) -> Report:
     """Everything the report says, figures included; the same records give the same report.
 
     damaged: where and why, of every run that could not be read and is left out. goals: what this study should reach;
-    `elsewhere` gives the groups of another study, which a goal may compare with.
+    `elsewhere` gives the groups of another study, which a goal may compare with. search: what `longread tune` tried,
+    and what it came to in words.
     """
     import matplotlib
 
@@ -106,6 +109,8 @@ def make_report(
         if goals:
             verdicts = judge(goals, groups, elsewhere)
             sections.append(Section("goals", "Goals", summary(verdicts), blocks=[Block("", goal_table(verdicts))]))
+        if search is not None:
+            sections.append(search_section(*search, figures))
         sections += [bench_section(bench, figures) for bench in benches(runs)]
     tasks = list(dict.fromkeys(group.task for group in [*groups, *numbers]))
     title = f"longread: {say.listing(tasks)}" if tasks else "longread: time and memory by length"
@@ -260,6 +265,13 @@ def bench_section(bench: Bench, figures: bool) -> Section:
     for phase in bench.phases():
         noun = {"forward": "Forward pass", "training": "Training step", "mixing": "Mixing alone"}[phase]
         section.blocks.append(Block(f"{noun}, all lengths", cost_table(bench, phase), fold=True))
+    return section
+
+
+def search_section(found: Mapping[str, Any], verdict: str, figures: bool) -> Section:
+    section = Section("search", "Search for settings", verdict, blocks=[Block("Trials", search_table(found))])
+    if figures:
+        section.blocks.append(Block("Scores by setting", pictures=search_pictures(found), small=True))
     return section
 
 

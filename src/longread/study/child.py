@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,8 @@ class _Child:
 def _watch(order: Event, on_event: Callable[[Event], None]) -> tuple[_Child, str]:
     """What became of the worker, and the end of what it wrote on stderr."""
     done = _Child()
-    with tempfile.TemporaryFile("w+") as errors:
-        for event in _events(order, done, errors):
+    with tempfile.TemporaryFile("w+") as errors, closing(_events(order, done, errors)) as events:
+        for event in events:
             done.take(event)
             if event["event"] != "refused":
                 on_event(event)
@@ -117,7 +118,7 @@ def _watch(order: Event, on_event: Callable[[Event], None]) -> tuple[_Child, str
         return done, errors.read()[-2000:]
 
 
-def _events(order: Event, done: _Child, errors: Any) -> Iterator[Event]:
+def _events(order: Event, done: _Child, errors: Any) -> Generator[Event]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([_source(), *filter(None, sys.path)])}
     # A session of its own: a Ctrl-C reaches this process alone, which passes it on once.
     process = subprocess.Popen(

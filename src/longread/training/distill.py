@@ -37,7 +37,7 @@ WARM_UP = 0.05  # of the steps
 # Fields of RunConfig that a distillation reads, beside the mechanism's own settings; no other may be given.
 USED = ("task", "attention", "options", "init", "tokenizer", "train_rows", "sample_seed", "validation_fraction",
         "text_columns", "label_columns", "label_separator", "problem_type", "encoding", "delimiter", "max_length",
-        "batch_size", "learning_rate", "seed")  # fmt: skip
+        "batch_size", "learning_rate", "tuning_fraction", "seed")  # fmt: skip
 OF_THE_PLACE = ("precision", "tokens_per_micro_batch", "threads", "device", "data_dir", "out", "save_seconds")
 
 
