@@ -10,6 +10,10 @@ BASE = {"num_hidden_layers": 2, "hidden_size": 768, "num_attention_heads": 12, "
 STUDY = {"num_hidden_layers": 1, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 256}
 # The peers' vocabularies, so that embeddings weigh as much as they do there.
 ROBERTA, STUDY_VOCABULARY = 50_265, 50_272
+# ModernBERT-base has 22 such layers, in a period of three; MPNet-base 12 of BASE's shape.
+MODERNBERT = {"num_hidden_layers": 22, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 1152}
+MODERNBERT_PERIOD = MODERNBERT | {"num_hidden_layers": 3}
+MPNET = BASE | {"num_hidden_layers": 12}
 PADDED = 4096
 SIZES = {"longformer": " (window 512)", "bigbird": " (blocks of 64, 3 random)"}
 
@@ -22,7 +26,8 @@ class Row:
     "training" (forward, backward, AdamW; dropout 0.1 on hidden states, none on attention, on both sides). batch: texts
     of a peer's batch and of an optimizer step. sorted: the peer's inference gets its texts sorted by length. pad: to
     the longest text of a batch, or to so many tokens. goal: least ratio of the peer's seconds to ours. allocators: the
-    ones it is measured with, each on both sides; the first leads.
+    ones it is measured with, each on both sides; the first leads. family: of the checkpoint; empty: as the attention
+    and the shape say. max_length: positions of both sides.
     """
 
     name: str
@@ -44,6 +49,16 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)  # of the mechanism
     peer_options: dict[str, Any] = field(default_factory=dict)
     allocators: tuple[str, ...] = ("default",)
+    family: str = ""
+    max_length: int = PADDED
+
+    @property
+    def architecture(self) -> str:
+        if self.family or self.attention == "bigbird":
+            return self.family or self.attention
+        if self.attention == "longformer":
+            return self.attention
+        return "roberta" if self.shape["hidden_size"] == 768 else "bert"
 
     def quick(self) -> Row:
         """A quarter of the texts, once, with the first allocator: whether everything runs, not a figure to quote."""
@@ -66,6 +81,31 @@ def _long(attention: str, phase: str, precision: str, goal: float | None, peer: 
         options={"random_block_plan": "huggingface"} if attention == "bigbird" else {},
     )  # fmt: skip
 
+
+def _encoder(family: str, texts: str, precision: str, peer_attention: str, goal: float) -> Row:
+    """ModernBERT or MPNet beside transformers: sentences as they come, at full depth, or a text of 8,192 tokens."""
+    modern, long = family == "modernbert", texts == "8192"
+    title = "ModernBERT" if modern else "MPNet"
+    shape = (MODERNBERT_PERIOD if modern else BASE) if long else (MODERNBERT if modern else MPNET)
+    depth = f"{shape['num_hidden_layers']} layers"
+    work = f"8,192 tokens, {depth}" if long else f"sentences as they come, {depth}, batch 32"
+    return Row(
+        name=f"{family}-{texts}-{precision}-{peer_attention}", part="encoders", peer="transformers", family=family,
+        what=f"{title}, base size, {work}, inference, {precision}; peer {peer_attention}",
+        attention="dense local local" if modern else "dense", shape=shape, phase="inference", precision=precision,
+        rows="length:8192" if long else "sentences", count=1 if long else 64, batch=32, sorted=False, goal=goal,
+        repeats=3, vocab_size=50_368 if modern else 30_527, max_length=8192 if long or modern else 512,
+        peer_options={"attn_implementation": peer_attention},
+    )  # fmt: skip
+
+
+ENCODERS = tuple(
+    _encoder(family, texts, precision, peer_attention, goal)
+    for family, kinds in (("modernbert", ("sdpa", "eager")), ("mpnet", ("eager",)))
+    for texts, goal in (("sentences", 2.0), ("8192", 1.2))
+    for precision in ("float32", "bfloat16")
+    for peer_attention in kinds
+)
 
 ROWS: tuple[Row, ...] = (
     Row(name="longformer-sentences-inference", part="sentences", attention="longformer", peer="transformers",
@@ -114,6 +154,7 @@ ROWS: tuple[Row, ...] = (
         what="the same, peer with eager attention", shape=SMALL, rows="phrases", count=192, batch=64, phase="training",
         precision="bfloat16", goal=1.3, sorted=False, repeats=2, vocab_size=30_522,
         peer_options={"attn_implementation": "eager"}),
+    *ENCODERS,
 )  # fmt: skip
 
 

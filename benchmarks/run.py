@@ -1,10 +1,10 @@
 """Measures this project beside its peers: python benchmarks/run.py [PART ...] [--quick] [--data-dir DIR] [--out DIR]
 
-Parts: sentences, reviews, long, study, fine-tuning; all of them take about 15 minutes on two idle cores, --quick about
-four. Each side is a process of its own with the same environment, allocator and threads; outputs are compared first
-where the weights can be the same; then the two take turns. A record with every raw value goes to OUT/runs/, the table
-to OUT/report.md. The figures that lead are with the allocator as Python programs have it; rows for which it matters are
-measured again with `longread.tune_allocator()` called on both sides.
+Parts: sentences, reviews, long, study, fine-tuning, encoders; all of them take about 25 minutes on two idle cores,
+--quick about six. Each side is a process of its own with the same environment, allocator and threads; outputs are
+compared first where the weights can be the same; then the two take turns. A record with every raw value goes to
+OUT/runs/, the table to OUT/report.md. The figures that lead are with the allocator as Python programs have it; rows for
+which it matters are measured again with `longread.tune_allocator()` called on both sides.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.checkpoints import make_checkpoint  # noqa: E402
 from benchmarks.parts import PARTS, ROWS, Row, record_name  # noqa: E402
 from benchmarks.table import summary, write_report  # noqa: E402
 
@@ -70,33 +71,6 @@ class Process:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
         self.errors.close()
-
-
-def make_checkpoint(row: Row, folder: Path) -> Path | None:
-    """One set of random weights in Hugging Face's layout, for both sides; None where a peer has another model."""
-    if row.peer != "transformers":
-        return None
-    from longread.models.checkpoint import save_pretrained
-    from longread.models.classifier import build
-    from longread.models.weights import CHECKSUMS
-
-    own = {"longformer": {"attention_window": 512}, "bigbird": {"block_size": 64, "num_random_blocks": 3}}
-    bigbird = row.attention == "bigbird"
-    roberta = row.attention == "longformer" or (row.shape["hidden_size"] == 768 and not bigbird)
-    model = build(
-        row.attention, vocab_size=row.vocab_size, max_length=4096, norm_position="post", pooling="first",
-        head_activation="gelu" if bigbird else "tanh", dropout_before_norm=bigbird,
-        position_offset=2 if roberta else 0, type_vocab_size=1 if roberta else 2, **row.shape,
-        **own.get(row.attention, {}),
-    )  # fmt: skip
-    save_pretrained(model, folder / "checkpoint", layout="huggingface")
-    path = folder / "checkpoint" / "config.json"
-    settings = json.loads(path.read_text()) | {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.1}
-    if row.attention == "bigbird":
-        settings["attention_type"] = "block_sparse"
-    path.write_text(json.dumps(settings))
-    (folder / "checkpoint" / CHECKSUMS).unlink()  # the change is meant
-    return folder / "checkpoint"
 
 
 def measure(row: Row, data_dir: Path | None, allocator: str = "default") -> dict[str, Any]:

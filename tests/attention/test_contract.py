@@ -290,10 +290,19 @@ def test_a_bias_by_offset_is_the_same_without_gradients(name: str, options: dict
     assert_equal({"output": attention(x, PackedBatch(LONG))}, {"output": expected}, 1e-10)
 
 
-@pytest.mark.parametrize("name", ["dense", "local", "longformer", "bigbird"])
-def test_a_bias_by_offset_makes_no_tensor_of_tokens_times_tokens(name: str) -> None:
-    options = {"longformer": {"attention_window": 32}, "local": {"local_window": 32}, "bigbird": {"block_size": 8}}
-    attention = layer(name, options.get(name, {}), shape=(16, 1, 8), dtype=torch.float32, relative=True)
+@pytest.mark.parametrize(("name", "positions"), [
+    *((name, {"relative": True}) for name in ATTENTIONS if ATTENTIONS[name].supports_relative_bias),
+    *((name, {"rotary_base": 30.0}) for name in ATTENTIONS if ATTENTIONS[name].supports_rotary),
+], ids=lambda value: value if isinstance(value, str) else next(iter(value)))  # fmt: skip
+def test_positions_make_no_tensor_of_tokens_times_tokens(name: str, positions: dict[str, Any]) -> None:
+    sparse = {
+        "longformer": {"attention_window": 32},
+        "local": {"local_window": 32},
+        "bigbird": {"block_size": 8},
+        "performer": {"num_features": 16},
+        "linformer": {"projection_size": 16},
+    }.get(name, {})
+    attention = layer(name, sparse, shape=(16, 1, 8), dtype=torch.float32, max_length=2048, **positions)
     for phase, found in zip(("forward", "backward"), allocations(attention, 2048, torch.float32), strict=True):
         assert found.largest < 2048**2 / 2, phase
 

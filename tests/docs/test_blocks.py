@@ -65,6 +65,23 @@ def bert(tmp_path: Path) -> Path:
     return tmp_path / "bert"
 
 
+@pytest.fixture
+def modernbert(tmp_path: Path) -> Path:
+    """Stands for answerdotai/ModernBERT-base: one period of its layers, narrow, with random weights."""
+    import longread
+    from longread.data.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer([text for texts in TEXTS.values() for text in texts], 300, lowercase=False)
+    model = longread.build(
+        "dense local local", vocab_size=300, num_hidden_layers=3, hidden_size=16, num_attention_heads=2,
+        intermediate_size=24, max_length=8192, position_kind="rotary", rotary_base=(160_000.0, 10_000.0, 10_000.0),
+        gated=True, first_attention_norm=False, attention_bias=False, feed_forward_bias=False, norm_bias=False,
+        head_bias=False, head_norm=True, head_activation="gelu", pooling="mean", dropout_inside=True,
+    )  # fmt: skip
+    longread.save_pretrained(model, tmp_path / "modernbert", layout="huggingface", tokenizer=tokenizer)
+    return tmp_path / "modernbert"
+
+
 def newest_run(text: str) -> str:
     """The text with RUN in place of the run that a command named last."""
 
@@ -95,12 +112,13 @@ def command(line: str) -> None:
     "page", [pytest.param(p, id=name_of(p), marks=[pytest.mark.slow] if p.name in SLOW else []) for p in PAGES]
 )
 @pytest.mark.filterwarnings("ignore")
-def test_the_blocks_of_a_page_run(page: Path, place: Path, bert: Path) -> None:
+def test_the_blocks_of_a_page_run(page: Path, place: Path, bert: Path, modernbert: Path) -> None:
     if page.name in NEEDS_A_MODEL:
         command("longread train mail.csv --attention longformer --out out/mail")
     names: dict[str, object] = {}
     for block in blocks(page):
         text = block.text.replace("bert-base-uncased", str(bert))
+        text = text.replace("answerdotai/ModernBERT-base", str(modernbert))
         if not block.run:
             continue
         if block.language == "sh":

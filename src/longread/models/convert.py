@@ -34,7 +34,7 @@ def convert(model: Classifier, attention: str, max_length: int | None = None, **
     positions. UserError for another attention than that, and for settings that the mechanism does not have.
     """
     source = model.config
-    pattern = _pattern(source, attention)
+    pattern = pattern_of(source, attention)
     if max_length is not None and max_length < 1:
         raise UserError(f"max_length is {max_length}; it must be 1 token or more")
     wanted = source.to_dict() | {"attention": pattern, "max_length": max_length or source.max_length}
@@ -86,7 +86,7 @@ def _without_bias(source: ClassifierConfig, pattern: str) -> list[str]:
     return [n for n in names if n not in source.mechanisms and not ATTENTIONS[n].supports_relative_bias]
 
 
-def _pattern(source: ClassifierConfig, attention: str) -> str:
+def pattern_of(source: ClassifierConfig, attention: str) -> str:
     """What the layers are to have: one name takes the place of dense attention and leaves other layers as they are."""
     names = attention.split() or [attention]
     for name in names:

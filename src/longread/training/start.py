@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from longread.attention.pattern import canonical
 from longread.config import RunConfig
 from longread.data.dataset import Prepared, prepare
 from longread.data.load import load_task
@@ -92,11 +93,11 @@ def converted(model: Classifier, config: RunConfig) -> Classifier:
     check_depth(config.attention, model.config.num_hidden_layers)
     own = dict(config.options)
     longest = max(config.max_length or 0, model.config.max_length)
-    wanted = (config.attention, longest, model.config.own_settings() | own)
+    from longread.models.convert import convert, pattern_of
+
+    wanted = (canonical(pattern_of(model.config, config.attention)), longest, model.config.own_settings() | own)
     if wanted == (model.config.attention, model.config.max_length, model.config.own_settings()):
         return model
-    from longread.models.convert import convert
-
     return convert(model, config.attention, longest, **own)
 
 
