@@ -20,7 +20,7 @@ help:
 	@echo "make check      the same with the long tests"
 	@echo "make stress     records written at once, bad input, hostile checkpoints and clients, counted (at most 30 minutes on 2 cores), results/reliability/"
 	@echo "make audit      known advisories of the pinned requirements, where they can be had"
-	@echo "make benchmark  this project beside its peers, and by length (25 minutes on an idle machine; QUICK=1: 6), out/"
+	@echo "make benchmark  this project beside its peers, and by length (35 minutes on an idle machine; QUICK=1: 8), out/"
 	@echo "make report     every table and figure of results/, README and docs/ again, from the run records alone; pages in out/results/"
 	@echo "make docs       the documentation as a site, out/site/index.html"
 	@echo "make release-check  what must hold before a release: wheel and sdist, a clean environment, the README's commands"

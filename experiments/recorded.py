@@ -48,7 +48,7 @@ def asks_for(step: Step, record: Mapping[str, Any]) -> bool:
     if record["kind"] not in kinds or record["seed"] != step.config.seed:
         return False
     if record["kind"] == "evaluate":  # it has no settings of a training; its weights are made on the spot
-        same = ("task", "attention", "eval_rows", "max_length", "sample_seed")
+        same = ("task", "attention", "eval_rows", "max_length", "sample_seed", "precision")
         return all(record["config"].get(name) == getattr(step.config, name) for name in same)
     return _same_settings(step, record["config"]) and _same_beginning(step, record)
 

@@ -4,7 +4,7 @@
 Plain name: ROW
 -->
 <!-- table: results/STUDY -->    the study's table of accuracy by task
-<!-- peers: NAME … -->           seconds beside the peers (no name: all)
+<!-- peers: NAME … -->           seconds beside the peers, of rows or parts (no name: all parts but encoders)
 <!-- lengths -->                 from which length on each mechanism is faster than dense
 <!-- goals -->                   what each study should reach, and whether it did
 <!-- student study -->           the student study, row by row
@@ -126,7 +126,10 @@ def by_task(text: str) -> str:
 
 def peers(text: str) -> str:
     records = read_records(RESULTS / PEERS)
-    names = text.split() or [peer.name for peer in PEER_ROWS if peer.name in records]
+    wanted = text.split()
+    parts = [peer.part for peer in PEER_ROWS if peer.part in wanted or (not wanted and peer.part != "encoders")]
+    names = [name for name in wanted if name not in parts]
+    names += [peer.name for peer in PEER_ROWS if peer.part in parts and peer.name in records]
     columns = (Column("Work", numeric=False), Column("Beside", numeric=False), Column("longread", "s"),
                Column("The other", "s"), Column("Times as fast"), Column("least – most"))  # fmt: skip
     body = []

@@ -91,7 +91,8 @@ class MachineSettings:
     Parameters
     ----------
     precision:
-        Of the computation; auto is bfloat16 where it is faster (processor and width of the model decide).
+        Of the computation; auto is bfloat16 where it is faster (processor and width of the model decide). int8 is for
+        `evaluate` on a processor: the linear layers alone, their weights rounded as they are read.
     tokens_per_micro_batch:
         Tokens that are in memory at once; the result does not depend on it. Default: by free memory.
     threads:
@@ -102,7 +103,7 @@ class MachineSettings:
         Where runs and reports are kept.
     """
 
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     tokens_per_micro_batch: Count | None = None
     threads: Count | None = None
     device: str = "auto"

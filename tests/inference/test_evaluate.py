@@ -50,6 +50,19 @@ def test_the_rows_held_out_of_training_are_scored(trained: records.Run) -> None:
     assert trained.record["dataset"]["eval"]["rows"] == 18
 
 
+def test_int8_is_scored_and_said(trained: records.Run) -> None:
+    exact, rounded = (scored(trained, precision=precision) for precision in ("float32", "int8"))
+    assert rounded["environment"]["precision"] == rounded["config"]["precision"] == "int8"
+    assert rounded["run_id"] != exact["run_id"]
+    assert rounded["num_parameters"] == exact["num_parameters"]
+    assert rounded["metrics"]["accuracy"] == 1
+    assert 0 < abs(rounded["metrics"]["loss"] - exact["metrics"]["loss"]) < 0.05
+    plain, small = (longread.load(trained.directory, "cpu", precision=p) for p in ("float32", "int8"))
+    texts = [*WORDS.values()]
+    assert [a["label"] for a in plain.predict(texts)] == [a["label"] for a in small.predict(texts)]
+    assert small.scorer.fingerprint != plain.scorer.fingerprint
+
+
 def test_a_pattern_of_mechanisms_is_scored_and_named(trained: records.Run, tmp_path: Path) -> None:
     model = convert(longread.from_pretrained(trained.directory / "checkpoint"), "dense local", local_window=4)
     longread.save_pretrained(model, tmp_path / "pattern")

@@ -56,6 +56,7 @@ class SelfAttention(nn.Module, ABC):
     has_global_tokens: ClassVar[bool] = False  # which may be given with a batch
     supports_relative_bias: ClassVar[bool] = False  # whether it adds `relative_vector` to its scores, by offset
     supports_rotary: ClassVar[bool] = False  # whether its queries and keys come from the `heads` methods below
+    int8_layers: ClassVar[tuple[str, ...]] = ("query", "key", "value", "output")  # called as modules, on every token
     new_parameters: ClassVar[tuple[str, ...]] = ()  # names of parameters that dense attention has no counterpart of
 
     def __init__(

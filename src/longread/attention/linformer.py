@@ -77,6 +77,7 @@ class LinformerAttention(SelfAttention):
     title = "Linformer"
     color = "#b8578f"
     supports_rotary = True
+    int8_layers = ("query", "output")  # the others meet projected sequences
     new_parameters = ("key_projection", "value_projection")
 
     def __init__(self, *args, **settings) -> None:  # type: ignore[no-untyped-def]

@@ -50,11 +50,12 @@ class Computing:
     device:
         Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps.
     precision:
-        Of the computation; auto is bfloat16 where it is faster (processor and width of the model decide).
+        Of the computation; auto is bfloat16 where it is faster (processor and width of the model decide). int8, on a
+        processor: the linear layers alone, their weights rounded as they are read.
     """
 
     device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "float32"
 
 
 OfComputing = Annotated[Computing, _panel("Machine", 5)]

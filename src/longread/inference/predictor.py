@@ -27,6 +27,7 @@ from longread.models import linear
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
 from longread.models.decision import Decision
+from longread.models.int8 import to_int8
 from longread.models.loading import check_answers, check_tokenizer
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 from longread.records import fingerprint
@@ -262,7 +263,8 @@ def load(
 ) -> Predictor:
     """From a run's folder, its checkpoint folder, any checkpoint that brings a tokenizer, or an exported .onnx.
 
-    device: "auto", "cpu", "cuda", "cuda:N" or "mps". precision: "float32", "bfloat16", or "auto" for what is faster.
+    device: "auto", "cpu", "cuda", "cuda:N" or "mps". precision: "float32", "bfloat16", "int8" (linear layers, on
+    a processor), or "auto" for the faster of the first two.
     overrides: as in `from_pretrained`. untrained_head: also with a classifier that was never trained, to measure time.
     UserError for a place without a model, a trained classifier or a tokenizer, and for a device that is not there.
     """
@@ -270,7 +272,7 @@ def load(
     if path.suffix == ".onnx" and not path.is_dir():
         from longread.inference.onnx import load_onnx
 
-        fixed = [*overrides, *(["precision"] if precision == "bfloat16" else [])]
+        fixed = [*overrides, *(["precision"] if precision in ("bfloat16", "int8") else [])]
         if fixed:
             raise UserError(f"{place}: {', '.join(fixed)} cannot be set; an exported graph is as it was made")
         scorer, tokenizer, names, problem, origin, decision = load_onnx(path, device)
@@ -282,7 +284,7 @@ def load(
             f"{path}: this run has no checkpoint (it failed, was dropped, or is a baseline of an earlier version)"
         )
     if linear.is_linear(path):
-        fixed = [*overrides, *(["precision"] if precision == "bfloat16" else [])]
+        fixed = [*overrides, *(["precision"] if precision in ("bfloat16", "int8") else [])]
         fixed += [] if device in ("auto", "cpu") else ["device"]
         if fixed:
             raise UserError(f"{place}: {', '.join(fixed)} cannot be set; a linear model computes on the processor")
@@ -297,7 +299,9 @@ def load(
     tokenizer = load_tokenizer(file)
     check_tokenizer(model, tokenizer)
     names = model.config.label_names or placeholders(model.config.num_labels)
-    own = TorchScorer(model.to(chosen).eval(), runtime.pick_precision(precision, chosen, model.config.hidden_size))
+    model = model.to(chosen).eval()
+    model = to_int8(model) if precision == "int8" else model
+    own = TorchScorer(model, runtime.pick_precision(precision, chosen, model.config.hidden_size))
     assert model.config.problem_type is not None
     origin, problem = origin_of(path), model.config.problem_type
     return Predictor(own, tokenizer, names, str(place), origin=origin, problem_type=problem, decision=model.decision)

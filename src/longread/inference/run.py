@@ -26,6 +26,7 @@ from longread.inference.reading import Cut, Reading, read, whole_lengths
 from longread.inference.run_linear import evaluate_linear
 from longread.models import linear
 from longread.models.checkpoint import from_pretrained
+from longread.models.int8 import to_int8
 from longread.models.loading import check_answers, check_tokenizer
 from longread.models.weights import weights_fingerprint
 from longread.problems import REGRESSION
@@ -134,13 +135,16 @@ def evaluated(
         config, attention=model.config.attention, init=str(checkpoint), max_length=limit, **vars(machine)
     )
     assert settings.tokens_per_micro_batch
+    weights, parameters = weights_fingerprint(model), model.num_parameters
+    if settings.precision == "int8":
+        model = to_int8(model)
     done = split_logits(
         model, split, tokens=settings.tokens_per_micro_batch, device=device, precision=settings.precision
     )
     named = {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS or k in own}
     named |= {name: value for name, value in vars(cut).items() if value}
     decided, thresholds = model.decision.to_json(), model.decision.of(names)
-    prints = [split.fingerprint, chosen.fingerprint, weights_fingerprint(model)]
+    prints = [split.fingerprint, chosen.fingerprint, weights]
     name = records.run_id("evaluate", named, 0, prints + [records.canonical(decided)] * bool(decided))
     logits = done.logits if reading is None else reading.pooled(done.logits, problem)
     answers, loss = answers_of(logits, problem), mean_loss(logits, examples.labels, problem)
@@ -178,7 +182,7 @@ def evaluated(
         tokens_per_second=done.usage.tokens / done.seconds,
         peak_memory_bytes=memory.bytes(),
         memory_kind=memory.kind,
-        num_parameters=model.num_parameters,
+        num_parameters=parameters,
         truncated_fraction=float(read.truncated.mean()),
         padded_fraction=done.usage.padded_fraction,
         effective_attention=done.usage.effective_attention,

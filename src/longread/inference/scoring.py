@@ -38,7 +38,7 @@ class Scorer(Protocol):
 
 @dataclass
 class TorchScorer:
-    """A `Classifier`, on the device where its weights are. precision: "float32" or "bfloat16"."""
+    """A `Classifier`, on the device where its weights are. precision: "float32", "bfloat16" or "int8" (it is)."""
 
     model: Classifier
     precision: str = "float32"

@@ -84,7 +84,7 @@ class Group:
         """[tokens of the group, ...] -> [b, N, ...]; slots without a token are zero."""
         if not self.is_padded:
             return own.unflatten(0, (self.count, self.longest))
-        padded = own.new_zeros(self.count * self.longest, *own.shape[1:]).index_copy(0, self._slots, own)
+        padded = own.new_zeros(self.count * self.longest, *own.shape[1:]).index_copy_(0, self._slots, own)
         return padded.unflatten(0, (self.count, self.longest))
 
     def pack(self, padded: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from longread.records.record import Kind
 from longread.system import processes
 from longread.training.distillation import HeldOut, distillation_trainer
 from longread.training.lineage import provenance_of
-from longread.training.resolve import check_options
+from longread.training.resolve import check_options, check_precision
 from longread.training.run import Before, Listener, ignore, run_work
 from longread.training.start import converted, tokenizer_for
 from longread.training.trainer import Event, Trainer
@@ -92,6 +92,7 @@ def _resolve(config: RunConfig) -> RunConfig:
     if config.init == "scratch":
         raise UserError("distillation: init names no teacher; give a dense checkpoint")
     check_options(config)
+    check_precision(config)
     rows = config.train_rows or find_task(config.task).train_rows
     rate = config.learning_rate or LEARNING_RATE
     return replace(

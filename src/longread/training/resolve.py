@@ -38,6 +38,7 @@ def resolve(config: RunConfig) -> RunConfig:
         return config
     config = replace(config, options=own_options(config.attention, own) | dict(config.options))
     check_options(config)
+    check_precision(config)
     if config.pooling == "positions" and config.init != "scratch":
         raise UserError("--pooling positions: only from scratch; with --init choose mean or first")
     if config.init == "scratch":  # what cannot be built is said before any data is read
@@ -121,6 +122,12 @@ def check_options(config: RunConfig) -> None:
         make_options(config.attention, config.options)
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def check_precision(config: RunConfig) -> None:
+    """UserError for int8, which has no gradients."""
+    if config.precision == "int8":
+        raise UserError("--precision int8: for evaluate, predict and serve; training takes float32 or bfloat16")
 
 
 def resolve_machine(config: RunConfig, hidden_size: int) -> RunConfig:

@@ -1,0 +1,54 @@
+"""Linear layers in int8: near the model, one text at a time, and refused where it cannot be."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_padded import MODERN, sharp_model
+from torch import nn
+
+from longread.config import RunConfig
+from longread.errors import UserError
+from longread.models.int8 import Int8Linear, to_int8
+from longread.ops.packed import PackedBatch
+from longread.training.resolve import resolve
+from mechanisms import label, settings
+
+EVERY = [*settings(), ("dense local", MODERN | {"local_window": 6}), ("bigbird", {"relative_buckets": 12})]
+
+
+def test_a_layer_is_as_near_as_its_rounding() -> None:
+    """127 steps on each side of both factors, whose errors add up like a random walk: 1 % of a typical output."""
+    generator = torch.Generator().manual_seed(0)
+    for width, out, tokens in ((64, 48, 1), (64, 48, 30), (768, 768, 17), (40, 8, 300)):
+        linear = nn.Linear(width, out)
+        x = torch.randn(tokens, width, generator=generator) * torch.logspace(-3, 3, tokens)[:, None]  # each token's own
+        exact, found = linear(x).detach(), Int8Linear(linear)(x)
+        error = (found - exact).norm(dim=1) / exact.norm(dim=1)
+        assert error.max() < 0.03, (width, out, tokens)
+    assert torch.equal(Int8Linear(linear)(torch.zeros(3, 40)), linear.bias.detach().expand(3, -1))
+
+
+@pytest.mark.parametrize(("attention", "options"), EVERY, ids=label)
+@torch.inference_mode()
+def test_answers_are_near_and_do_not_depend_on_the_batch(attention: str, options: dict[str, Any]) -> None:
+    exact = sharp_model(attention, options, head_activation="tanh", hidden_size=32).float()
+    model = to_int8(copy.deepcopy(exact))
+    assert sum(isinstance(module, Int8Linear) for module in model.modules()) >= 2 * 4 + 1
+    lengths = (1, 40, 9, 97, 9)
+    ids = torch.randint(4, 50, (sum(lengths),), generator=torch.Generator().manual_seed(0))
+    wanted, found = (m.encode(ids, PackedBatch(lengths)) for m in (exact, model))
+    assert 1e-5 < (found - wanted).norm() / wanted.norm() < 0.2  # sharp weights turn a rounding into another choice
+    alone = torch.cat([model.classify(part, PackedBatch((len(part),))) for part in ids.split(lengths)])
+    torch.testing.assert_close(model.classify(ids, PackedBatch(lengths)), alone, rtol=1e-3, atol=1e-3)
+
+
+def test_it_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--precision int8: on a processor alone, and the device is meta"):
+        to_int8(sharp_model("dense", {}).to("meta"))
+    with pytest.raises(UserError, match="--precision int8: for evaluate, predict and serve"):
+        resolve(RunConfig(task="reviews", precision="int8", out=tmp_path))
