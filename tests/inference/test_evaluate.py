@@ -59,7 +59,7 @@ def test_int8_is_scored_and_said(trained: records.Run) -> None:
     assert 0 < abs(rounded["metrics"]["loss"] - exact["metrics"]["loss"]) < 0.05
     plain, small = (longread.load(trained.directory, "cpu", precision=p) for p in ("float32", "int8"))
     texts = [*WORDS.values()]
-    assert [a["label"] for a in plain.predict(texts)] == [a["label"] for a in small.predict(texts)]
+    assert [a.label for a in plain.predict(texts)] == [a.label for a in small.predict(texts)]
     assert small.scorer.fingerprint != plain.scorer.fingerprint
 
 
