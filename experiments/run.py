@@ -71,7 +71,8 @@ def run_study(
         print(f"{kept}: has {len(done)} of {len(steps)} runs already", file=sys.stderr)
     if missing:
         first = in_order(missing)  # and what they begin from, whose checkpoint is needed
-        check([step.config for step in first if step.distill_steps is None and step.init is None])
+        if own is None:  # what does something else than training checks its own settings
+            check([step.config for step in first if step.distill_steps is None and step.init is None])
         with GridView([step.config for step in first]) as view:
             if own:
                 found = [own(step.config, partial(view.on_event, index)) for index, step in enumerate(first)]

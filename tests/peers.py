@@ -48,7 +48,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def random_peer(model_type: str, *, seed: int = 0, base: bool = False, **settings: Any) -> Any:
+def random_peer(
+    model_type: str, *, seed: int = 0, base: bool = False, attn_implementation: str = "eager", **settings: Any
+) -> Any:
     """A classifier of transformers (`base`: without its head) in which no weight, bias or gain is trivial."""
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
@@ -57,7 +59,9 @@ def random_peer(model_type: str, *, seed: int = 0, base: bool = False, **setting
     config = AutoConfig.for_model(model_type, **({named.get(k, k): v for k, v in SMALL.items()} | settings))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = (AutoModel if base else AutoModelForSequenceClassification).from_config(config)
+        kind = AutoModel if base else AutoModelForSequenceClassification
+        model = kind.from_config(config, attn_implementation=attn_implementation)
+        assert model.config._attn_implementation == attn_implementation
         for name, tensor in model.named_parameters():
             if name.lower().endswith(("norm.weight", "layer_norm.weight")):
                 nn.init.normal_(tensor, mean=1.0, std=0.3)

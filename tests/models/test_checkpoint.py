@@ -144,3 +144,21 @@ def test_overrides(bert: Path) -> None:
         from_pretrained(bert, attention="performer")
     with pytest.raises(UserError, match=r"position_embeddings.weight is \[90, 12\], not \[300, 12\]"):
         from_pretrained(bert, max_length=300)
+
+
+def test_older_and_newer_configurations_of_modernbert_are_one_model(tmp_path: Path) -> None:
+    """As the published checkpoints have it, a period and two bases; today's transformers names every layer."""
+    settings = POSTNORM | THEIRS["modernbert"][1] | {"num_hidden_layers": 5, "attention": "dense local local"}
+    model = random_model(settings | {"rotary_base": (70.0, 20.0, 20.0)})
+    save_pretrained(model, tmp_path, layout="huggingface")
+    expected, newer = from_pretrained(tmp_path), json.loads((tmp_path / "config.json").read_text())
+    assert newer["layer_types"].count("full_attention") == 2
+    older = {k: v for k, v in newer.items() if k not in ("layer_types", "rope_parameters")}
+    older |= {"global_attn_every_n_layers": 3, "global_rope_theta": 70.0, "local_rope_theta": 20.0}
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    (tmp_path / CHECKSUMS).unlink()
+    again = from_pretrained(tmp_path)
+    assert again.config == expected.config
+    assert torch.equal(again(*batch()), model(*batch()))
+    edit(tmp_path, global_attn_every_n_layers=2)
+    assert from_pretrained(tmp_path).config.attention == "dense local"

@@ -80,6 +80,15 @@ def test_padded_batches_match(family: str, settings: dict[str, Any], tmp_path: P
     assert ours.config.dropout_before_head == (family not in ("bert", "distilbert", "modernbert"))
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert", "modernbert"])
+def test_their_fused_attention_matches_too(family: str, tmp_path: Path) -> None:
+    """What from_pretrained picks; everywhere else the peer is the eager one."""
+    peer = random_peer(family, seed=3, attn_implementation="sdpa")
+    errors = compare(peer, ours_from(peer, tmp_path), (61, 1, 300, 17), gradients=True)
+    assert errors.pop("gradients") <= FULL_SIZE  # their backward pass sums in another order
+    assert_close(errors, TINY)
+
+
 @pytest.mark.parametrize(("settings", "length"), BLOCKS, ids=name)
 def test_blocks_of_bigbird_match(settings: dict[str, Any], length: int, tmp_path: Path) -> None:
     peer = random_peer("big_bird", seed=length, **settings)
