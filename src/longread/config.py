@@ -17,6 +17,7 @@ from longread.checks import Count, Fraction, InnerFraction, Natural, NotNegative
 from longread.data.config import DataConfig
 from longread.problems import ProblemType
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 BASELINES = ("majority", "tfidf", "nbsvm")
 # What a linear baseline uses; nothing else of a configuration is in its name.
 BASELINE_SETTINGS = ("task", "attention", "train_rows", "eval_rows", "sample_seed", "validation_fraction",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 
 from longread.cli.cluster import CLUSTER, OfCluster, On, cluster_of
 from longread.cli.options import (
@@ -23,7 +25,17 @@ from longread.cli.options import (
     run_config,
 )
 from longread.cli.status import FAILED, INTERRUPTED
+from longread.config import TrackerName
 from longread.errors import UserError
+
+
+def tracking(name: TrackerName | None, out: Path) -> Callable[[dict[str, Any]], None]:
+    """What hears a run's events for a tracker. UserError where that is not installed."""
+    if name is None:
+        return lambda event: None
+    from longread.training.tracking import Tracking
+
+    return Tracking(name, out).on_event
 
 
 def compare(
@@ -33,6 +45,7 @@ def compare(
     num_hidden_layers: Annotated[list[int], Several] = [1],  # noqa: B006
     seed: Annotated[list[int], Several] = [0],  # noqa: B006
     baselines: bool = True,
+    track: TrackerName | None = None,
     lengths: Annotated[list[int], Several] = [128, 256, 512, 1024, 2048, 4096],  # noqa: B006
     benchmark: bool = True,
     on: On = "here",
@@ -60,6 +73,8 @@ def compare(
         Decides the first weights and the order of the rows. With three or more, differences can be tested.
     baselines:
         Also the majority class, TF-IDF + logistic regression and NB-SVM.
+    track:
+        Also log every run to a tracker, under OUT: see train.
     lengths:
         Lengths at which time and memory of one layer of each mechanism are measured afterwards, with these runs' own
         settings. Times at published sizes: longread benchmark.
@@ -82,8 +97,14 @@ def compare(
     )
     measured = benchmarks_of(base, attention, lengths) if benchmark else []
     configs = check(configs)
+    trackings = [tracking(track, config.out) for config in configs]
     with GridView(configs) as view:
-        finished = run_all(configs, view.on_event, place)
+
+        def listen(index: int, event: dict[str, Any]) -> None:
+            view.on_event(index, event)
+            trackings[index](event)
+
+        finished = run_all(configs, listen, place)
     if measured:
         with LengthsView(measured) as lines:
             benchmark_all(measured, on_event=lines.on_event)
@@ -104,6 +125,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     restart: bool = False,
+    track: TrackerName | None = None,
     rows: OfRows = ROWS,
     model: OfModel = MODEL,
     training: OfTraining = TRAINING,
@@ -129,6 +151,9 @@ def train(
         Go on where this run stopped (or start, when there is nothing yet).
     restart:
         Begin anew where this run stopped; what it has learned is deleted.
+    track:
+        Also log settings, losses, learning rate and metrics to a tracker, in the folder OUT/TRACKER. Nothing goes over
+        the network unless MLFLOW_TRACKING_URI or WANDB_MODE ask for it. Each needs the extra of its name.
     """
     from longread.cli.live import RunView, metric_line
     from longread.system.allocator import tune_allocator
@@ -143,8 +168,14 @@ def train(
     refuse_unused(config, [attention], [num_hidden_layers])
     if resume and restart:
         raise UserError("--resume and --restart: choose one")
+    log_there = tracking(track, config.out)
     with RunView(config) as view:
-        run = run_one(config, resume=resume, restart=restart, on_event=view.on_event)
+
+        def listen(event: dict[str, Any]) -> None:
+            view.on_event(event)
+            log_there(event)
+
+        run = run_one(config, resume=resume, restart=restart, on_event=listen)
     record = run.record
     if record["status"] != "ok":
         print(f"{record['status']}: {record['error']}", file=sys.stderr)

@@ -41,9 +41,11 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
         if finished is not None and finished.record["status"] == "ok":
             on_event({"event": "skipped", "run_id": name})
             return finished
-        on_event({"event": "start", "run_id": name, "rows": len(train_rows)})
+        on_event(
+            {"event": "start", "run_id": name, "rows": len(train_rows), "resumed": False, "config": config.named()}
+        )
         run = _fit(config, name, train_rows, evaluation, load, memory)
-    on_event({"event": "end", "run_id": name, "status": "ok", "error": None})
+    on_event({"event": "end", "run_id": name, "status": "ok", "error": None, "metrics": run.record["metrics"]})
     return run
 
 

@@ -125,7 +125,16 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
     torch.manual_seed(config.seed)
     model = work.model.to(device)
     rows = len(work.splits["train"])
-    on_event({"event": "start", "run_id": this.run_id, "num_parameters": model.num_parameters, "rows": rows})
+    on_event(
+        {
+            "event": "start",
+            "run_id": this.run_id,
+            "num_parameters": model.num_parameters,
+            "rows": rows,
+            "resumed": state is not None,
+            "config": work.named(resolved) | {"seed": config.seed},
+        }
+    )
     trainer = work.trainer(resolved, directory, on_event)
     trainer.work_id = this.work_id
     found: dict[str, Any] = {}
@@ -168,7 +177,7 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
     run = records.write_record(config.out, record)
     if status == "ok":
         states.delete_states(directory)
-    on_event({"event": "end", "run_id": this.run_id, "status": status, "error": error})
+    on_event({"event": "end", "run_id": this.run_id, "status": status, "error": error, "metrics": dict(record.metrics)})
     if failure is not None:
         raise failure
     if status != "out_of_memory":  # the others wait for gradients that will not come: they end when this one does

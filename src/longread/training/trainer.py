@@ -277,6 +277,7 @@ class Trainer:
                 "step": self.step,
                 "steps": self.steps,
                 "loss": loss,
+                "learning_rate": rate_at(self.step - 1, self.steps, self.config) * (self.config.learning_rate or 0.0),
                 "seconds_left": left,
             }
         )
