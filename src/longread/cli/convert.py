@@ -162,5 +162,10 @@ def _convert(
         provenance.write(out)
     for name, value in (converted.loading.converted or {}).items():
         print(f"{name}: {value}", file=sys.stderr)
+    if converted.decision.to_json():
+        print(
+            "temperature and thresholds: kept, as they were chosen before; `longread calibrate` chooses them anew",
+            file=sys.stderr,
+        )
     print(f"checkpoint: {out}", file=sys.stderr)
     return 0

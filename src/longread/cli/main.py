@@ -49,6 +49,7 @@ COMMANDS = {
     "export": "export:export",
     "push": "push:push",
     "tune": "tune:tune",
+    "calibrate": "calibrate:calibrate",
     "report": "report:report",
     "tasks": "report:tasks",
 }

@@ -121,6 +121,8 @@ def evaluated(
     config = replace(as_trained(config, checkpoint), problem_type=problem)
     data = config.data_config()
     examples = load_split(data, label_names=names)
+    if examples.fingerprint == model.decision.fingerprint:
+        raise UserError(f"{checkpoint}: these are the rows that its temperature was chosen on; evaluate it on others")
     limit = min(config.max_length or chosen.limit(model.config.max_length), model.config.max_length)
     cut = cut or Cut()
     split, reading = _sequences(examples, chosen, limit, cut, data.cache)

@@ -60,6 +60,7 @@ def convert(model: Classifier, attention: str, max_length: int | None = None, **
     weight = model.embeddings.word.weight
     converted.to(device=weight.device, dtype=weight.dtype).load_state_dict(state)
     converted.tokenizer_file = model.tokenizer_file
+    converted.decision = model.decision  # the last layer is the same: on texts that are covered, so are the labels
     done = {
         "from": source.attention,
         "to": config.attention,

@@ -17,13 +17,15 @@ class Decision:
     """`thresholds`: label -> the probability above which it is given (of two classes: of the second one alone).
 
     `temperature` is in the weights already: the last layer is divided by it, so that whatever reads them has it.
-    `threshold_metric`: what the thresholds are the best of; `rows`: how many held-out rows all was chosen on.
+    `threshold_metric`: what the thresholds are the best of; `rows`: how many held-out rows all was chosen on;
+    `fingerprint`: of these rows, where they are no part of the training's task.
     """
 
     thresholds: Mapping[str, float] | None = None
     threshold_metric: str | None = None
     temperature: float | None = None
     rows: int | None = None
+    fingerprint: str | None = None
 
     def of(self, label_names: Sequence[str]) -> tuple[float, ...] | None:
         """The thresholds in the order of the labels that have one; None where none was chosen."""
@@ -43,7 +45,13 @@ class Decision:
         try:
             found = told.get("thresholds")
             thresholds = None if found is None else {str(name): float(value) for name, value in found.items()}
-            decision = cls(thresholds, told.get("threshold_metric"), told.get("temperature"), told.get("rows"))
+            decision = cls(
+                thresholds,
+                told.get("threshold_metric"),
+                told.get("temperature"),
+                told.get("rows"),
+                told.get("fingerprint"),
+            )
         except (AttributeError, TypeError, ValueError) as error:
             raise UserError(f"{where}: {DECISION} must be an object with a threshold for each label") from error
         if thresholds is not None and sorted(thresholds) != sorted(with_threshold(label_names, problem_type)):

@@ -1,0 +1,99 @@
+"""A trained checkpoint, calibrated on rows that neither training nor evaluation has seen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from longread.config import RunConfig
+from longread.data.dataset import tokenize
+from longread.data.load import load_split
+from longread.errors import UserError
+from longread.inference.evaluate import split_logits
+from longread.inference.origin import folder_of, origin_of
+from longread.inference.predictor import load
+from longread.inference.run import as_trained, default_task
+from longread.models.checkpoint import save_pretrained
+from longread.models.decision import Decision
+from longread.problems import REGRESSION
+from longread.training.choice import check_choices, decide
+from longread.training.lineage import provenance_of
+
+
+def calibrate(
+    checkpoint: str,
+    rows: str,
+    out: Path,
+    *,
+    choose_threshold: Literal["f1", "f1_macro", "accuracy"] | None = None,
+    config: RunConfig | None = None,
+) -> Decision:
+    """Writes the checkpoint to `out` with a temperature in its weights and, if asked for, thresholds; what was chosen.
+
+    rows: a file with texts and labels. `config` says how it is read and where is computed. Thresholds that the
+    checkpoint has give the same labels as before, unless they are chosen anew. UserError for rows that the checkpoint's
+    training read, and for a model without probabilities.
+    """
+    config = replace(config or RunConfig(), eval_file=rows, task=default_task(checkpoint, rows))
+    _refuse_known_file(checkpoint, rows)
+    found = load(checkpoint, config.device)
+    model, problem = found.model, found.problem_type
+    if problem == REGRESSION:
+        raise UserError(f"{checkpoint}: predicts a number and has no probabilities to calibrate")
+    config = replace(as_trained(config, checkpoint), calibrate=True, choose_threshold=choose_threshold)
+    check_choices(config, found.label_names, problem)
+    examples = load_split(replace(config, problem_type=problem).data_config(), label_names=found.label_names)
+    _refuse_known_rows(checkpoint, rows, examples.fingerprint)
+    split = tokenize(examples, found.tokenizer, found.max_length, None)
+    logits = split_logits(model, split, tokens=found.tokens_per_micro_batch, device=found.device).logits
+    chosen = decide(model, config, logits, examples.labels, found.label_names, problem)
+    if chosen == Decision():
+        raise UserError(f"{rows}: these rows tell no temperature; give more of them, among them some it gets wrong")
+    model.decision = _together(model.decision, chosen, examples.fingerprint)
+    save_pretrained(model, out, tokenizer=found.tokenizer)
+    if (provenance := provenance_of(str(folder_of(checkpoint)))) is not None:  # the weights are still that run's
+        provenance.write(out)
+    return model.decision
+
+
+def _together(before: Decision, chosen: Decision, fingerprint: str) -> Decision:
+    """Both temperatures are in the weights now."""
+    by = chosen.temperature or 1.0
+    thresholds, metric = chosen.thresholds, chosen.threshold_metric
+    if thresholds is None and before.thresholds is not None:
+        odds = {name: np.log(p) - np.log1p(-p) for name, p in before.thresholds.items()}
+        thresholds = {name: float(1 / (1 + np.exp(-value / by))) for name, value in odds.items()}
+        metric = before.threshold_metric
+    temperature = None if before.temperature is None and chosen.temperature is None else (before.temperature or 1) * by
+    return Decision(thresholds, metric, temperature, chosen.rows, fingerprint)
+
+
+def _refuse_known_file(checkpoint: str, rows: str) -> None:
+    made_by = origin_of(folder_of(checkpoint))
+    for known in (made_by.task, made_by.config.get("eval_file")) if made_by else ():
+        if known and Path(known).exists() and Path(rows).exists() and Path(rows).resolve() in _files(Path(known)):
+            raise UserError(
+                f"{rows}: {checkpoint} was trained or evaluated on this file; give rows that it has not seen"
+            )
+
+
+def _files(place: Path) -> set[Path]:
+    return {file.resolve() for file in place.iterdir()} if place.is_dir() else {place.resolve()}
+
+
+def _refuse_known_rows(checkpoint: str, rows: str, fingerprint: str) -> None:
+    try:
+        record = json.loads((folder_of(checkpoint).parent / "run.json").read_text())
+        known = {
+            split["fingerprint"]
+            for split in record["dataset"].values()
+            if isinstance(split, dict) and "fingerprint" in split
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    if fingerprint in known:
+        raise UserError(f"{rows}: {checkpoint} was trained or evaluated on these rows; give rows that it has not seen")
