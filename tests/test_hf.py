@@ -77,6 +77,13 @@ def test_a_pipeline_reads_long_texts(tmp_path: Path) -> None:
         assert {a["label"]: a["score"] for a in answer} == pytest.approx(ours.probabilities, abs=1e-5)
 
 
+def test_a_linear_model_says_where_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "longread-linear", "attention": "nbsvm"}')
+    for kind in ("AutoModel", "AutoModelForSequenceClassification"):
+        with pytest.raises(ValueError, match=r"a linear model \(nbsvm\) .* longread.load"):
+            getattr(transformers, kind).from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [

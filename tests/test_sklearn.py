@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
+import cloudpickle
+import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -92,23 +95,60 @@ def test_settings_cannot_hide_a_parameter() -> None:
         small(settings={"epochs": 3}).fit(TEXTS, LABELS)
 
 
-class Worded(LongreadClassifier):
+def test_messages_name_the_classes_as_the_user_does(caplog: pytest.LogCaptureFixture) -> None:
+    y = np.array(["rare"] * 2 + ["often"] * 34)
+    with caplog.at_level("WARNING", "longread"):
+        small(epochs=1).fit(TEXTS, y)
+    assert "often 34, rare 2" in caplog.text and "000" not in caplog.text
+
+
+@pytest.mark.parametrize("classes", [["10", "9"], ["b", " "], [True, False], [1.0, 2.0], ["x\ny", "x y"], [-3, 20]])
+def test_classes_of_any_kind_keep_their_columns(classes: list[Any]) -> None:
+    y = np.array([classes[0] if n % 3 else classes[1] for n in range(36)])
+    model = small(settings={"vocab_size": 300, "choose_threshold": "accuracy"}).fit(TEXTS, y)
+    assert model.score(TEXTS, y) == 1.0 and model.classes_.tolist() == np.unique(y).tolist()
+    assert np.array_equal(model.classes_[model.predict_proba(TEXTS).argmax(1)], y)
+
+
+def test_joblib_keeps_a_model_and_cloudpickle_carries_it(tmp_path: Path) -> None:
+    model = small(epochs=1).fit(TEXTS, LABELS)
+    joblib.dump(model, tmp_path / "model.joblib")
+    expected = model.predict_proba(TEXTS)
+    assert np.array_equal(joblib.load(tmp_path / "model.joblib").predict_proba(TEXTS), expected)
+    assert np.array_equal(cloudpickle.loads(cloudpickle.dumps(model)).predict_proba(TEXTS), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # joblib's own, of its processes
+def test_worker_processes_search_a_grid() -> None:
+    search = GridSearchCV(small(epochs=1), {"learning_rate": [1e-2, 1e-3]}, cv=2, n_jobs=2).fit(TEXTS, LABELS)
+    assert search.predict(TEXTS).shape == (36,)
+
+
+class _Numbers:
     """The estimator behind numbers: scikit-learn's checks bring arrays, which become texts of their digits."""
 
-    def fit(self, X: Any, y: Any) -> Worded:
+    def fit(self, X: Any, y: Any) -> Any:
         X, y = validate_data(self, X, y, multi_output=np.asarray(y).shape[1:] > (1,))
-        super().fit(_words(X), y)
-        return self
+        return super().fit(_words(X), y)  # type: ignore[misc]
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.two_d_array, tags.input_tags.one_d_array, tags.no_validation = True, False, False
+        tags.input_tags.string = False
+        return tags
+
+
+class Worded(_Numbers, LongreadClassifier):
     def predict_proba(self, X: Any) -> np.ndarray:
         check_is_fitted(self, "classes_")
         return super().predict_proba(_words(validate_data(self, X, reset=False)))
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array, tags.input_tags.one_d_array, tags.no_validation = True, False, False
-        tags.input_tags.string = False
-        return tags
+
+class WordedRegressor(_Numbers, LongreadRegressor):
+    def predict(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return super().predict(_words(validate_data(self, X, reset=False)))
 
 
 def _words(X: np.ndarray) -> list[str]:
@@ -116,8 +156,9 @@ def _words(X: np.ndarray) -> list[str]:
 
 
 @pytest.mark.slow
-def test_scikit_learns_own_checks() -> None:
-    estimator = Worded("performer", **(SMALL | {"epochs": 1}))
+@pytest.mark.parametrize("kind", [Worded, WordedRegressor])
+def test_scikit_learns_own_checks(kind: Any) -> None:
+    estimator = kind("performer", **(SMALL | {"epochs": 1}))
     found = check_estimator(estimator, on_skip=None, on_fail=None, expected_failed_checks=OUT_OF_REACH)
     wrong = {check["check_name"]: check["exception"] for check in found if check["status"] == "failed"}
     assert not wrong

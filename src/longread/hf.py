@@ -20,10 +20,12 @@ try:
 except ImportError as error:
     raise ImportError("longread.hf needs transformers; pip install 'longread[hf]'") from error
 
+from longread.errors import UserError
 from longread.models.checkpoint import TOKEN_IDS
 from longread.models.classifier import Classifier
 from longread.models.config import ClassifierConfig
 from longread.models.decision import DECISION
+from longread.models.linear import MODEL_TYPE as LINEAR
 from longread.models.loading import OWN
 from longread.ops.packed import PackedBatch
 
@@ -139,6 +141,20 @@ class LongreadForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         )
 
 
+class LinearConfig(PreTrainedConfig):  # type: ignore[misc]
+    """Of a linear model: no network, so transformers is told where it is read."""
+
+    model_type = LINEAR
+
+    def __init__(self, **settings: Any) -> None:
+        if settings:  # transformers makes an empty one to see what its defaults are
+            raise UserError(
+                f"a linear model ({settings.get('attention')}) has no network for transformers; "
+                "read it with longread.load"
+            )
+        super().__init__()
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "regression": lambda logits, labels: nn.functional.mse_loss(logits.view_as(labels), labels.float()),
     "single_label_classification": lambda logits, labels: nn.functional.cross_entropy(logits, labels.view(-1)),
@@ -146,4 +162,5 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 AutoConfig.register(OWN, LongreadConfig, exist_ok=True)
+AutoConfig.register(LINEAR, LinearConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(LongreadConfig, LongreadForSequenceClassification, exist_ok=True)

@@ -159,10 +159,11 @@ class LongreadClassifier(ClassifierMixin, _TextEstimator):  # type: ignore[misc]
         if len(classes) < 2:
             raise ValueError(f"y has one class, {classes[0]!r}; a classifier needs two or more")
         few = np.unique(numbers, return_index=True)[1]
-        self._train(texts, {"label": np.array([f"{n:06d}" for n in numbers])}, few, problem_type=SINGLE_LABEL)
+        names = _names(classes)
+        self._train(texts, {"label": np.array(names)[numbers]}, few, problem_type=SINGLE_LABEL)
         self.classes_ = classes
-        # Labels are names to the trainer; a class may have had no name before.
-        self._order = np.argsort([int(name) for name in self.predictor_.label_names])
+        # The trainer sorts names, scikit-learn classes.
+        self._order = np.array([self.predictor_.label_names.index(name) for name in names])
         return self
 
     def _fit_several(self, texts: list[str], labels: npt.NDArray[Any]) -> LongreadClassifier:
@@ -186,10 +187,10 @@ class LongreadClassifier(ClassifierMixin, _TextEstimator):  # type: ignore[misc]
         empty = np.flatnonzero(np.isnan(probabilities).any(axis=1))
         if len(empty):
             raise ValueError(f"X[{empty[0]}] is empty: it has no class; predict_proba gives NaN for it")
-        predictor = self._predictor()  # its labels sort as the classes do
+        predictor, place = self._predictor(), np.argsort(self._order)  # of the predictor's labels among the classes
         thresholds = predictor.decision.of(predictor.label_names)
-        found = predicted_of(probabilities, predictor.problem_type, thresholds).astype(np.int64)
-        return found if predictor.problem_type == MULTI_LABEL else self.classes_[found]  # type: ignore[no-any-return]
+        found = predicted_of(probabilities[:, place], predictor.problem_type, thresholds).astype(np.int64)
+        return found if predictor.problem_type == MULTI_LABEL else self.classes_[place[found]]  # type: ignore[no-any-return]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -225,6 +226,14 @@ class LongreadRegressor(RegressorMixin, _TextEstimator):  # type: ignore[misc]
         check_is_fitted(self, "_files")
         found = self._predictor().predict(_texts(X))
         return np.array([np.nan if one.value is None else one.value for one in found], dtype=np.float64)
+
+
+def _names(classes: npt.NDArray[Any]) -> list[str]:
+    """How messages call the classes: as they are written, or by number where that is not one plain name each."""
+    names = [" ".join(str(one).split()) for one in classes]
+    if len(set(names)) == len(names) and all(name and name.isprintable() for name in names):
+        return names
+    return [f"class {number}" for number in range(len(names))]
 
 
 def _texts(X: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from typing import Any
 
 import hypothesis
@@ -470,3 +471,14 @@ def test_a_wrong_input_is_named_with_its_mend() -> None:
     for call in (lambda x: layer(x, PackedBatch((17,))), layer.reference):
         with pytest.raises(ValueError, match=r"a row has 17 tokens; .* 16 positions"):
             call(normal(17, 12, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("attention", sorted(ATTENTIONS))
+def test_a_model_is_copied_to_a_worker_process(attention: str) -> None:
+    shape = {"vocab_size": VOCABULARY, "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
+    model = build(attention, **shape, head_activation="tanh", max_length=32).eval()
+    ids = tokens(2, 9)
+    with torch.inference_mode():
+        before = model(ids, torch.ones(2, 9, dtype=torch.bool))
+        again = pickle.loads(pickle.dumps(model))
+        assert torch.equal(again(ids, torch.ones(2, 9, dtype=torch.bool)), before)

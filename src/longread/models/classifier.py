@@ -82,8 +82,7 @@ class Block(nn.Module):
         width = config.width_of_intermediate  # with a gate, `up` has what is activated and then the gate
         self.up = nn.Linear(config.hidden_size, width * (2 if self.gated else 1), bias=config.feed_forward_bias)
         self.down = nn.Linear(width, config.hidden_size, bias=config.feed_forward_bias)
-        self.activation = ACTIVATIONS[config.hidden_act]
-        self.activation_in_place = IN_PLACE[config.hidden_act]
+        self.activation = config.hidden_act  # by name: torch's functions cannot be pickled
         self.output_norm = _norm(config, config.hidden_size)
         self.attention_output_dropout = Dropout(config.dropout_of("attention_output"))
         self.inner_dropout = Dropout(config.dropout if config.dropout_inside else 0.0)
@@ -101,10 +100,10 @@ class Block(nn.Module):
         hidden = self.up(x)
         hidden, gate = hidden.chunk(2, -1) if self.gated else (hidden, None)
         if torch.is_grad_enabled():
-            hidden = self.activation(hidden)
+            hidden = ACTIVATIONS[self.activation](hidden)
             hidden = hidden if gate is None else hidden * gate
         else:  # the widest tensor of a layer, once and not twice
-            hidden = self.activation_in_place(hidden)
+            hidden = IN_PLACE[self.activation](hidden)
             hidden = hidden if gate is None else hidden.mul_(gate)
         return self.down(self.inner_dropout(hidden, noise))
 
@@ -117,7 +116,7 @@ class Head(nn.Module):
         hidden = config.hidden_size
         self.dense = nn.Linear(hidden, hidden, bias=config.head_bias) if config.head_activation else None
         self.norm = _norm(config, hidden) if config.head_activation and config.head_norm else None
-        self.activation = ACTIVATIONS[config.head_activation] if config.head_activation else None
+        self.activation = config.head_activation
         rate = config.dropout_of("classifier")
         self.dense_dropout = Dropout(rate if config.dropout_before_head else 0.0)
         self.dropout = Dropout(rate)
@@ -126,7 +125,7 @@ class Head(nn.Module):
 
     def forward(self, pooled: Tensor, noise: Noise | None = None) -> Tensor:
         if self.dense is not None and self.activation is not None:
-            pooled = self.activation(self.dense(self.dense_dropout(pooled, noise, sequences=True)))
+            pooled = ACTIVATIONS[self.activation](self.dense(self.dense_dropout(pooled, noise, sequences=True)))
             pooled = pooled if self.norm is None else self.norm(pooled)
         return self.classifier(self.dropout(pooled, noise, sequences=True))
 

@@ -195,10 +195,20 @@ FAMILIES = {
 }
 
 
+# Why what people ask for is not read.
+NOT_READ = {
+    "albert": "its layers share one set of weights",
+    "deberta": "its attention scores content and position apart",
+    "deberta-v2": "its attention scores content and position apart",
+}
+
+
 def unknown(model_type: object) -> str:
     """Why a checkpoint of this model_type is not read, and which are."""
+    why = NOT_READ.get(str(model_type))
+    told = f" ({why}; it can be neither trained nor converted)" if why else ""
     return (
-        f"model_type is {model_type!r}; longread reads encoders of type {', '.join((*FAMILIES, 'longread'))} "
+        f"model_type is {model_type!r}{told}; longread reads encoders of type {', '.join((*FAMILIES, 'longread'))} "
         "and no others"
     )
 
