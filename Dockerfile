@@ -2,7 +2,7 @@
 #
 #   pip wheel . --no-deps --wheel-dir wheels
 #   pip download torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu --dest wheels
-#   pip download --only-binary :all: --find-links wheels --dest wheels ./wheels/longread-*.whl[serve]
+#   pip download --only-binary :all: --find-links wheels --dest wheels torch==2.13.0 './wheels/longread-0.1.0-py3-none-any.whl[serve]'
 #   docker build --network none --tag longread .
 #   docker run --read-only --tmpfs /tmp --publish 8000:8000 --volume "$PWD/out/mail/runs/RUN:/model:ro" longread
 #

@@ -25,9 +25,10 @@ LABELS = np.array(["good" if n % 3 else "bad" for n in range(36)])
 SMALL = {"epochs": 6, "batch_size": 6, "hidden_size": 16, "num_attention_heads": 2, "max_length": 64, "threads": 1,
          "learning_rate": 1e-2, "settings": {"vocab_size": 300, "lowercase": True}}  # fmt: skip
 
-# Checks that no text classifier can pass, and why.
+# Checks that no model of texts can pass, and why.
 OUT_OF_REACH = {
     "check_classifiers_train": "asks for 83 % on points of a plane, which an epoch does not learn from their digits",
+    "check_regressors_train": "asks for an R² of .5 on such points",
 }
 
 
@@ -88,6 +89,15 @@ def test_numbers_of_any_size() -> None:
 def test_wrong_input_is_told(texts: object, labels: object, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         small().fit(texts, labels)
+
+
+@pytest.mark.parametrize(
+    ("texts", "numbers", "told"),
+    [(["a"], [1.0], "one sample"), (["a", "b"], [2.5, 2.5], "holds 2.5 for each"), (["a"], [np.nan], "finite number")],
+)
+def test_numbers_that_cannot_be_learned_are_told(texts: list[str], numbers: list[float], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        LongreadRegressor().fit(texts, numbers)
 
 
 def test_settings_cannot_hide_a_parameter() -> None:

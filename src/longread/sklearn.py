@@ -218,6 +218,10 @@ class LongreadRegressor(RegressorMixin, _TextEstimator):  # type: ignore[misc]
         if not (finite := np.isfinite(numbers)).all():
             place = int(np.argmin(finite))
             raise ValueError(f"y[{place}] is {numbers[place]}; it must be a finite number")
+        if len(texts) < 2:
+            raise ValueError("X has one sample; a regressor needs two or more texts, with different numbers")
+        if np.ptp(numbers) == 0:
+            raise ValueError(f"y holds {numbers[0]:g} for each of the {len(texts)} texts; there is nothing to learn")
         self._train(texts, {"number": numbers}, np.arange(min(len(texts), FEW)), problem_type=REGRESSION)
         return self
 
