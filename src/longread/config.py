@@ -23,6 +23,8 @@ BASELINES = ("majority", "tfidf", "nbsvm")
 BASELINE_SETTINGS = ("task", "attention", "train_rows", "eval_rows", "sample_seed", "validation_fraction",
                      "text_columns", "label_columns", "label_separator", "problem_type", "encoding", "delimiter",
                      "eval_file", "tuning_fraction")  # fmt: skip
+# What it uses where it is asked for; at its default it is no part of the name.
+BASELINE_CHOICES = ("class_weights", "calibrate", "choose_threshold", "selection_fraction")
 # What shapes a new model: a checkpoint to begin from brings its own.
 SCRATCH_SETTINGS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim", "intermediate_size",
                     "norm_position", "vocab_size", "lowercase")  # fmt: skip
@@ -294,10 +296,15 @@ class RunConfig(Settings):
         """Whether the epoch that is kept is chosen on rows held out of train."""
         return self.choose_epoch == "best" or self.choose_by is not None
 
+    @property
+    def decides(self) -> bool:
+        """Whether a temperature or thresholds are chosen on rows held out of train."""
+        return self.calibrate or self.choose_threshold is not None
+
     def data_config(self) -> DataConfig:
         """What the data room has to know of this run."""
         same = {f.name for f in dataclasses.fields(DataConfig)} - {"cache", "selection_fraction"}
-        chosen = self.keeps_best or self.patience is not None or self.calibrate or self.choose_threshold is not None
+        chosen = self.keeps_best or self.patience is not None or self.decides
         return DataConfig(
             **{name: getattr(self, name) for name in same},
             selection_fraction=self.selection_fraction if chosen else None,
@@ -314,7 +321,10 @@ class RunConfig(Settings):
         if self.init != "scratch":  # the checkpoint brings its shape: the record's `encoder` has it
             kept = {k: v for k, v in kept.items() if k not in SCRATCH_SETTINGS}
         if self.is_baseline:  # a linear model has rows, and none of a transformer's settings
-            kept = {k: v for k, v in kept.items() if k in BASELINE_SETTINGS}
+            chosen = BASELINE_CHOICES if self.decides else ("class_weights",)
+            usual = TrainingSettings()
+            told = {k for k in chosen if k == "selection_fraction" or getattr(self, k) != getattr(usual, k)}
+            kept = {k: v for k, v in kept.items() if k in BASELINE_SETTINGS or k in told}
         return kept
 
     def to_json(self) -> dict[str, Any]:

@@ -32,3 +32,22 @@ def test_time_left_is_unknown_while_only_a_linear_model_has_finished(monkeypatch
     step = {"event": "progress", "epoch": 1, "epochs": 3, "step": 1, "steps": 9, "loss": 1.0, "seconds_left": 70.0}
     view.on_event(1, step)
     assert view._left() == 140
+
+
+@pytest.mark.parametrize(
+    ("choose_by", "told"),
+    [
+        (None, "accuracy 0.7000"),
+        ("f1_macro", "held-out macro F1 0.6000"),
+        ("f1:late", "held-out F1 of 'late' 0.5000"),
+        ("loss", "held-out loss 0.9000"),
+    ],
+)
+def test_an_epoch_is_told_by_what_it_is_chosen_by(choose_by: str | None, told: str) -> None:
+    event = {"event": "epoch", "epoch": 1, "train_loss": 1.0, "eval_loss": 0.8, "eval_accuracy": 0.7,
+             "selection_accuracy": 0.65, "selection_f1_macro": 0.6, "selection_f1:late": 0.5,
+             "selection_loss": 0.9, "train_seconds": 1.0}  # fmt: skip
+    assert live.epoch_line(event, choose_by).endswith(f", {told}")
+    view = live.GridView([RunConfig(choose_by=choose_by)])
+    view.on_event(0, event)
+    assert f"{view.state[0]['metric']} {view.state[0]['value']:.4f}" == told

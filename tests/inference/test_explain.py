@@ -79,8 +79,15 @@ def test_long_texts_are_cut_and_say_so_and_wrong_orders_are_refused() -> None:
         explain(model, [TEXT], label="fine")
     with pytest.raises(UserError, match="list"):
         explain(model, TEXT)
-    with pytest.raises(UserError, match="no token"):
-        explain(model, [""])
+
+
+def test_a_text_without_words_has_an_answer_of_its_own() -> None:
+    model = predictor("linformer", {"projection_size": 4})
+    before, empty, behind = explain(model, [TEXT, " ", TEXT])
+    assert before == behind == explain(model, [TEXT])[0]
+    assert empty.to_json() == {"label": None, "why": "the text is empty"}
+    assert empty.heading() == "no answer: the text is empty"
+    assert "No answer <small>the text is empty</small>" in page([before, empty], [(TEXT,), (" ",)])
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -139,7 +139,13 @@ def test_outputs_hold_the_same_and_appear_whole(run: Any, name: str) -> None:
     Path("b.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n{"text": 3}\n')
     status, _, err = run("any", "--file", "b.jsonl", "--out", name)
     assert (status, Path(name).read_bytes()) == (2, before)
+    assert f"--out {name}: is there already; --overwrite replaces it" in err
+    status, _, err = run("any", "--file", "b.jsonl", "--out", name, "--overwrite")
+    assert (status, Path(name).read_bytes()) == (2, before)
     assert "b.jsonl, line 3: column 'text' holds 3 where text is expected" in err
+    Path("b.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
+    assert run("any", "--file", "b.jsonl", "--out", name, "--overwrite")[0] == 0
+    assert len(rows_of(Path(name))) == 2
     assert not [path for path in Path(name).parent.iterdir() if ".part" in path.name]
 
 
@@ -393,3 +399,11 @@ def test_half_a_character_is_an_error_that_names_the_text() -> None:
 
     with pytest.raises(UserError, match=r"text 1 \(from 0\) holds half a character at position 3"):
         _checked(["good", "no \ud800"], "text")
+
+
+def test_a_line_without_the_texts_key_is_named(run: Any) -> None:
+    Path("a.jsonl").write_text('{"text": "a", "id": 1}\n{"text": "b"}\n{"txt": "c", "id": 3}\n')
+    status, out, err = run("any", "--file", "a.jsonl", "--id-column", "id")
+    assert (status, out.count("\n")) == (2, 2)
+    assert "a.jsonl, line 3: has no 'text'; its keys are: txt, id" in err
+    assert "--overwrite: only with --out" in run("any", "a", "--overwrite")[2]

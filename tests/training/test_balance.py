@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_told(rows: Split, changes: dict[str, Any], told: s
         (CLASSES, "none", "classes of 20 training rows: often 15, some 4, rare 1; --class-weights balanced"),
         (CLASSES, "balanced", "classes of 20 training rows: often 15, some 4, rare 1\n"),
         (split([0, 1, 1], ("a", "b"), SINGLE_LABEL), "none", None),
-        (LABELS, "none", None),
+        (LABELS, "none", "rarest label: some, on 4 of 20 training rows"),
         (split([[1, 0]] * 19 + [[0, 1]], ("a", "b"), MULTI_LABEL), "none", "labels of 20 training rows: a 19, b 1; "),
         (NUMBERS, "none", None),
     ],

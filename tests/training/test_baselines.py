@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from scipy.sparse import hstack
 from sklearn.base import clone
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 import longread
 import longread.records
@@ -27,6 +27,7 @@ from longread.data.load import load_task
 from longread.errors import UserError
 from longread.inference.metrics import answers_of
 from longread.models.linear import LinearModel, load_linear, save_linear
+from longread.problems import MULTI_LABEL
 from longread.serving.app import create_app
 from longread.serving.service import Service
 from longread.serving.settings import ServeSettings
@@ -243,3 +244,132 @@ def test_a_linear_run_is_served(letters: Path) -> None:
         assert answer["probabilities"] == pytest.approx(wanted.probabilities)
         assert client.post("/predict", json={"inputs": "xyz"}).status_code == 200  # no known word
         assert client.post("/explain", json={"text": "great"}).json()["label"] == "praise"
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of texts with two labels each may have, and with a number that a word tells."""
+    folder = tmp_path_factory.mktemp("kinds")
+    words = {"late": "delayed waiting", "rude": "shouted insulted"}
+    rows = []
+    for number in range(60):
+        own = [name for place, name in enumerate(words) if number >> place & 1]
+        rows.append(f"dear team {' '.join(words[name] for name in own)} {number},{';'.join(own)},{number % 4 == 3:d}")
+    (folder / "several.csv").write_text("\n".join(["text,labels,other", *rows]))
+    marks = ("awful", "poor", "fair", "good")
+    numbers = [f"a {marks[n % 4]} thing {n},{10.5 + 3 * (n % 4)}" for n in range(60)]
+    (folder / "numbers.csv").write_text("\n".join(["text,label", *numbers]))
+    return folder
+
+
+@pytest.mark.parametrize("name", [*LINEAR, "majority"])
+def test_several_labels_are_learned_each_against_its_absence(name: str, kinds: Path, tmp_path: Path) -> None:
+    config = RunConfig(
+        task=str(kinds / "several.csv"), text_columns=("text",), label_columns=("labels",), label_separator=";",
+        attention=name, out=tmp_path, class_weights="none" if name == "majority" else "balanced",
+        choose_threshold="f1", selection_fraction=0.3,
+    )  # fmt: skip
+    run = train(config)
+    record = run.record
+    assert record["dataset"]["problem_type"] == "multi_label_classification"
+    assert set(record["decision"]["thresholds"]) == {"late", "rude"}
+    assert (record["metrics"]["exact_match"] == 1) == (name != "majority")
+    classifier = longread.load(run.directory)
+    both, none = classifier.predict(["dear team delayed waiting shouted insulted 3", "dear team 1"])
+    assert classifier.decision.to_json() == record["decision"]
+    if name != "majority":
+        assert (both.labels, none.labels) == (("late", "rude"), ())
+        (why,) = classifier.explain(["waiting, then insulted"], label="rude")
+        assert max(why.tokens, key=lambda token: token.attribution).text == "insulted"
+        assert sum(t.attribution for t in why.tokens) == pytest.approx(why.logit - why.baseline_logit)
+    again = longread.evaluate(RunConfig(task=config.task, out=tmp_path), run.directory)
+    assert again.record["metrics"] == record["metrics"]
+    assert again.record["dataset"]["problem_type"] == record["dataset"]["problem_type"]
+
+
+def test_numbers_are_predicted_by_ridge_and_by_the_mean(kinds: Path, tmp_path: Path) -> None:
+    found = {}
+    for name in ("tfidf", "majority"):
+        run = train(RunConfig(task=str(kinds / "numbers.csv"), attention=name, out=tmp_path))
+        found[name] = run.record["metrics"]["r2"]
+        classifier = longread.load(run.directory)
+        low, high = (one.value for one in classifier.predict(["an awful thing", "a good thing"]))
+        assert low is not None and high is not None
+        assert (high > low + 5) == (name == "tfidf")
+        (why,) = classifier.explain(["a good thing"])
+        assert why.probability is None and why.value == pytest.approx(high)
+        assert sum(t.attribution for t in why.tokens) == pytest.approx(why.logit - why.baseline_logit)
+        again = longread.evaluate(RunConfig(task=str(kinds / "numbers.csv"), out=tmp_path), run.directory)
+        assert again.record["metrics"] == run.record["metrics"]
+    assert found["tfidf"] > 0.8 > 0.01 > found["majority"]
+    runs = longread.compare(
+        [RunConfig(task=str(kinds / "numbers.csv"), attention=name, out=tmp_path) for name in ("nbsvm", "majority")]
+    )
+    assert [run.record["attention"] for run in runs] == ["majority"]  # NB-SVM is left out, and that is said
+
+
+def test_ridge_is_scikit_learns(kinds: Path) -> None:
+    train_rows, evaluation = load_task(DataConfig(str(kinds / "numbers.csv")))
+    model = fit("tfidf", train_rows)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]")
+    wanted = Ridge(alpha=1.0, solver="cholesky").fit(
+        vectorizer.fit_transform(train_rows.texts).toarray(), train_rows.labels
+    )
+    expected = wanted.predict(vectorizer.transform(evaluation.texts).toarray())
+    np.testing.assert_allclose(model.scores(model.encode(evaluation.texts, None)[0])[:, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_label_that_none_or_all_rows_have_is_said_with_its_frequency(name: str) -> None:
+    labels = np.array([[1, 0, row % 2] for row in range(20)], dtype=np.int8)
+    texts = [f"{'red' if row % 2 else 'blue'} car {row}" for row in range(20)]
+    rows = Examples("t", "train", texts, None, labels, np.arange(20), ("all", "none", "some"), MULTI_LABEL)
+    model = fit(name, rows)
+    given = answers_of(model.scores(model.encode(["red", "blue"], None)[0]), MULTI_LABEL)
+    np.testing.assert_allclose(given[:, :2], [[39 / 40, 1 / 40]] * 2, rtol=1e-5)
+    assert given[0, 2] > 0.5 > given[1, 2]
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_weights_of_classes_move_the_rare_one_up(name: str) -> None:
+    rows = examples([f"w{n % 7} w{n % 5} w{n % 3}" for n in range(100)], [int(n % 10 == 0) for n in range(100)])
+    plain, weighted = fit(name, rows), fit(name, rows, weights=np.array([1.0, 9.0]))
+    unseen = examples(["w1 w2", "w0 w1", "w6"], [0, 0, 0])
+    assert (answers(weighted, unseen)[:, 1] > answers(plain, unseen)[:, 1]).all()
+
+
+def test_a_temperature_and_a_threshold_are_chosen_kept_and_used(tmp_path: Path) -> None:
+    config = RunConfig(task="reviews:128", train_rows=300, eval_rows=100, attention="tfidf", out=tmp_path)
+    plain = train(config)
+    chosen = train(replace(config, calibrate=True, choose_threshold="f1_macro"))
+    assert chosen.record["run_id"] != plain.record["run_id"]
+    decision = chosen.record["decision"]
+    assert decision["rows"] == chosen.record["dataset"]["selection"]["rows"] == 30
+    assert longread.load(chosen.directory).decision.to_json() == decision
+    assert "selection_fraction" not in plain.record["config"]
+    predicted = chosen.predictions()
+    assert predicted is not None
+    (threshold,) = decision["thresholds"].values()
+    np.testing.assert_array_equal(predicted["predicted"], predicted["probabilities"][:, 1] > np.float32(threshold))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--attention nbsvm", "predicts classes; for numbers there are tfidf"),
+        ("--attention tfidf --class-weights balanced", "a regression has no classes"),
+        ("--attention tfidf --calibrate", "no probabilities"),
+        ("--attention tfidf --choose-threshold f1", "--choose-threshold"),
+        ("--attention tfidf --learning-rate 1", "--learning-rate: tfidf has no such setting"),
+    ],
+)
+def test_what_fits_no_number_is_refused(
+    options: str, words: str, kinds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(kinds / "numbers.csv"), *options.split(), "--out", str(tmp_path)]
+    assert cli.main(command) == 2
+    assert words in capsys.readouterr().err
+    command = ["train", str(kinds / "several.csv"), *["--attention", "majority", "--class-weights", "balanced"]]
+    command += ["--label-columns", "labels", "--text-columns", "text", "--label-separator", ";", "--out", str(tmp_path)]
+    assert cli.main(command) == 2
+    assert "the most frequent class has no weights" in capsys.readouterr().err

@@ -22,6 +22,8 @@ def explain(
 ) -> int:
     """Which tokens and sentences decided, by integrated gradients; of a linear model, what each word adds.
 
+    An empty text has the label null.
+
     Example: longread explain out/runs/0123456789abcdef "a long, warm, funny film" --html why.html
 
     Parameters
@@ -57,6 +59,8 @@ def explain(
     for one in found:
         if json_lines:
             print(json.dumps(one.to_json(), ensure_ascii=False))
+        elif html is None and one.why is not None:
+            print(one.heading())
         elif html is None:
             print(f"{one.heading()}; what {one.sides()[0]} (+) and what {one.sides()[1]} (-):")
             for token in sorted(one.tokens, key=lambda t: -abs(t.attribution))[:12]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from longread.cli import logs
 from longread.config import RunConfig
 from longread.problems import HEADLINE, METRIC_WORDS, MULTI_LABEL, REGRESSION, SINGLE_LABEL, f1_name, problem_of
+from longread.study.budget import described, duration
 
 log = logging.getLogger("longread")
 Event = dict[str, Any]
@@ -24,27 +25,24 @@ SHOWN = {
 }
 
 
-def duration(seconds: float) -> str:
-    """12 s, 3:05, 1:02:03."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
-
-
-def epoch_line(event: Event) -> str:
+def epoch_line(event: Event, choose_by: str | None = None) -> str:
     """What training and evaluation of an epoch came to, or a distillation's distance from its teacher."""
     line = f"epoch {event['epoch']}: train loss {event['train_loss']:.4f}"
     if "distance" in event:
         return f"{line}, distance from the teacher {event['distance']:.4f}"
-    name = headline_of(event)
-    return f"{line}, evaluation loss {event['eval_loss']:.4f}, {METRIC_WORDS[name]} {event[f'eval_{name}']:.4f}"
+    words, value = told_by(event, choose_by)
+    return f"{line}, evaluation loss {event['eval_loss']:.4f}, {words} {value:.4f}"
 
 
-def headline_of(event: Event) -> str:
-    """Which metric an epoch tells: accuracy, or that of another problem type."""
-    return next(name for name in HEADLINE.values() if f"eval_{name}" in event)
+def told_by(event: Event, choose_by: str | None) -> tuple[str, float]:
+    """What an epoch is told by, in words, and its value: what --choose-by names, on the held-out rows; else accuracy
+    (or the like of another problem type) on the evaluation rows."""
+    if choose_by is not None and f"selection_{choose_by}" in event:
+        _, _, label = choose_by.partition(":")
+        words = f"F1 of {label!r}" if label else METRIC_WORDS[choose_by]
+        return f"held-out {words}", event[f"selection_{choose_by}"]
+    name = next(name for name in HEADLINE.values() if f"eval_{name}" in event)
+    return METRIC_WORDS[name], event[f"eval_{name}"]
 
 
 def metric_line(record: Mapping[str, Any]) -> str:
@@ -64,13 +62,23 @@ class GridView:
     """One line a run: state, epoch, loss, accuracy, time left; below, the time left for the whole grid."""
 
     def __init__(self, configs: Sequence[RunConfig]) -> None:
-        self.configs = configs
+        self.configs = list(configs)
         self.console = logs.console
         self.state: list[Event] = [{"state": "waiting"} for _ in configs]
         self.began: dict[int, float] = {}
         self.took: dict[int, float] = {}
         self.several_tasks = len({c.task for c in configs}) > 1
         self.live: Live | None = None
+
+    @property
+    def sizes_differ(self) -> bool:
+        transformers = [c for c in self.configs if not c.is_baseline]
+        return len({(c.hidden_size, c.max_length, c.epochs) for c in transformers}) > 1
+
+    def add(self, config: RunConfig) -> None:
+        """A run that was not expected."""
+        self.configs.append(config)
+        self.state.append({"state": "waiting"})
 
     def __enter__(self) -> GridView:
         if logs.shows_live():
@@ -97,14 +105,16 @@ class GridView:
         elif kind == "epoch":
             state |= {"loss": event["train_loss"], "done_epochs": event["epoch"]}
             if "distance" not in event:  # a distillation has no metric
-                state["metric"] = headline_of(event)
-                state["value"] = event[f"eval_{state['metric']}"]
-            self._say(index, epoch_line(event))
+                state["metric"], state["value"] = told_by(event, self.configs[index].choose_by)
+            self._say(index, epoch_line(event, self.configs[index].choose_by))
         elif kind == "end":
             self.took[index] = now - self.began[index]
             state["state"] = "done" if event["status"] == "ok" else event["status"]
             took = duration(self.took[index])
             self._say(index, f"{state['state']} in {took}" + (f" ({event['error']})" if event["error"] else ""))
+        elif kind == "left_out":
+            state["state"] = "no time left"
+            self._say(index, f"not begun or not finished: {event['error']}")
         elif kind == "skipped":
             state["state"] = "was done before"
             self._say(index, f"was done before ({event['run_id']})")
@@ -119,6 +129,8 @@ class GridView:
             self.live.update(self._table())
 
     def _name(self, config: RunConfig) -> str:
+        if self.sizes_differ and not config.is_baseline:
+            return described(config)
         depth = "" if config.is_baseline else f" depth {config.num_hidden_layers}, seed {config.seed}"
         return (f"{config.task} " if self.several_tasks else "") + config.attention + depth
 
@@ -148,7 +160,7 @@ class GridView:
         caption = "time left: known after some steps" if left is None else f"about {duration(left)} left"
         table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
         metrics = {state["metric"] for state in self.state if "metric" in state}
-        shown = "accuracy" if not metrics else METRIC_WORDS[metrics.pop()] if len(metrics) == 1 else "metric"
+        shown = "accuracy" if not metrics else metrics.pop() if len(metrics) == 1 else "metric"
         for name in ("run", "state", "epoch", "loss", shown, "time left"):
             table.add_column(name, justify="left" if name in ("run", "state") else "right")
         for config, state in zip(self.configs, self.state, strict=True):
@@ -218,6 +230,7 @@ class RunView:
             disable=not logs.shows_live(),
         )  # fmt: skip
         self.bar = self.progress.add_task(f"{config.task}, {config.attention}", total=None, left="?")
+        self.choose_by = config.choose_by
 
     def __enter__(self) -> RunView:
         self.progress.start()
@@ -233,7 +246,7 @@ class RunView:
             logs.status(progress_line(event))
             self.progress.update(self.bar, completed=event["step"], total=event["steps"], left=left)
         elif kind == "epoch":
-            self._say(f"{epoch_line(event)}, {event['train_seconds']:.1f} s of training")
+            self._say(f"{epoch_line(event, self.choose_by)}, {event['train_seconds']:.1f} s of training")
         elif kind == "start" and "num_parameters" in event:
             self._say(f"run {event['run_id']}: {event['rows']:,} rows, {event['num_parameters']:,} parameters")
         elif kind == "skipped":

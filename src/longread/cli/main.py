@@ -51,6 +51,7 @@ COMMANDS = {
     "tune": "tune:tune",
     "calibrate": "calibrate:calibrate",
     "report": "report:report",
+    "runs": "runs:runs",
     "tasks": "report:tasks",
 }
 

@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter
 
 from longread.attention import ATTENTIONS
 from longread.config import (
+    BASELINE_CHOICES,
     BASELINE_SETTINGS,
     BASELINES,
     SCRATCH_SETTINGS,
@@ -113,7 +114,9 @@ def refuse_unused(config: RunConfig, attentions: Sequence[str], depths: Sequence
     changed = [name for name in Settings.__dataclass_fields__ if getattr(config, name) != getattr(DEFAULTS, name)]
     changed += ["num_hidden_layers"] if tuple(depths) != (1,) else []
     if all(name in BASELINES for name in attentions):
-        unused = [n for n in (*changed, *config.options) if n not in (*BASELINE_SETTINGS, *USED_BY_ALL)]
+        unused = [
+            n for n in (*changed, *config.options) if n not in (*BASELINE_SETTINGS, *BASELINE_CHOICES, *USED_BY_ALL)
+        ]
         why = f"{' and '.join(attentions)} has no such setting"
     elif config.init != "scratch":
         unused, why = [n for n in changed if n in SCRATCH_SETTINGS], "only from scratch; --init brings its own"

@@ -28,6 +28,8 @@ from longread.cli.status import FAILED, INTERRUPTED
 from longread.config import TrackerName
 from longread.errors import UserError
 
+LENGTHS = [128, 256, 512, 1024, 2048, 4096]
+
 
 def tracking(name: TrackerName | None, out: Path) -> Callable[[dict[str, Any]], None]:
     """What hears a run's events for a tracker. UserError where that is not installed."""
@@ -46,7 +48,8 @@ def compare(
     seed: Annotated[list[int], Several] = [0],  # noqa: B006
     baselines: bool = True,
     track: TrackerName | None = None,
-    lengths: Annotated[list[int], Several] = [128, 256, 512, 1024, 2048, 4096],  # noqa: B006
+    budget: str | None = None,
+    lengths: Annotated[list[int], Several] = LENGTHS,
     benchmark: bool = True,
     on: On = "here",
     cluster: OfCluster = CLUSTER,
@@ -75,6 +78,10 @@ def compare(
         Also the majority class, TF-IDF + logistic regression and NB-SVM.
     track:
         Also log every run to a tracker, under OUT: see train.
+    budget:
+        A time, such as 90s, 20m or 2h, for all of it: of --attention, and of lengths, sizes and epochs that are not
+        given, it is chosen what fits, after a short measurement on the training rows. The plan is said, kept in
+        OUT/plans, and gone on with when the command is given again. At the end three models are recommended.
     lengths:
         Lengths at which time and memory of one layer of each mechanism are measured afterwards, with these runs' own
         settings. Times at published sizes: longread benchmark.
@@ -92,6 +99,16 @@ def compare(
     place = cluster_of(on, cluster)
     base = run_config(rows, model, training, machine, options=options)
     refuse_unused(base, attention, num_hidden_layers)
+    if budget is not None:
+        from longread.cli.budget import compare_in_time
+
+        if lengths != LENGTHS:
+            raise UserError("--lengths: not with --budget, which measures nothing by length; longread benchmark does")
+        if place is not None:
+            raise UserError("--budget: of this machine; its plan is measured here, leave --on out")
+        if track is not None:
+            raise UserError("--track: not with --budget; train and compare without it log their runs")
+        return compare_in_time(base, budget, task, attention, num_hidden_layers, seed, baselines)
     configs = grid(
         base, tasks=task, attentions=attention, depths=num_hidden_layers, seeds=seed, with_baselines=baselines
     )

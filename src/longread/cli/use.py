@@ -131,6 +131,7 @@ def predict(
     *texts: str,
     file: Path | None = None,
     out: Path | None = None,
+    overwrite: bool = False,
     pair: str | None = None,
     text_columns: Annotated[list[str] | None, Several] = None,
     id_column: str | None = None,
@@ -158,7 +159,10 @@ def predict(
         Parquet also compressed (.gz, .zst, .bz2).
     out:
         Where to write: .jsonl, .csv or .tsv (also with .gz, .zst or .bz2), or .parquet. `row` counts the rows of the
-        input from 0. A stopped output of a --file goes on where it was when the command is given again.
+        input from 0. A stopped output of a --file goes on where it was when the command is given again. A file that
+        is there already is not replaced without --overwrite.
+    overwrite:
+        Replace an --out that is there already.
     pair:
         The second text, for a model that compares two; of every row, where there are several.
     text_columns:
@@ -186,6 +190,10 @@ def predict(
 
     if out is not None:
         check_output(out)
+        if out.exists() and not overwrite:
+            raise UserError(f"--out {out}: is there already; --overwrite replaces it, or give another name")
+    elif overwrite:
+        raise UserError("--overwrite: only with --out")
     if file is None:
         for option, value in (("--text-columns", text_columns), ("--id-column", id_column),
                               ("--keep-columns", keep_columns), ("--encoding", encoding),

@@ -82,7 +82,7 @@ def blocks_of_file(
             return sum(len(value) for name in texts if isinstance(value := row[1].get(name), str))
 
         for part in _parts(rows_of(list(dict.fromkeys((*texts, *kept)))), characters):
-            found = [[_text(values.get(name), place, name) for place, values in part] for name in texts]
+            found = [[_text(_there(values, name, place), place, name) for place, values in part] for name in texts]
             own = {name: [values.get(name) for _, values in part] for name in kept}
             yield Block(found[0], found[1] if len(found) == 2 else None, own, fraction())
 
@@ -109,6 +109,13 @@ def _columns(source: str, names: list[str], given: Sequence[str] | None, usual: 
         if name not in names:
             raise UserError(f"{source}: there is no column {name!r}; {there}")
     return chosen
+
+
+def _there(values: Mapping[str, Any], name: str, place: str) -> Any:
+    """UserError for a line of JSON that has no such key; one that holds null, or nothing, is an empty text."""
+    if name not in values:
+        raise UserError(f"{place}: has no {name!r}; its keys are: {', '.join(map(str, values)) or 'none'}")
+    return values[name]
 
 
 def _text(value: Any, place: str, column: str) -> str:

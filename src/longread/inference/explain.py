@@ -26,6 +26,7 @@ from longread.ops.packed import PackedBatch
 from longread.problems import REGRESSION, SINGLE_LABEL, ProblemType
 
 FEWEST_STEPS, MOST_STEPS = 16, 256
+EMPTY = "the text is empty"
 WANTED_GAP = 0.02  # of the difference of the logits: more steps are taken until the sum is that near
 SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+[\"')\]]*(?=\s|$)|\n|$)")
 
@@ -85,7 +86,7 @@ class _Sequence:
 class Explanation:
     """Attributions of one answer. They add up to `logit - baseline_logit`, but for `completeness_gap` of it."""
 
-    label: str  # the predicted one; of several labels the most probable; of a regression the number's name
+    label: str | None  # predicted; of several labels the most probable; of a regression the number's name; see why
     probability: float | None  # None: of a regression
     explained_label: str
     logit: float
@@ -97,13 +98,18 @@ class Explanation:
     tokens: tuple[Token, ...]
     sentences: tuple[Sentence, ...]
     value: float | None = None  # of a regression: the number itself
+    why: str | None = None  # there is nothing to explain
 
     def to_json(self) -> dict[str, Any]:
         """Without what this problem type has not."""
+        if self.why is not None:
+            return {"label": None, "why": self.why}
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def heading(self) -> str:
         """`team a 0.973`, or `score 153.2`."""
+        if self.why is not None:
+            return f"no answer: {self.why}"
         return f"{self.label} {self.value:.4g}" if self.probability is None else f"{self.label} {self.probability:.3f}"
 
     def sides(self) -> tuple[str, str]:
@@ -118,7 +124,8 @@ def explain(
 ) -> list[Explanation]:
     """One explanation for each text, of the predicted label or of `label`.
 
-    UserError for a label that the model does not know, and for a text without any token.
+    A text without any token has no label, and says why; the others are explained as if it were not there. UserError for
+    a label that the model does not know.
     """
     check_explained(texts, label, predictor.label_names)
     partners: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
@@ -133,12 +140,24 @@ def check_explained(texts: Sequence[str], label: str | None, label_names: Sequen
         raise UserError(f"label {label!r}: the model knows {', '.join(label_names)}")
 
 
+def unexplained(why: str) -> Explanation:
+    """Of a text that has no answer."""
+    return Explanation(None, None, "", 0.0, 0.0, "", 0, 0.0, False, (), (), why=why)
+
+
+def is_empty(text: str, pair: str | None) -> bool:
+    """As `predict` has it."""
+    return not text.strip() or (pair is not None and not pair.strip())
+
+
 def _explain_one(predictor: Explained, text: str, pair: str | None, label: str | None) -> Explanation:
     model = predictor.model
+    if is_empty(text, pair):
+        return unexplained(EMPTY)
     encoding, truncated = _encode(predictor, text, pair)
     ids = torch.tensor(encoding.ids, device=predictor.device)
     if not len(ids) or not any(p is not None for p in encoding.sequence_ids):
-        raise UserError("explain: the text has no token; give one with words")
+        return unexplained("the text has no token")
     types = None
     if pair is not None and model.config.type_vocab_size:
         types = torch.tensor(encoding.type_ids, device=predictor.device)

@@ -12,9 +12,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from longread.errors import UserError
-from longread.inference.explain import Explanation, Token, check_explained, sentences
+from longread.inference.explain import EMPTY, Explanation, Token, check_explained, is_empty, sentences, unexplained
+from longread.inference.metrics import answers_of, predicted_of
 from longread.models.linear import WORD, LinearModel
+from longread.problems import REGRESSION, SINGLE_LABEL
 
 BASELINE = "no known word"
 
@@ -30,16 +31,18 @@ def explain_linear(
 
 def _explain_one(model: LinearModel, text: str, pair: str | None, label: str | None) -> Explanation:
     parts = (text,) if pair is None else (text, pair)
-    if not any(part.strip() for part in parts):
-        raise UserError("explain: the text has no word")
+    if is_empty(text, pair):
+        return unexplained(EMPTY)
     encoded, _ = model.encode([text], None if pair is None else [pair])
     features = model.features(encoded).tocoo()
-    logits = model.scores(encoded)[0]
-    probabilities = np.exp(logits - logits.max())
-    probabilities /= probabilities.sum()
-    predicted = int(logits.argmax())
+    logits = model.scores(encoded)
+    said = answers_of(logits, model.problem_type)
+    number = float(logits[0, 0]) if model.problem_type == REGRESSION else None
+    predicted = int(said[0].argmax())
+    if model.problem_type == SINGLE_LABEL:  # a threshold may say otherwise
+        predicted = int(predicted_of(said, SINGLE_LABEL, model.decision.of(model.label_names))[0])
     target = predicted if label is None else model.label_names.index(label)
-    row, factor = (0, (-0.5, 0.5)[target]) if len(model.weights) == 1 else (target, 1.0)
+    row, factor = (0, (-0.5, 0.5)[target]) if model.halves else (target, 1.0)
     added = dict(
         zip(features.col.tolist(), (factor * model.weights[row, features.col] * features.data).tolist(), strict=True)
     )
@@ -51,9 +54,9 @@ def _explain_one(model: LinearModel, text: str, pair: str | None, label: str | N
     )
     return Explanation(
         label=model.label_names[predicted],
-        probability=float(probabilities[predicted]),
+        probability=None if number is not None else float(said[0, predicted]),
         explained_label=model.label_names[target],
-        logit=float(logits[target]),
+        logit=float(logits[0, target]),
         baseline_logit=float(factor * model.bias[row]),
         baseline=BASELINE,
         steps=0,
@@ -61,6 +64,7 @@ def _explain_one(model: LinearModel, text: str, pair: str | None, label: str | N
         truncated=False,
         tokens=tokens,
         sentences=tuple(s for part, whole in enumerate(parts) for s in sentences(whole, part, tokens)),
+        value=number,
     )
 
 

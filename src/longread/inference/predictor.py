@@ -290,7 +290,10 @@ def load(
             raise UserError(f"{place}: {', '.join(fixed)} cannot be set; a linear model computes on the processor")
         found, trained_on = linear.load_linear(path)
         origin = origin_of(path) or Origin.from_json(trained_on)
-        return LinearPredictor(LinearScorer(found), found.label_names, str(place), origin=origin)
+        return LinearPredictor(
+            LinearScorer(found), found.label_names, str(place), origin=origin, problem_type=found.problem_type,
+            decision=found.decision,
+        )  # fmt: skip
     model = from_pretrained(path if Path(place).exists() else str(place), **overrides)
     check_answers(model, untrained_head=untrained_head)
     file = model.tokenizer_file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from longread.data.examples import Examples
 from longread.data.load import load_split
 from longread.data.tasks import find_task
 from longread.errors import UserError
-from longread.inference.metrics import answers_of, mean_loss, metrics
+from longread.inference.metrics import answers_of, mean_loss, metrics, predicted_of
 from longread.inference.origin import folder_of
 from longread.inference.quality import Evaluated, closer_look
 from longread.models.linear import LinearModel, load_linear
+from longread.problems import REGRESSION
 from longread.records import Dataset, Environment, RunRecord, SplitRecord
 from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
 
@@ -43,9 +44,13 @@ def score(model: LinearModel, examples: Examples) -> Scored:
         logits = model.scores(encoded)
     problem, whole = examples.problem_type, np.zeros(len(words), dtype=bool)  # no text is cut
     answers, loss = answers_of(logits, problem), mean_loss(logits, examples.labels, problem)
-    look = closer_look(examples.labels, answers, model.label_names, problem, tokens=words, truncated=whole)
+    names, thresholds = model.label_names, model.decision.of(model.label_names)
+    look = closer_look(
+        examples.labels, answers, names, problem, thresholds=thresholds, tokens=words, truncated=whole
+    )  # fmt: skip
     fields = look | {
-        "metrics": metrics(examples.labels, answers, problem) | {"loss": loss},
+        "metrics": metrics(examples.labels, answers, problem, thresholds) | {"loss": loss},
+        "decision": model.decision.to_json() or None,
         "eval_seconds": watch.seconds,
         "samples_per_second": len(examples) / watch.seconds,
         "tokens_per_second": int(words.sum()) / watch.seconds,
@@ -54,6 +59,18 @@ def score(model: LinearModel, examples: Examples) -> Scored:
         "padded_fraction": 0.0,
     }
     return Scored(answers, watch.cpu_seconds, fields)
+
+
+def write_answers(directory: Path, rows: Examples, answers: npt.NDArray[np.float32], model: LinearModel) -> None:
+    """predictions.parquet of a run."""
+    problem, thresholds = model.problem_type, model.decision.of(model.label_names)
+    records.write_predictions(
+        directory / "predictions.parquet",
+        rows.rows,
+        rows.labels,
+        None if problem == REGRESSION else answers,
+        predicted_of(answers, problem, thresholds),
+    )
 
 
 def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[str, Any]) -> Evaluated:
@@ -69,7 +86,10 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
     device = torch.device("cpu")
     memory = PeakMemory(device)
     model, _ = load_linear(folder_of(checkpoint))
-    examples = load_split(config.data_config(), label_names=model.label_names)
+    problem = model.problem_type
+    if config.problem_type not in (None, problem):
+        raise UserError(f"--problem-type {config.problem_type}: {checkpoint} was trained for {problem}")
+    examples = load_split(replace(config, problem_type=problem).data_config(), label_names=model.label_names)
     if (examples.pairs is not None) != model.pairs:
         wanted = "pairs of texts" if model.pairs else "single texts"
         raise UserError(f"{checkpoint}: trained on {wanted}; check --text-columns")
@@ -101,9 +121,10 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
         **done.fields,
         peak_memory_bytes=memory.bytes(),
         memory_kind=memory.kind,
-        dataset=Dataset(label_names=model.label_names, eval=seen),
+        dataset=Dataset(label_names=model.label_names, problem_type=problem, eval=seen),
         environment=Environment(**environment(device, "float64"), load_at_start=load, load_at_end=foreign_load()),
     )
     directory = config.out / "runs" / record.run_id
-    records.write_predictions(directory / "predictions.parquet", examples.rows, examples.labels, done.answers)
-    return Evaluated(records.write_record(config.out, record), examples, done.answers, None)
+    write_answers(directory, examples, done.answers, model)
+    thresholds = model.decision.of(model.label_names)
+    return Evaluated(records.write_record(config.out, record), examples, done.answers, thresholds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -21,8 +21,10 @@ import torch
 from longread.data.tokenizer import Encoded
 from longread.errors import UserError
 from longread.models import weights as files
+from longread.models.decision import DECISION, Decision
 from longread.models.weights import VOCABULARY
-from longread.records import fingerprint
+from longread.problems import PROBLEM_TYPES, REGRESSION, SINGLE_LABEL, ProblemType
+from longread.records import canonical, fingerprint
 
 MODEL_TYPE = "longread-linear"
 
@@ -37,8 +39,9 @@ Floats = npt.NDArray[np.float64]
 class LinearModel:
     """F terms: those of the text, then those of its partner where a task has pairs. C labels.
 
-    weights [K, F], bias [K]: one row a label, or a single one (K = 1) for two labels, whose score decides for the
-    second. idf [F]: what TF-IDF multiplies counts with; None: a term counts by being there (NB-SVM).
+    weights [K, F], bias [K]: one row a label, or a single one (K = 1) for two classes, whose score decides for the
+    second; of a regression one row. idf [F]: what TF-IDF multiplies counts with; None: a term counts by being there
+    (NB-SVM).
     """
 
     attention: str  # its name among the mechanisms
@@ -47,6 +50,8 @@ class LinearModel:
     bias: Floats
     idf: Floats | None
     label_names: tuple[str, ...]
+    problem_type: ProblemType = SINGLE_LABEL
+    decision: Decision = field(default_factory=Decision)
 
     @property
     def pairs(self) -> bool:
@@ -59,7 +64,8 @@ class LinearModel:
     @cached_property
     def fingerprint(self) -> str:
         parts = [self.weights.tobytes(), self.bias.tobytes(), b"" if self.idf is None else self.idf.tobytes()]
-        return fingerprint(self.attention, *parts, *(json.dumps(terms) for terms in self.vocabularies))
+        decided = [canonical(own)] if (own := self.decision.to_json()) else []
+        return fingerprint(self.attention, *parts, *(json.dumps(terms) for terms in self.vocabularies), *decided)
 
     @cached_property
     def columns(self) -> tuple[dict[str, int], ...]:
@@ -99,12 +105,25 @@ class LinearModel:
         return weigh(counts, [len(terms) for terms in self.vocabularies], self.idf)
 
     def scores(self, encoded: Encoded) -> Floats:
-        """[R, C]: their softmax is the probability of each label. Of two labels, a score and its opposite by halves."""
+        """[R, C], logits as a network's: of two classes a score and its opposite by halves; [R, 1] of a regression."""
         return self.logits_of(np.asarray(self.features(encoded) @ self.weights.T) + self.bias)
 
     def logits_of(self, raw: Floats) -> Floats:
         """[R, C] of the linear functions' values [R, K]."""
-        return np.concatenate([-raw / 2, raw / 2], axis=1) if len(self.weights) == 1 else raw
+        return np.concatenate([-raw / 2, raw / 2], axis=1) if self.halves else raw
+
+    @property
+    def halves(self) -> bool:
+        """One score decides between two classes."""
+        return self.problem_type == SINGLE_LABEL and len(self.label_names) == 2
+
+
+def check_kind(name: str, problem_type: ProblemType, *, weighted: bool = False) -> None:
+    """UserError for what a linear model of this name does not do."""
+    if name == "nbsvm" and problem_type == REGRESSION:
+        raise UserError("--attention nbsvm: predicts classes; for numbers there are tfidf (ridge) and majority (mean)")
+    if name == "majority" and weighted:
+        raise UserError("--class-weights: the most frequent class has no weights; leave it out")
 
 
 def analyzer() -> Callable[[str], list[str]]:
@@ -137,7 +156,10 @@ def save_linear(model: LinearModel, directory: Path, trained_on: Mapping[str, An
         "ngram_range": list(NGRAMS),
         "token_pattern": WORD,
         "trained_on": trained_on,
+        "problem_type": model.problem_type,
     }
+    if decided := model.decision.to_json():
+        config[DECISION] = decided
     tensors = {"weights": model.weights, "bias": model.bias} | ({} if model.idf is None else {"idf": model.idf})
     told = [(VOCABULARY, json.dumps(model.vocabularies).encode()),
             ("config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())]  # fmt: skip
@@ -162,10 +184,15 @@ def load_linear(directory: Path) -> tuple[LinearModel, Mapping[str, Any] | None]
             raise ValueError("it counts other terms than this version of longread")
         vocabularies = tuple(tuple(map(str, terms)) for terms in json.loads((directory / VOCABULARY).read_bytes()))
         names = tuple(config["id2label"][str(number)] for number in range(len(config["id2label"])))
+        problem = config.get("problem_type", SINGLE_LABEL)
+        if problem not in PROBLEM_TYPES:
+            raise ValueError(f"problem_type is {problem!r}")
+        decision = Decision.from_json(config.get(DECISION), names, problem, str(directory / "config.json"))
         model = LinearModel(
-            str(config["attention"]), vocabularies, tensors["weights"], tensors["bias"], tensors.get("idf"), names
-        )
-        rows, terms = len(names) if len(names) > 2 else 1, model.num_features
+            str(config["attention"]), vocabularies, tensors["weights"], tensors["bias"], tensors.get("idf"), names,
+            problem, decision,
+        )  # fmt: skip
+        rows, terms = 1 if model.halves else len(names), model.num_features
         shapes = {"weights": (rows, terms), "bias": (rows,)} | ({"idf": (terms,)} if "idf" in tensors else {})
         for name, shape in shapes.items():
             if tensors[name].shape != shape or tensors[name].dtype != np.float64:

@@ -30,6 +30,7 @@ from longread.records.store import (
     read_runs,
     rewrite_record,
     run_id,
+    with_error,
     write_record,
 )
 
@@ -56,6 +57,7 @@ __all__ = [
     "rewrite_record",
     "run_id",
     "temporary_folder",
+    "with_error",
     "write_atomically",
     "write_json",
     "write_lines",

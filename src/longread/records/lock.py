@@ -38,6 +38,38 @@ def locked(directory: Path) -> Iterator[bool]:
             pass
 
 
+@contextmanager
+def locked_if_free(directory: Path) -> Iterator[bool]:
+    """As `locked`, but where another process is in it, False at once. False, too, where there are no locks."""
+    path = directory / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    mine = False
+    try:
+        try:
+            mine = try_lock(descriptor) and is_still(path, descriptor)
+        except OSError:
+            pass
+        yield mine
+    finally:
+        if mine:
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a process is in it now."""
+    try:
+        descriptor = os.open(directory / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not try_lock(descriptor)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 def _take(path: Path) -> tuple[int, bool]:
     waited = False
     while True:

@@ -116,6 +116,13 @@ def rewrite_record(run: Run) -> None:
     write_json(run.directory / "run.json", sealed(run.record))
 
 
+def with_error(run: Run, error: str) -> Run:
+    """The run of a folder, and its record there, with another reason for its end."""
+    changed = Run(run.record | {"error": error}, run.directory)
+    rewrite_record(changed)
+    return changed
+
+
 def load_runs(directory: Path) -> list[Run]:
     """Every finished run under DIRECTORY, in the order of task, attention, seed and name; a damaged one is warned of
     and left out."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("longread")
 
-__all__ = ["build_report", "compare_folders", "summary_table"]
+__all__ = ["build_report", "compare_folders", "recommended_runs", "summary_table", "three_to_choose_from"]
 
 
 def build_report(directory: Path, out: Path | None = None, *, figures: bool = True) -> Path:
@@ -112,3 +112,27 @@ def summary_table(runs: Sequence[Run]) -> str:
         parts.append(f"{heading(group)}\n{table}" if len(groups) + len(numbers) > 1 else table)
     parts += [f"{heading(group)}\n{terminal_table(regression_table(group))}" for group in numbers]
     return "\n\n".join(parts)
+
+
+def three_to_choose_from(runs: Sequence[Run]) -> str:
+    """The most accurate, the fastest within a point of it and the smallest, as plain text; empty where nothing is."""
+    from longread.report.groups import group_runs
+    from longread.report.markdown import terminal_table
+    from longread.report.mechanisms import learn
+    from longread.report.soundness import sound_runs
+    from longread.report.three import three_table
+
+    learn(runs)
+    tables = [table for group in group_runs(sound_runs(runs)[0]) if (table := three_table(group)) is not None]
+    return "\n\n".join("\n".join([terminal_table(table), *table.notes]) for table in tables)
+
+
+def recommended_runs(directory: Path) -> set[str]:
+    """Ids of the runs that stand in the report as those to choose from."""
+    from longread.report.groups import group_runs
+    from longread.report.soundness import sound_runs
+    from longread.report.three import choose_three
+
+    found = [choose_three(group) for group in group_runs(sound_runs(read_runs(directory)[0])[0])]
+    lines = [line for three in found if three is not None for _, line in three.chosen]
+    return {str(o.run.record["run_id"]) for line in lines for o in line.outcomes}

@@ -28,6 +28,7 @@ from longread.report.runcards import RunCard, run_cards
 from longread.report.scaling import scaling_pictures
 from longread.report.search import search_pictures, search_table
 from longread.report.tables import all_columns, comparison
+from longread.report.three import three_table
 from longread.report.tradeoff import tradeoff_pictures
 from longread.report.verdicts import Elsewhere, goal_table, judge, summary
 
@@ -138,6 +139,9 @@ def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:
     section = Section(group.key, heading(group), lead(group, pairs), caveats(group, pairs), recommendation(group))
     section.blocks.append(Block("Comparison", comparison(group, pairs)))
     section.blocks.append(Block("All columns", all_columns(group, pairs), fold=True))
+    three = three_table(group)
+    if three is not None:
+        section.blocks.append(Block("Three to choose from", three))
     if pairs.tested:
         matrix = matrix_table(pairs)
         if matrix is not None:

@@ -70,14 +70,19 @@ def chance(group: Group) -> float:
 
 def distance(line: Line, best: Line) -> NonInferiority | None:
     """By how much a row is behind the best, if that is shown to be at most WITHIN; else None."""
+    result = behind(line, best)
+    return result if result is not None and result.shown else None
+
+
+def behind(line: Line, best: Line) -> NonInferiority | None:
+    """By how much, on the same rows; None where there are no predictions of both."""
     if any(o.correct is None for o in (*line.outcomes, *best.outcomes)):
         return None
     matched = match(line, best)
     if matched is None:
         return None
     first, second, draws = matched
-    result = non_inferiority(first, second, WITHIN, draws if draws is not None else [0] * len(first))
-    return result if result.shown else None
+    return non_inferiority(first, second, WITHIN, draws if draws is not None else [0] * len(first))
 
 
 def quiet_seconds(line: Line) -> float | None:

@@ -107,9 +107,12 @@ class State:
         def run() -> dict[str, Any]:
             try:
                 pairs = None if asked.pair is None else [asked.pair]
-                return service.predictor.explain([asked.text], pairs, label=asked.label)[0].to_json()
+                found = service.predictor.explain([asked.text], pairs, label=asked.label)[0]
             except ValueError as error:
                 raise Refused(422, str(error)) from None
+            if found.why is not None:
+                raise Refused(422, f"{found.why}; give one with words")
+            return found.to_json()
 
         async with self._explaining:  # gradients take much more memory than answers: one at a time
             return JSONResponse(await self._before_timeout(request, asyncio.to_thread(run)))

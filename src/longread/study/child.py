@@ -13,12 +13,13 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from longread.attention import ATTENTIONS, place_of
 from longread.config import RunConfig
 from longread.errors import UserError
-from longread.records import Run, RunRecord, canonical, find_run, fingerprint, write_record
+from longread.records import Run, RunRecord, canonical, find_run, fingerprint, with_error, write_record
 from longread.records.record import Status
 from longread.study.benchmark import BenchmarkConfig
 from longread.training.resolve import resolve
@@ -28,23 +29,34 @@ log = logging.getLogger("longread")
 Event = dict[str, Any]
 Listener = Callable[[int, Event], None]
 SECONDS_TO_SAVE = 60  # that a stopped worker is given before it is killed
+TIME_IS_UP = "stopped at the time limit"
 
 
-def run_one(index: int, config: RunConfig, on_event: Listener, distill_steps: int | None = None) -> Run:
+def run_one(
+    index: int,
+    config: RunConfig,
+    on_event: Listener,
+    distill_steps: int | None = None,
+    *,
+    time_limit: float | None = None,
+) -> Run:
     """Trains, or distils for so many steps; a stopped run goes on, a finished one is skipped. One record in any case.
 
-    KeyboardInterrupt is passed on to the worker, which saves its state first.
+    KeyboardInterrupt is passed on to the worker, which saves its state first; so is the end of `time_limit` seconds,
+    which the record then names.
     """
     order = {"kind": "train", "config": config.to_json(), "distill_steps": distill_steps}
-    done, tail = _watch(order | _mechanisms(config.attention), lambda event: on_event(index, event))
+    done, tail = _watch(order | _mechanisms(config.attention), lambda event: on_event(index, event), time_limit)
     run = find_run(config.out, done.run_id) if done.run_id else None
     if run is not None and done.ended:
         _forget_failure(config, distill_steps)
-        return run
+        late = done.timed_out and run.record["status"] == "interrupted"
+        return with_error(run, f"{TIME_IS_UP}; its state is kept") if late else run
     # The process died without a record. The kernel's out-of-memory killer is the usual sender of SIGKILL.
     killed = done.code == -signal.SIGKILL
-    status: Status = "out_of_memory" if killed else "error"
+    status: Status = "interrupted" if done.timed_out else "out_of_memory" if killed else "error"
     error = done.refused or ("killed, most likely for lack of memory" if killed else _last_line(tail))
+    error = f"{TIME_IS_UP}, before it had learned anything" if done.timed_out else error
     run = failed(config, done.run_id, status, error, distill_steps)
     on_event(index, {"event": "end", "run_id": run.record["run_id"], "status": status, "error": error, "detail": tail})
     return run
@@ -98,6 +110,7 @@ class _Child:
     code: int = 0
     refused: str = ""  # what is wrong with its input
     ended: bool = False  # it said so itself, after writing its record
+    timed_out: bool = False
 
     def take(self, event: Event) -> None:
         if event["event"] == "refused":
@@ -106,10 +119,10 @@ class _Child:
         self.ended = self.ended or event["event"] in ("end", "skipped")
 
 
-def _watch(order: Event, on_event: Callable[[Event], None]) -> tuple[_Child, str]:
+def _watch(order: Event, on_event: Callable[[Event], None], time_limit: float | None = None) -> tuple[_Child, str]:
     """What became of the worker, and the end of what it wrote on stderr."""
     done = _Child()
-    with tempfile.TemporaryFile("w+") as errors, closing(_events(order, done, errors)) as events:
+    with tempfile.TemporaryFile("w+") as errors, closing(_events(order, done, errors, time_limit)) as events:
         for event in events:
             done.take(event)
             if event["event"] != "refused":
@@ -118,7 +131,7 @@ def _watch(order: Event, on_event: Callable[[Event], None]) -> tuple[_Child, str
         return done, errors.read()[-2000:]
 
 
-def _events(order: Event, done: _Child, errors: Any) -> Generator[Event]:
+def _events(order: Event, done: _Child, errors: Any, time_limit: float | None) -> Generator[Event]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([_source(), *filter(None, sys.path)])}
     # A session of its own: a Ctrl-C reaches this process alone, which passes it on once.
     process = subprocess.Popen(
@@ -132,6 +145,15 @@ def _events(order: Event, done: _Child, errors: Any) -> Generator[Event]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
+
+    def stop() -> None:
+        done.timed_out = process.poll() is None
+        process.terminate()
+
+    limits = [] if time_limit is None else [Timer(time_limit, stop), Timer(time_limit + SECONDS_TO_SAVE, process.kill)]
+    for limit in limits:
+        limit.daemon = True
+        limit.start()
     try:
         process.stdin.write(json.dumps(order))
         process.stdin.close()
@@ -148,6 +170,8 @@ def _events(order: Event, done: _Child, errors: Any) -> Generator[Event]:
             process.kill()
         raise
     finally:
+        for limit in limits:
+            limit.cancel()
         process.stdout.close()
 
 

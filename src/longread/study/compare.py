@@ -11,7 +11,7 @@ from longread.config import BASELINES, RunConfig
 from longread.data.load import check_classes, load_task
 from longread.errors import UserError
 from longread.models.locate import locate
-from longread.problems import SINGLE_LABEL
+from longread.problems import REGRESSION
 from longread.records import Run
 from longread.study.benchmark import BenchmarkConfig
 from longread.study.chain import Step
@@ -46,7 +46,9 @@ def grid(
     configs = []
     for task in dict.fromkeys(tasks):
         if with_baselines:
-            configs += [replace(base, task=task, attention=name, options={}) for name in BASELINES]
+            for name in BASELINES:
+                weights = "none" if name == "majority" else base.class_weights  # it has none
+                configs.append(replace(base, task=task, attention=name, options={}, class_weights=weights))
         combinations = itertools.product(dict.fromkeys(seeds), dict.fromkeys(depths), attentions)
         for seed, depth, attention in combinations:
             dropout = base.attention_dropout if can_drop(attention) else 0.0
@@ -67,23 +69,22 @@ def grid(
 def check(configs: Sequence[RunConfig]) -> list[RunConfig]:
     """What is wrong with any run's input is said before the first one starts. UserError.
 
-    Returned are those that can run: the linear models take one class for each text.
+    Returned are those that can run: NB-SVM predicts no numbers.
     """
     first_of_task = {config.task: resolve(config) for config in reversed(configs)}
     for config in configs:
         resolve(config)
     for init in {config.init for config in configs} - {"scratch"}:
         locate(init)
-    other = {}
+    numbers = set()
     for task, config in first_of_task.items():
         train = load_task(config.data_config())[0]
         check_classes(train)
-        if train.problem_type != SINGLE_LABEL:
-            other[task] = train.problem_type
-    kept = [config for config in configs if not (config.is_baseline and config.task in other)]
+        if train.problem_type == REGRESSION:
+            numbers.add(task)
+    kept = [config for config in configs if not (config.attention == "nbsvm" and config.task in numbers)]
     if len(kept) < len(configs):
-        told = ", ".join(f"{task} ({problem})" for task, problem in other.items())
-        log.warning("no linear models on %s: they take one class for each text", told)
+        log.info("no nbsvm on %s: it predicts classes, not numbers", ", ".join(numbers))
     return kept
 
 

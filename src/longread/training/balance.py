@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from longread.config import RunConfig
 from longread.data.dataset import Split
+from longread.data.examples import Examples
 from longread.errors import UserError
 from longread.problems import MULTI_LABEL, REGRESSION
 
@@ -22,14 +23,14 @@ MOST_NAMED = 12
 FORMS = "none, balanced, or NAME=NUMBER,NAME=NUMBER"
 
 
-def counts(split: Split) -> npt.NDArray[np.int64]:
+def counts(split: Split | Examples) -> npt.NDArray[np.int64]:
     """[C] rows of each class, or with each label."""
     if split.problem_type == MULTI_LABEL:
         return split.labels.sum(axis=0, dtype=np.int64)  # type: ignore[no-any-return]
     return np.bincount(split.labels, minlength=len(split.label_names))
 
 
-def check_targets(split: Split, config: RunConfig) -> None:
+def check_targets(split: Split | Examples, config: RunConfig) -> None:
     """Says the counts where some class or label is rare, and what can be done about it.
 
     UserError for settings of classes that do not fit the training rows.
@@ -43,6 +44,10 @@ def check_targets(split: Split, config: RunConfig) -> None:
     several = split.problem_type == MULTI_LABEL
     notable = found.min() < NOTABLE_SHARE * len(split) if several else found.max() >= NOTABLE_RATIO * found.min()
     if not notable:
+        if several:
+            rarest = int(found.argmin())
+            name, rows = split.label_names[rarest], f"{found[rarest]:,}"
+            log.info("rarest label: %s, on %s of %s training rows", name, rows, f"{len(split):,}")
         return
     order = np.argsort(-found, kind="stable")
     named = [f"{split.label_names[place]} {found[place]:,}" for place in order]
@@ -53,7 +58,7 @@ def check_targets(split: Split, config: RunConfig) -> None:
     log.warning("%s of %s training rows: %s%s", what, f"{len(split):,}", ", ".join(named), hint)
 
 
-def weights_of(split: Split, class_weights: str) -> npt.NDArray[np.float64] | None:
+def weights_of(split: Split | Examples, class_weights: str) -> npt.NDArray[np.float64] | None:
     """float64 [C], as `--class-weights` asks for; None where nothing is weighted.
 
     balanced: of a class, rows / (classes · rows of it), as scikit-learn has it; of a label, rows without it / rows with

@@ -1,5 +1,8 @@
 """What a transformer has to beat: the most frequent class, TF-IDF with logistic regression, and NB-SVM.
 
+Of several labels each is learned against its absence. A number is predicted by ridge regression on TF-IDF, and by the
+mean in place of the most frequent class; NB-SVM has no counterpart.
+
 NB-SVM: Wang and Manning 2012, "Baselines and Bigrams", equations 1 to 3. Nothing here is chosen on the rows
 that are evaluated: every setting is fixed below.
 """
@@ -12,50 +15,71 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from longread.config import BASELINES
 from longread.data.examples import Examples
 from longread.errors import UserError
-from longread.models.linear import NGRAMS, WORD, Floats, LinearModel, weigh
+from longread.models.linear import NGRAMS, WORD, Floats, LinearModel, check_kind, weigh
+from longread.problems import MULTI_LABEL, REGRESSION
 
 TFIDF_C = 10.0  # inverse regularisation; the usual choice for TF-IDF of unit length
+RIDGE_ALPHA = 1.0  # scikit-learn's; rows are of unit length
 SMOOTHING = 1.0  # alpha of NB-SVM
 NBSVM_C = 0.1  # C = 1 is the paper's for a hinge loss; the logistic loss gives probabilities and wants less
 INTERPOLATION = 0.25  # beta of NB-SVM, the paper's: trained weights against their mean magnitude
 MAX_ITERATIONS = 1000
 
 
-def fit(name: str, train: Examples, seed: int = 0) -> LinearModel:
+def fit(name: str, train: Examples, seed: int = 0, *, weights: Floats | None = None) -> LinearModel:
     """Baseline `name` of the training rows; a pair's two texts are two sets of features side by side.
 
-    `seed` is the solver's; what it fits is convex. Raises `UserError` for a name that is none of `BASELINES` and for
-    texts without a word.
+    `seed` is the solver's; what it fits is convex. weights [C]: of each class's rows, or of the rows that have a label
+    against those that have not. Raises `UserError` for a name that is none of `BASELINES`, for texts without a word,
+    for NB-SVM of a regression, and for weights where nothing is fitted.
     """
     if name not in BASELINES:
         raise UserError(f"unknown baseline {name!r}; there are {', '.join(BASELINES)}")
-    classes = len(train.label_names)
+    check_kind(name, train.problem_type, weighted=weights is not None)
     if name == "majority":
-        return _majority(train)
+        return _constant(train)
     counts, vocabularies = _count(train)
     idf = None
     if name == "tfidf":
         present = np.bincount(counts.indices, minlength=counts.shape[1])  # rows that have a term
         idf = np.log((1 + counts.shape[0]) / (1 + present)) + 1
     features = weigh(counts, [len(terms) for terms in vocabularies], idf)
-    fit_one = _fit_tfidf if name == "tfidf" else _fit_nbsvm
-    fitted = [fit_one(features, positive, seed) for positive in _one_vs_rest(train.labels, classes)]
-    weights = np.stack([weight for weight, _ in fitted])
-    return LinearModel(name, vocabularies, weights, np.array([bias for _, bias in fitted]), idf, train.label_names)
+    if train.problem_type == REGRESSION:
+        fitted = [_ridge(features, train.labels)]
+    else:
+        fit_one = _fit_tfidf if name == "tfidf" else _fit_nbsvm
+        fitted = [fit_one(features, yes, seed, of_rows) for yes, of_rows in _one_vs_rest(train, weights)]
+    return LinearModel(
+        name, vocabularies, np.stack([weight for weight, _ in fitted]), np.array([bias for _, bias in fitted]), idf,
+        train.label_names, train.problem_type,
+    )  # fmt: skip
 
 
-def _majority(train: Examples) -> LinearModel:
-    """No terms; the scores are the logarithms of the classes' frequencies."""
-    counts = np.bincount(train.labels, minlength=len(train.label_names))
-    scores = np.log(np.maximum(counts, 0.5) / len(train))  # half a row of a class that has none
-    bias = scores[1:] - scores[:1] if len(scores) == 2 else scores
+def _constant(train: Examples) -> LinearModel:
+    """No terms: the logarithms of the classes' frequencies, the log odds of each label, or the mean."""
     sides = 1 if train.pairs is None else 2
-    return LinearModel("majority", ((),) * sides, np.zeros((len(bias), 0)), bias, None, train.label_names)
+    if train.problem_type == REGRESSION:
+        bias = np.array([train.labels.mean()])
+    elif train.problem_type == MULTI_LABEL:
+        bias = np.array([_log_odds(column == 1) for column in train.labels.T])
+    else:
+        counts = np.bincount(train.labels, minlength=len(train.label_names))
+        scores = np.log(np.maximum(counts, 0.5) / len(train))  # half a row of a class that has none
+        bias = scores[1:] - scores[:1] if len(scores) == 2 else scores
+    weights = np.zeros((len(bias), 0))
+    return LinearModel("majority", ((),) * sides, weights, bias, None, train.label_names, train.problem_type)
+
+
+def _log_odds(yes: npt.NDArray[np.bool_]) -> float:
+    """Of a label's frequency; half a row where none or all have it."""
+    rows = len(yes)
+    inside = min(max(float(yes.sum()), 0.5), rows - 0.5)
+    return float(np.log(inside / (rows - inside)))
 
 
 def _count(train: Examples) -> tuple[Any, tuple[tuple[str, ...], ...]]:
@@ -71,26 +95,41 @@ def _count(train: Examples) -> tuple[Any, tuple[tuple[str, ...], ...]]:
     return csr_matrix(hstack(parts)), tuple(vocabularies)
 
 
-def _regression(c: float, features: Any, positive: npt.NDArray[np.bool_], seed: int) -> tuple[Floats, float]:
+def _ridge(features: Any, numbers: Floats) -> tuple[Floats, float]:
+    solver = Ridge(alpha=RIDGE_ALPHA, solver="sparse_cg", tol=1e-8)
+    solver.fit(features, numbers)
+    return solver.coef_, float(solver.intercept_)
 
+
+def _logistic(
+    c: float, features: Any, yes: npt.NDArray[np.bool_], seed: int, of_rows: Floats | None
+) -> tuple[Floats, float]:
+    if yes.all() or not yes.any():  # nothing to tell apart: the terms count nothing
+        return np.zeros(features.shape[1]), _log_odds(yes)
     dual = features.shape[1] > features.shape[0]  # the quicker way round; the optimum is the same
     solver = LogisticRegression(C=c, solver="liblinear", dual=dual, max_iter=MAX_ITERATIONS, random_state=seed)
-    solver.fit(features, positive)
+    solver.fit(features, yes, of_rows)
     return solver.coef_[0], float(solver.intercept_[0])
 
 
-def _fit_tfidf(features: Any, positive: npt.NDArray[np.bool_], seed: int) -> tuple[Floats, float]:
-    return _regression(TFIDF_C, features, positive, seed)
+def _fit_tfidf(features: Any, yes: npt.NDArray[np.bool_], seed: int, of_rows: Floats | None) -> tuple[Floats, float]:
+    return _logistic(TFIDF_C, features, yes, seed, of_rows)
 
 
-def _fit_nbsvm(features: Any, positive: npt.NDArray[np.bool_], seed: int) -> tuple[Floats, float]:
-    inside = SMOOTHING + np.asarray(features[positive].sum(axis=0)).ravel()
-    outside = SMOOTHING + np.asarray(features[~positive].sum(axis=0)).ravel()
+def _fit_nbsvm(features: Any, yes: npt.NDArray[np.bool_], seed: int, of_rows: Floats | None) -> tuple[Floats, float]:
+    inside = SMOOTHING + np.asarray(features[yes].sum(axis=0)).ravel()
+    outside = SMOOTHING + np.asarray(features[~yes].sum(axis=0)).ravel()
     ratio = np.log(inside / inside.sum()) - np.log(outside / outside.sum())
-    trained, bias = _regression(NBSVM_C, features.multiply(ratio).tocsr(), positive, seed)
+    trained, bias = _logistic(NBSVM_C, features.multiply(ratio).tocsr(), yes, seed, of_rows)
     return ratio * ((1 - INTERPOLATION) * np.abs(trained).mean() + INTERPOLATION * trained), bias
 
 
-def _one_vs_rest(labels: npt.NDArray[np.int64], classes: int) -> list[npt.NDArray[np.bool_]]:
-    """For each class which rows are of it; for two classes only the second, whose score decides."""
-    return [labels == 1] if classes == 2 else [labels == label for label in range(classes)]
+def _one_vs_rest(train: Examples, weights: Floats | None) -> list[tuple[npt.NDArray[np.bool_], Floats | None]]:
+    """For each class or label which rows are of it, and what they weigh; for two classes only the second, whose score
+    decides."""
+    if train.problem_type == MULTI_LABEL:
+        columns = [column == 1 for column in train.labels.T]
+        return [(yes, None if weights is None else np.where(yes, weights[c], 1.0)) for c, yes in enumerate(columns)]
+    classes = len(train.label_names)
+    of_rows = None if weights is None else weights[train.labels]
+    return [(train.labels == label, of_rows) for label in ([1] if classes == 2 else range(classes))]

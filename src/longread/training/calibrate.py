@@ -20,7 +20,7 @@ from longread.inference.run import as_trained, default_task
 from longread.models.checkpoint import save_pretrained
 from longread.models.decision import Decision
 from longread.problems import REGRESSION
-from longread.training.choice import check_choices, decide
+from longread.training.choice import check_choices, decide, scale_logits
 from longread.training.lineage import provenance_of
 
 
@@ -50,7 +50,9 @@ def calibrate(
     _refuse_known_rows(checkpoint, rows, examples.fingerprint)
     split = tokenize(examples, found.tokenizer, found.max_length, None)
     logits = split_logits(model, split, tokens=found.tokens_per_micro_batch, device=found.device).logits
-    chosen = decide(model, config, logits, examples.labels, found.label_names, problem)
+    chosen = decide(config, logits, examples.labels, found.label_names, problem)
+    if chosen.temperature is not None:
+        scale_logits(model, chosen.temperature)
     if chosen == Decision():
         raise UserError(f"{rows}: these rows tell no temperature; give more of them, among them some it gets wrong")
     model.decision = _together(model.decision, chosen, examples.fingerprint)

@@ -70,14 +70,13 @@ def is_better(name: str, value: float, best: float | None) -> bool:
 
 
 def decide(
-    model: Classifier,
     config: RunConfig,
     logits: Array,
     labels: Array,
     label_names: Sequence[str],
     problem_type: ProblemType,
 ) -> Decision:
-    """A temperature, which goes into the model's weights, and thresholds, as far as `config` asks for them.
+    """A temperature, which has to go into the model's weights, and thresholds, as far as `config` asks for them.
 
     `logits` [R, C] are the model's for held-out rows. The thresholds are of the probabilities behind the temperature.
     """
@@ -85,7 +84,6 @@ def decide(
     if config.calibrate:
         temperature = _temperature(logits, labels, problem_type)
         if temperature is not None:
-            scale_logits(model, temperature)
             logits = logits / temperature
     if config.choose_threshold is not None:
         found = _thresholds(config, labels, answers_of(logits, problem_type), label_names, problem_type)

@@ -25,7 +25,7 @@ from longread.models.classifier import Classifier
 from longread.problems import HEADLINE, MATCH, REGRESSION
 from longread.system.measure import Stopwatch
 from longread.training.balance import weights_of
-from longread.training.choice import decide, is_better, score
+from longread.training.choice import decide, is_better, scale_logits, score
 from longread.training.losses import make_loss
 from longread.training.numbers import spread_of
 from longread.training.optimize import make_optimizer
@@ -112,8 +112,9 @@ class Validation:
         rows = self.data.selection
         assert rows is not None
         logits = split_logits(self.model, rows, tokens=self.tokens, device=self.device).logits
-        self.model.decision = decide(self.model, self.config, logits, rows.labels, rows.label_names, rows.problem_type)
+        self.model.decision = decide(self.config, logits, rows.labels, rows.label_names, rows.problem_type)
         if self.model.decision.temperature is not None:
+            scale_logits(self.model, self.model.decision.temperature)
             self._predicted = None
 
     def predictions(self) -> Predictions:

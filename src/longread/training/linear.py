@@ -9,16 +9,16 @@ import torch
 
 from longread import records
 from longread.config import RunConfig
-from longread.data.examples import Examples
+from longread.data.examples import Examples, carve
 from longread.data.load import check_classes, load_task
-from longread.errors import UserError
 from longread.inference.origin import Origin
-from longread.inference.run_linear import score
-from longread.models.linear import save_linear
-from longread.problems import SINGLE_LABEL
+from longread.inference.run_linear import score, write_answers
+from longread.models.linear import LinearModel, check_kind, save_linear
 from longread.records import Dataset, Environment, Run, RunRecord
 from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
+from longread.training.balance import check_targets, weights_of
 from longread.training.card import write_card
+from longread.training.choice import check_choices, decide
 from longread.training.lineage import Provenance
 from longread.training.trainer import Event
 from longread.training.work import split_record
@@ -32,8 +32,13 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
     memory = PeakMemory(CPU)
     train_rows, evaluation = load_task(config.data_config())
     check_classes(train_rows)
-    if train_rows.problem_type != SINGLE_LABEL:
-        raise UserError(f"--attention {config.attention}: takes one class for each text, not {train_rows.problem_type}")
+    problem = train_rows.problem_type
+    check_kind(config.attention, problem, weighted=config.class_weights != "none")
+    check_choices(replace(config, choose_by=None), train_rows.label_names, problem)
+    selection = None
+    if config.decides:
+        train_rows, selection = carve(train_rows, config.selection_fraction, config.sample_seed, config.task)
+    check_targets(train_rows, replace(config, label_smoothing=0.0))
     config = replace(config, seed=0)  # nothing in it is drawn by chance
     name = records.run_id("train", config.named(), 0, (train_rows.fingerprint, evaluation.fingerprint))
     with records.locked(config.out / "runs" / name):
@@ -44,19 +49,28 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
         on_event(
             {"event": "start", "run_id": name, "rows": len(train_rows), "resumed": False, "config": config.named()}
         )
-        run = _fit(config, name, train_rows, evaluation, load, memory)
+        run = _fit(config, name, train_rows, evaluation, selection, load, memory)
     on_event({"event": "end", "run_id": name, "status": "ok", "error": None, "metrics": run.record["metrics"]})
     return run
 
 
 def _fit(
-    config: RunConfig, name: str, train_rows: Examples, evaluation: Examples, load: float | None, memory: PeakMemory
+    config: RunConfig,
+    name: str,
+    train_rows: Examples,
+    evaluation: Examples,
+    selection: Examples | None,
+    load: float | None,
+    memory: PeakMemory,
 ) -> Run:
     from longread.training import baselines  # scikit-learn with it: its loading is no part of the training's time
 
     directory = config.out / "runs" / name
+    weights = weights_of(train_rows, config.class_weights)
     with (training := Stopwatch()):
-        model = baselines.fit(config.attention, train_rows)
+        model = baselines.fit(config.attention, train_rows, weights=weights)
+        if selection is not None:
+            model = _decided(model, config, selection)
     done = score(model, evaluation)
     record = RunRecord(
         run_id=name,
@@ -77,12 +91,21 @@ def _fit(
             problem_type=train_rows.problem_type,
             train=split_record(train_rows, config),
             eval=split_record(evaluation, config),
+            selection=None if selection is None else split_record(selection, config),
         ),
         environment=Environment(**environment(CPU, "float64"), load_at_start=load, load_at_end=foreign_load()),
     )
-    records.write_predictions(directory / "predictions.parquet", evaluation.rows, evaluation.labels, done.answers)
+    write_answers(directory, evaluation, done.answers, model)
     trained_on = Origin(config.task, config.named(), evaluation.pairs is not None).to_json()
     save_linear(model, directory / "checkpoint", trained_on)
     Provenance(name, "train", training.seconds).write(directory / "checkpoint")
     write_card(Run(record.to_json(), directory), directory / "checkpoint")
     return records.write_record(config.out, record)
+
+
+def _decided(model: LinearModel, config: RunConfig, rows: Examples) -> LinearModel:
+    """With the temperature, in its weights, and the thresholds that the held-out rows tell."""
+    logits = model.scores(model.encode(rows.texts, rows.pairs)[0])
+    decision = decide(config, logits, rows.labels, rows.label_names, rows.problem_type)
+    by = decision.temperature or 1.0
+    return replace(model, weights=model.weights / by, bias=model.bias / by, decision=decision)

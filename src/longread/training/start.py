@@ -59,6 +59,11 @@ def _from_scratch(config: RunConfig) -> Start:
     assert config.max_length
     data = prepare(config.data_config(), config.max_length)
     check_choices(config, data.train.label_names, data.train.problem_type)
+    return Start(config, new_model(config, data), data)
+
+
+def new_model(config: RunConfig, data: Prepared) -> Classifier:
+    """As `config`, which is resolved, and the data shape it; its weights are random."""
     model = build(
         config.attention,
         **{name: getattr(config, name) for name in SHAPE},
@@ -70,7 +75,7 @@ def _from_scratch(config: RunConfig) -> Start:
         problem_type=data.train.problem_type,
     )
     begin_at(model, data.train)
-    return Start(config, model, data)
+    return model
 
 
 def load_model(
