@@ -1,10 +1,11 @@
-"""`longread serve` beside a plain service of FastAPI and transformers' pipeline: same weights, same texts, in turns.
+"""`longread serve` beside a plain service of FastAPI and transformers' pipeline, and LitServe with the same pipeline.
 
-    python -m benchmarks.serving --data-dir DIR --out out/serving     # some 8 minutes on two idle cores
-    python -m benchmarks.serving --table out/serving                  # the table again
+    python -m benchmarks.serving dense --data-dir DIR --out results/serving          # 8 minutes on two idle cores
+    python -m benchmarks.serving longformer --data-dir DIR --out results/serving     # as many
 
-Clients ask, get an answer and ask again (a closed loop), so the rate is what the service sustains at that many
-clients. Texts are SST-2's sentences and IMDB's reviews, and generated ones where there is no data.
+Same weights, same texts, in turns. Clients ask, get an answer and ask again (a closed loop), so the rate is what the
+service sustains at that many clients. Four sentences of SST-2 to one review of IMDB, of up to 4,096 tokens for
+Longformer; generated texts where there is no data. benchmarks/serving_table.py makes the table of the records.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ import sys
 import tempfile
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
 CLIENTS = (1, 8, 32)
-SECONDS = 12.0
+SECONDS = 7.0
 TURNS = 2
 ATTENTIONS = {"dense": 512, "longformer": 4096}  # tokens that the model reads
-SIDES = ("ours", "plain")
+SIDES = ("ours", "ours-bfloat16", "plain", "litserve")
+BESIDE = ("ours", "plain")  # measured with documents beside sentences
+COMPARED = 12  # texts whose probabilities are compared between the services
+VERSIONS = ("torch", "transformers", "fastapi", "uvicorn", "litserve", "tokenizers")
 
 
 def texts(data_dir: Path | None) -> tuple[list[str], list[str], list[str]]:
@@ -63,33 +67,18 @@ def make_checkpoint(attention: str, directory: Path) -> Path:
     return directory / attention
 
 
-def plain_service(checkpoint: str, port: int) -> None:
-    """What people write first: a pipeline behind FastAPI, one text a call; requests run in FastAPI's threads."""
-    import uvicorn
-    from fastapi import FastAPI
-    from transformers import pipeline
-
-    classify = pipeline("text-classification", model=checkpoint, device="cpu")
-    app = FastAPI()
-
-    @app.post("/predict")
-    def predict(body: dict[str, Any]) -> Any:
-        return classify(body["inputs"], truncation=True, top_k=None)
-
-    @app.get("/ready")
-    def ready() -> dict[str, str]:
-        return {"status": "ok"}
-
-    uvicorn.run(app, port=port, log_level="error")
-
-
 class Service:
     def __init__(self, side: str, checkpoint: Path, port: int) -> None:
         own = ["-m", "longread", "serve", str(checkpoint), "--port", str(port)]
-        other = ["-m", "benchmarks.serving", "--plain", str(checkpoint), "--port", str(port)]
+        own += ["--precision", "bfloat16"] if side == "ours-bfloat16" else []
+        other = ["-m", "benchmarks.serving", "--serve", side, str(checkpoint), "--port", str(port)]
         self.port = port
         self.process = subprocess.Popen(
-            [sys.executable, *(own if side == "ours" else other)], cwd=ROOT, stderr=subprocess.DEVNULL
+            [sys.executable, *(own if side.startswith("ours") else other)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # LitServe has children that outlive it
         )
         deadline = time.monotonic() + 120
         while True:
@@ -114,12 +103,32 @@ class Service:
             own.close()
         return answer.status, seconds
 
+    def answers(self, texts: list[str]) -> list[float]:
+        """The probability of one label, text by text."""
+        found = []
+        for text in texts:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+            sent = json.dumps({"inputs": text})
+            connection.request("POST", "/predict", sent, {"content-type": "application/json"})
+            body = json.loads(connection.getresponse().read())
+            connection.close()
+            while isinstance(body, list) and isinstance(body[0], list):
+                body = body[0]
+            own = body["probabilities"] if isinstance(body, dict) else {one["label"]: one["score"] for one in body}
+            found.append(own["yes"])
+        return found
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(60)
+            self.process.wait(20)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            pass
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
 
 
 def load(service: Service, work: list[str], clients: int, seconds: float) -> dict[str, Any]:
@@ -151,7 +160,12 @@ def load(service: Service, work: list[str], clients: int, seconds: float) -> dic
     for thread in threads:
         thread.join()
     spent = time.perf_counter() - start
-    return {"requests": len(latencies), "seconds": spent, "errors": errors, "latencies": sorted(latencies)}
+    return {
+        "requests": len(latencies),
+        "seconds": spent,
+        "errors": errors,
+        "latencies": [round(one, 5) for one in sorted(latencies)],
+    }
 
 
 def beside_documents(service: Service, sentences: list[str], documents: list[str], seconds: float) -> dict[str, Any]:
@@ -166,114 +180,75 @@ def beside_documents(service: Service, sentences: list[str], documents: list[str
     return {"alone": alone, "together": together, "documents": other[0]}
 
 
-def run(data_dir: Path | None, out: Path, seconds: float) -> None:
+def run(attention: str, data_dir: Path | None, out: Path, seconds: float) -> None:
     import torch
 
     from longread.records import write_json
-    from longread.system.measure import environment, foreign_load
+    from longread.system.measure import environment, foreign_load, matmul_rate
 
     sentences, mixed, documents = texts(data_dir)
     found: list[dict[str, Any]] = []
+    answers: dict[str, list[float]] = {}
     before = foreign_load()
+    device = torch.device("cpu")
+    rates = {precision: matmul_rate(device, precision) for precision in ("float32", "bfloat16")}
     with tempfile.TemporaryDirectory() as directory:
-        for attention in ATTENTIONS:
-            checkpoint = make_checkpoint(attention, Path(directory))
-            for turn in range(TURNS):
-                for side in SIDES:
-                    service = Service(side, checkpoint, 8300 + len(found) % 500)
-                    try:
-                        load(service, mixed, 4, 2.0)  # warm up
-                        for clients in CLIENTS:
-                            record = load(service, mixed, clients, seconds)
-                            found.append({"attention": attention, "side": side, "turn": turn, "clients": clients,
-                                          **record})  # fmt: skip
-                        if turn == 0:
-                            record = beside_documents(service, sentences, documents, seconds)
-                            found.append({"attention": attention, "side": side, "beside_documents": record})
-                    finally:
-                        service.stop()
-                    print(f"{attention} {side}, turn {turn}: done", file=sys.stderr)
-    described = environment(torch.device("cpu"), "float32") | {"load_at_start": before, "load_at_end": foreign_load()}
-    write_json(out / "serving.json", {"schema": 1, "environment": described, "found": found}, indent=None)
+        checkpoint = make_checkpoint(attention, Path(directory))
+        operations = operations_of(checkpoint, mixed)
+        for turn in range(TURNS):
+            for side in SIDES:
+                service = Service(side, checkpoint, 8300 + len(found) % 500)
+                try:
+                    if side not in answers:
+                        answers[side] = service.answers(mixed[:COMPARED])
+                    load(service, mixed, 4, 2.0)  # warm up
+                    for clients in CLIENTS:
+                        record = load(service, mixed, clients, seconds)
+                        found.append({"side": side, "turn": turn, "clients": clients, **record})
+                    if turn == 0 and side in BESIDE:
+                        record = beside_documents(service, sentences, documents, 2 * seconds)
+                        found.append({"side": side, "beside_documents": record})
+                finally:
+                    service.stop()
+                print(f"{attention} {side}, turn {turn}: done", file=sys.stderr)
+    described = environment(device, "float32") | {"load_at_start": before, "load_at_end": foreign_load()}
+    described["versions"] = {name: version(name) for name in VERSIONS}
+    apart = {side: float(np.abs(np.subtract(own, answers["plain"])).max()) for side, own in answers.items()}
+    described["precisions"] = "float32, and bfloat16 where a side's name says so"
+    told = {"attention": attention, "environment": described, "texts": len(mixed)}
+    told |= {"operations_per_request": operations, "matmul_rate": rates, "largest_difference": apart}
+    write_json(out / f"{attention}.json", {"schema": 2, **told, "found": found}, indent=None)
 
 
-def percentile(values: list[float], share: float) -> float:
-    return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
+def operations_of(checkpoint: Path, mixed: list[str]) -> float:
+    """Multiplications and additions of one text in the mean, as longread computes it: without padding."""
+    import longread
+    from longread.study.timing import model_flops
 
-
-def _quantiles(runs: list[dict[str, Any]]) -> str:
-    latencies = sorted(value for run in runs for value in run["latencies"])
-    return " / ".join(f"{1000 * percentile(latencies, share):.0f}" for share in (0.5, 0.95, 0.99))
-
-
-INTRODUCTION = """\
-# Serving: requests a second beside a plain service
-
-Both serve the same checkpoint (all-MiniLM-L6-v2 converted, its classifier untrained) on the same machine, one after the
-other. Four sentences of SST-2 to one review of IMDB; clients ask, get an answer and ask again. The plain service is
-FastAPI with transformers' pipeline, one text a call, truncated to the model's length, as longread truncates it.
-""".splitlines()
-
-
-def table(out: Path) -> str:
-    """Markdown, from the record alone."""
-    record = json.loads((out / "serving.json").read_text())
-    found, machine = record["found"], record["environment"]
-    lines = [*INTRODUCTION, f"Machine: {machine['processor']}, {machine['cores']} cores; torch {machine['torch']}.", ""]
-    columns = ["Attention", "Clients", "longread, requests/s", "plain, requests/s", "Ratio"]
-    columns += ["longread p50 / p95 / p99, ms", "plain p50 / p95 / p99, ms", "Errors"]
-    lines += ["| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
-    for attention in ATTENTIONS:
-        for clients in CLIENTS:
-            here = [f for f in found if f["attention"] == attention and f.get("clients") == clients]
-            runs = {side: [f for f in here if f["side"] == side] for side in SIDES}
-            rates = {side: [f["requests"] / f["seconds"] for f in own] for side, own in runs.items()}
-            ratio = [a / b for a, b in zip(rates["ours"], rates["plain"], strict=True)]
-            errors = sum(f["errors"] for own in runs.values() for f in own)
-            cells = [attention.capitalize(), clients, f"{median(rates['ours']):.1f}", f"{median(rates['plain']):.1f}"]
-            cells += [f"**{median(ratio):.1f}** ({min(ratio):.1f} – {max(ratio):.1f})"]
-            cells += [_quantiles(runs[side]) for side in SIDES]
-            lines.append("| " + " | ".join(map(str, [*cells, errors])) + " |")
-    lines += [
-        "",
-        "One sentence at a time, alone and while two clients send documents (about 4,000 tokens each):",
-        "",
-        "| Attention | Service | p95 alone, ms | p95 beside documents, ms | Ratio | Documents/s meanwhile |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]
-    for entry in found:
-        if "beside_documents" not in entry:
-            continue
-        pair = entry["beside_documents"]
-        alone, together = (percentile(pair[name]["latencies"], 0.95) for name in ("alone", "together"))
-        rate = pair["documents"]["requests"] / pair["documents"]["seconds"]
-        name = {"ours": "longread", "plain": "plain"}[entry["side"]]
-        lines.append(
-            f"| {entry['attention'].capitalize()} | {name} | {1000 * alone:.0f} | {1000 * together:.0f} | "
-            f"{together / alone:.1f} | {rate:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+    predictor = longread.load(checkpoint)
+    lengths = predictor.read(mixed, None).tokens
+    return float(np.mean([model_flops(predictor.model, int(length)) for length in lengths]))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("attention", choices=[*ATTENTIONS])
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("LONGREAD_DATA_DIR"))
     parser.add_argument("--out", type=Path, default=Path("out/serving"))
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
-    parser.add_argument("--table", type=Path, help="only the table of a folder with a record")
-    parser.add_argument("--plain", help=argparse.SUPPRESS)
-    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.plain:
-        plain_service(given.plain, given.port)
-        return 0
-    out = given.table or given.out
-    if given.table is None:
-        run(given.data_dir and Path(given.data_dir), out, given.seconds)
-    (out / "report.md").write_text(table(out), "utf-8")
-    print(out / "report.md", file=sys.stderr)
+    run(given.attention, given.data_dir and Path(given.data_dir), given.out, given.seconds)
+    print(given.out / f"{given.attention}.json", file=sys.stderr)
     return 0
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--serve"]:  # a process of this benchmark's own
+        side, given, _, port = sys.argv[2:]
+        if side == "plain":
+            from benchmarks.plain_service import serve
+        else:
+            from benchmarks.litserve_service import serve
+        serve(given, int(port))
+        sys.exit(0)
     sys.exit(main())

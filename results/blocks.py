@@ -11,6 +11,7 @@ Plain name: ROW
 <!-- data -->                    rows of each study
 <!-- machines -->                what the records were made on
 <!-- reliability -->             what `make stress` counted
+<!-- serving -->                requests a second of `longread serve` and of other services
 <!-- faithfulness: STUDY -->      what removing the tokens that `explain` names costs, beside random ones
 """
 
@@ -23,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import faithfulness
+import services
 import student_study
 from benchmarks.parts import ROWS as PEER_ROWS
 from benchmarks.table import allocator_of, read_records
@@ -39,7 +41,7 @@ from longread.report.measures import AT_LEAST, LOADED, partly_unknown, whole_tra
 from longread.report.naming import dense_here, train_part
 from longread.report.tables import accuracy_cells, effective
 
-NAMES = "rows|table|peers|lengths|goals|student study|data|machines|reliability|faithfulness"
+NAMES = "rows|table|peers|lengths|goals|student study|data|machines|reliability|serving|faithfulness"
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
 OLDER_NOTE = (
@@ -247,5 +249,6 @@ KINDS: dict[str, Callable[[str], str]] = {
     "data": data,
     "machines": machines,
     "reliability": reliability,
+    "serving": services.table,
     "faithfulness": faithfulness.table,
 }

@@ -1,0 +1,53 @@
+"""The table of services under load, from the records of benchmarks/serving.py."""
+
+from __future__ import annotations
+
+from benchmarks.serving_table import CLIENTS, MOST, TITLES, read_loads
+from rows import RESULTS, NoSuchRowError
+
+from longread.report import numbers as say
+from longread.report.cells import Cell, Column, Row, Table
+from longread.report.markdown import markdown_table
+from longread.report.measures import LOADED
+
+LATENCIES = (0.5, 0.95, 0.99)
+
+
+def table(_: str) -> str:
+    loads = read_loads(RESULTS / "serving")
+    if not loads:
+        raise NoSuchRowError("results/serving has no records; run benchmarks/serving.py")
+    counts = " / ".join(map(str, CLIENTS))
+    columns = (Column("Attention", numeric=False), Column("Service", numeric=False),
+               Column(f"Requests/s at {counts} clients"), Column(f"Times the plain one at {MOST}"),
+               Column(f"p50 / p95 / p99 at {MOST}", "ms"), Column("Errors"))  # fmt: skip
+    body, beside, floors, apart = [], [], [], []
+    for load in loads:
+        name = load.attention.capitalize() + (LOADED if load.busy else "")
+        for side in load.sides:
+            rates = " / ".join(say.number(sum(r) / len(r), 1) for r in (load.rates(side, c) for c in CLIENTS))
+            late = " / ".join(f"{1000 * load.quantile(side, share):,.0f}" for share in LATENCIES)
+            ratio = "1" if side == "plain" else say.significant(load.times(side), 2)
+            cells = (name, TITLES[side], rates, ratio, late, f"{load.errors(side)}")
+            body.append(Row(tuple(map(Cell, cells))))
+            if (found := load.sentence(side)) is not None:
+                alone, together, documents = found
+                cells = (name, TITLES[side], f"{1000 * alone:.0f}", f"{1000 * together:.0f}",
+                         say.significant(together / alone, 2), say.significant(documents, 2))  # fmt: skip
+                beside.append(Row(tuple(map(Cell, cells))))
+        most = " or ".join(f"{load.most(kind):,.0f} in {kind}" for kind in ("float32", "bfloat16"))
+        floors.append(f"{load.attention.capitalize()}: {most}")
+        apart.append(", ".join(f"{TITLES[s]} {load.difference(s):.0e}" for s in load.sides if s != "plain"))
+    columns_beside = (Column("Attention", numeric=False), Column("Service", numeric=False), Column("p95 alone", "ms"),
+                      Column("p95 beside documents", "ms"), Column("Ratio"), Column("Documents/s"))  # fmt: skip
+    machine = loads[0].machine
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    said = f"{machine['processor']}, {machine['cores']} cores; {versions}; commit {str(machine['commit'])[:9]}."
+    return "\n\n".join([
+        markdown_table(Table(columns, tuple(body))),
+        f"Requests a second if products of matrices alone took time, at their measured rate: {'; '.join(floors)}.",
+        f"Largest difference of a probability from the plain service's, of 12 texts: {'; '.join(apart)}.",
+        "One sentence at a time, alone and while two clients send documents of about 4,000 tokens:",
+        markdown_table(Table(columns_beside, tuple(beside))),
+        said,
+    ])  # fmt: skip
