@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -53,12 +53,21 @@ class _Handler(logging.Handler):
     """Lines on stderr, above a live table where there is one; and when the last one was."""
 
     last = 0.0
+    _stream: IO[str] | None = None
+    _terminal = False
 
     def emit(self, record: logging.LogRecord) -> None:
         _Handler.last = time.monotonic()
         # A file's name or a label may hold what moves a terminal's cursor.
         text = "".join(mark if mark.isprintable() or mark == "\n" else "�" for mark in self.format(record))
-        console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        stream = console.file
+        if stream is not self._stream:
+            self._stream, self._terminal = stream, console.is_terminal
+        if self._terminal:
+            console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        else:  # a service writes a line for each request, and rich asks the system about the stream for each line
+            stream.write(text + "\n")
+            stream.flush()
 
 
 class _JsonLines(logging.Formatter):

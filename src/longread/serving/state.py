@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -173,7 +173,11 @@ class Answering:
             return
         start = time.monotonic()
         given = Request(scope).headers.get("x-request-id", "")
-        name = given if given.isascii() and given.isprintable() and 0 < len(given) <= 128 else uuid.uuid4().hex
+        name = (
+            given
+            if given.isascii() and given.isprintable() and 0 < len(given) <= 128
+            else f"{random.getrandbits(128):032x}"
+        )
         status, tokens = 0, 0
 
         async def told(message: Message) -> None:
