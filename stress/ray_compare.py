@@ -56,6 +56,7 @@ def main() -> int:
         and found["lost"] >= 1
         and found["resumed"] >= 1
     )
+    log = found.pop("log")
     found = {"held": held, "store": given.store, **found, "environment": machine()}
     if not given.no_record:
         name = "ray-compare" if given.store is None else "ray-compare-store"
@@ -64,7 +65,7 @@ def main() -> int:
           f"went on from a state, {found['same_predictions']} of {RUNS} predict the same as here, "
           f"exit status {found['exit_status']}, {found['seconds']} s (here {found['seconds_here']} s)")  # fmt: skip
     if not held:
-        print(found.get("log", ""))
+        print(log)
     return 0 if held else 1
 
 
