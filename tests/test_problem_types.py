@@ -15,9 +15,9 @@ import torch
 
 import longread
 from longread.cli.main import main
+from longread.data.config import Cut
 from longread.data.tokenizer import byte_tokenizer
 from longread.inference.predictor import load
-from longread.inference.reading import Cut
 from longread.models.export import export
 from longread.problems import MULTI_LABEL, REGRESSION, ProblemType
 from longread.records.compact import compact

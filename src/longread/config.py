@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longread.checks import Count, Fraction, InnerFraction, Natural, NotNegative, Positive, check_fields
-from longread.data.config import DataConfig
+from longread.data.config import Cut, DataConfig, Truncation
 from longread.problems import ProblemType
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
@@ -33,6 +33,7 @@ OUTSIDE_THE_NAME = ("data_dir", "out", "seed", "save_seconds")
 # Fields that came later are left out at their default, so that older records keep their names.
 LATER_FIELDS: dict[str, Any] = {
     "fill_rows": False, "new_weights_rate": 1.0, "average_weights": 0.0, "attention_dropout": 0.0, "calibrate": False,
+    "chunk_stride": 0,
 }  # fmt: skip
 
 
@@ -49,7 +50,13 @@ class RowSettings:
     validation_fraction:
         Fraction of a single file that is held out for evaluation.
     max_length:
-        Tokens of the longest text; longer texts are cut, and the record says how many.
+        Tokens of the longest sequence; longer texts are cut, and the record says how many.
+    truncation:
+        What is read of a text that is longer: its head, its tail, half of each (head_tail), or all of it in chunks,
+        whose logits are averaged (of several labels the highest of each counts), in training too. Default: what the
+        checkpoint was trained with, else the head (the tail if the tokenizer says so).
+    chunk_stride:
+        Tokens that a chunk repeats of the one before it.
     text_columns:
         Column of the text, or two for pairs.
     label_columns:
@@ -76,6 +83,8 @@ class RowSettings:
     sample_seed: Natural = 0
     validation_fraction: InnerFraction = 0.1
     max_length: Count | None = None
+    truncation: Truncation | None = None
+    chunk_stride: Natural = 0
     text_columns: tuple[str, ...] | None = None
     label_columns: tuple[str, ...] | None = None
     label_separator: str | None = None
@@ -290,6 +299,11 @@ class RunConfig(Settings):
     @property
     def is_baseline(self) -> bool:
         return self.attention in BASELINES
+
+    @property
+    def cut(self) -> Cut:
+        """What is read of long texts. UserError for a stride without chunks."""
+        return Cut(truncation=self.truncation, chunk_stride=self.chunk_stride)
 
     @property
     def keeps_best(self) -> bool:

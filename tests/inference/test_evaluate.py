@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pytest
 import longread
 from longread import records
 from longread.config import RunConfig
+from longread.data.config import Cut
 from longread.errors import UserError
 from longread.inference.metrics import per_class
-from longread.inference.reading import Cut
 from longread.inference.run import default_task, evaluate
 from longread.models.convert import convert
 from longread.problems import f1_name
@@ -123,7 +124,7 @@ def test_long_texts_in_chunks(trained: records.Run, tmp_path: Path) -> None:
     config = RunConfig(task=trained.record["task"], eval_file=str(tmp_path / "new.csv"), out=tmp_path)
     head = evaluate(config, trained.directory).record
     tail, chunks = (
-        evaluate(config, trained.directory, cut=cut).record
+        evaluate(replace(config, **vars(cut)), trained.directory).record
         for cut in (Cut(truncation="tail"), Cut(truncation="chunk", chunk_stride=4))
     )
     assert [record["metrics"]["accuracy"] for record in (head, tail)] == [pytest.approx(1 / 3), 1]

@@ -23,6 +23,7 @@ from longread.cli import logs
 from longread.cli import main as cli
 from longread.cli.live import AnswersView
 from longread.data import stream
+from longread.data.config import Cut
 from longread.data.stream import Block, blocks_of_file
 from longread.data.tokenizer import byte_tokenizer
 from longread.errors import UserError
@@ -30,7 +31,6 @@ from longread.inference import predictor as room
 from longread.inference import resuming
 from longread.inference.origin import Origin
 from longread.inference.predictor import Predictor
-from longread.inference.reading import Cut
 from longread.inference.scoring import TorchScorer
 from longread.models.classifier import build
 from longread.system.runtime import pick_device

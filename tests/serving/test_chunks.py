@@ -7,9 +7,9 @@ import asyncio
 import pytest
 import torch
 
+from longread.data.config import Cut
 from longread.data.tokenizer import byte_tokenizer
 from longread.inference.predictor import Predictor
-from longread.inference.reading import Cut
 from longread.inference.scoring import TorchScorer
 from longread.models.classifier import build
 from longread.serving.service import Item, Service

@@ -23,8 +23,8 @@ from longread.config import (
     Settings,
     TrainingSettings,
 )
+from longread.data.config import Cut
 from longread.errors import UserError
-from longread.inference.reading import Cut
 
 ALL = [name for name, mechanism in ATTENTIONS.items() if mechanism.stands_alone]
 Several = Parameter(consume_multiple=1)
@@ -91,6 +91,8 @@ def _one_value(hint: Any) -> Any:
 
 
 if TYPE_CHECKING:
+    from longread.inference.predictor import Predictor
+
     MechanismOptions = Any
 else:
     MechanismOptions = mechanism_options()
@@ -107,6 +109,11 @@ def run_config(*settings: Any, options: Any = NONE_GIVEN, **others: Any) -> RunC
     """One configuration of what was given: the parts of the settings, the mechanisms' options, single fields."""
     values = {name: value for part in settings for name, value in vars(part).items()}
     return RunConfig(**values, **others, options=given_options(options))
+
+
+def asked_to_read(predictor: Predictor, cut: Cut) -> Predictor:
+    """The same; of long texts it reads what is asked for, if anything is, else what it was trained to read."""
+    return predictor if cut.truncation is None else dataclasses.replace(predictor, cut=cut)
 
 
 def refuse_unused(config: RunConfig, attentions: Sequence[str], depths: Sequence[int] = (1,)) -> None:

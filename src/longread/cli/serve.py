@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from longread.cli import logs
-from longread.cli.options import COMPUTING, CUT, Computing, OfComputing, OfLongTexts
+from longread.cli.options import COMPUTING, CUT, Computing, OfComputing, OfLongTexts, asked_to_read
+from longread.data.config import Cut
 from longread.errors import UserError
-from longread.inference.reading import Cut
 from longread.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def serve(
     Parameters
     ----------
     checkpoint:
-        A run's folder, a checkpoint's folder, or a Hub id.
+        A run's folder, a checkpoint's folder, a Hub id, or a NAME.onnx of `longread export`.
     """
     if Path(checkpoint).is_file():
         raise UserError(
@@ -70,4 +70,6 @@ def _load(checkpoint: str, settings: ServeSettings, cut: Cut, computing: Computi
     from longread.inference.predictor import load
     from longread.serving.service import Service
 
-    return Service(replace(load(checkpoint, computing.device, precision=computing.precision), cut=cut), settings)
+    threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.workers)
+    found = load(checkpoint, computing.device, precision=computing.precision, threads=threads)
+    return Service(asked_to_read(found, cut), settings)

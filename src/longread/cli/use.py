@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +22,7 @@ from longread.cli.options import (
     OfMechanisms,
     OfRows,
     Several,
+    asked_to_read,
     run_config,
 )
 from longread.errors import UserError
@@ -39,7 +39,6 @@ def evaluate(
     untrained_head: bool = False,
     mistakes: Natural = 0,
     json_lines: JsonLines = False,
-    cut: OfLongTexts = CUT,
     rows: OfRows = ROWS,
     machine: OfMachine = MACHINE,
     options: OfMechanisms = NONE_GIVEN,
@@ -53,7 +52,7 @@ def evaluate(
     Parameters
     ----------
     checkpoint:
-        A run's folder, a checkpoint's folder, or a Hub id.
+        A run's folder, a checkpoint's folder, a Hub id, or a NAME.onnx of `longread export`.
     task:
         imdb, sst2, qnli, qqp, reviews[:LENGTH], listops[:LENGTH], your own file, or hub:OWNER/NAME. Default: what the
         checkpoint was trained on, or --eval-file by itself.
@@ -75,7 +74,7 @@ def evaluate(
 
     wanted = task or evaluation.default_task(checkpoint, rows.eval_file)
     config = run_config(rows, machine, options=options, task=wanted)
-    found = evaluation.evaluated(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head, cut=cut)
+    found = evaluation.evaluated(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head)
     run, record = found.run, found.run.record
     if record["head_is_untrained"]:
         print(
@@ -151,7 +150,7 @@ def predict(
     Parameters
     ----------
     checkpoint:
-        A run's folder, a checkpoint's folder, or a Hub id.
+        A run's folder, a checkpoint's folder, a Hub id, or a NAME.onnx of `longread export`.
     texts:
         What to classify. Without texts and --file, lines are read from standard input.
     file:
@@ -202,7 +201,7 @@ def predict(
                 raise UserError(f"{option}: only with --file")
     elif texts:
         raise UserError("give texts or --file, not both")
-    classifier = replace(load(checkpoint, computing.device, precision=computing.precision), cut=cut)
+    classifier = asked_to_read(load(checkpoint, computing.device, precision=computing.precision), cut)
     kept = list(dict.fromkeys([*([id_column] if id_column else []), *(keep_columns or [])]))
     if file is not None:
         usual = classifier.origin.text_columns if classifier.origin else ()

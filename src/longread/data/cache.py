@@ -38,20 +38,22 @@ def write(path: Path, data: bytes) -> None:
         log.warning("%s: cannot be kept (%s); the next run makes it again", path, error.strerror)
 
 
+OPTIONAL = ("first_texts", "sequences", "whole")
+
+
 def read_tokens(path: Path) -> Encoded | None:
     data = read(path)
     if data is None:
         return None
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return Encoded(file["tokens"], file["offsets"], file.get("types"), file["truncated"], file.get("first_texts"))
+        return Encoded(file["tokens"], file["offsets"], file.get("types"), file["truncated"],
+                       *(file.get(name) for name in OPTIONAL))  # fmt: skip
 
 
 def write_tokens(path: Path, encoded: Encoded) -> None:
     arrays = {"tokens": encoded.tokens, "offsets": encoded.offsets, "truncated": encoded.truncated}
-    if encoded.types is not None:
-        arrays["types"] = encoded.types
-    if encoded.first_texts is not None:
-        arrays["first_texts"] = encoded.first_texts
+    given = {name: getattr(encoded, name) for name in ("types", *OPTIONAL)}
+    arrays |= {name: array for name, array in given.items() if array is not None}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     write(path, buffer.getvalue())

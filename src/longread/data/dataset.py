@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from longread.data import cache
 from longread.data import tokenizer as tokenizers_room
-from longread.data.config import DataConfig
+from longread.data.config import Cut, DataConfig
+from longread.data.cut import read
 from longread.data.examples import Examples, carve
 from longread.data.load import load_task
 from longread.data.tasks import find_task
@@ -55,16 +56,35 @@ class Split:
         known = self.encoded.first_texts
         return np.zeros(len(indices), dtype=np.int64) if known is None else known[indices]
 
+    @property
+    def tokens_read(self) -> Indices:
+        """Tokens of each text that are read, [R]: those that chunks have in common are counted once."""
+        encoded = self.encoded
+        return self.lengths if encoded.sequences is None or encoded.whole is None else encoded.whole
+
+    def sequences_of(self, indices: Indices) -> tuple[Indices, Indices]:
+        """Of these rows: how many sequences each has, and the tokens of each sequence, one after the other."""
+        if self.encoded.sequences is None:
+            return np.ones(len(indices), dtype=np.int64), self.lengths[indices]
+        first = self.encoded.first_sequences
+        counts = first[indices + 1] - first[indices]
+        return counts, np.diff(self.encoded.sequences)[_ranges(first[indices], counts)]
+
     def describe(self) -> dict[str, Any]:
         known = {"name": self.task, "split": self.name, "rows": len(self), "fingerprint": self.fingerprint}
         return known | {"pairs": self.pairs}
 
     def gather(self, indices: Indices) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
         """Tokens [T] and token types [T] (None without pairs) of the rows, one after the other."""
-        starts, lengths = self.encoded.offsets[indices], self.lengths[indices]
-        places = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths) + np.arange(lengths.sum())
+        places = _ranges(self.encoded.offsets[indices], self.lengths[indices])
         types = self.encoded.types
         return self.encoded.tokens[places].astype(np.int64), None if types is None else types[places].astype(np.int64)
+
+
+def _ranges(starts: Indices, lengths: Indices) -> Indices:
+    """The numbers from each start on, so many as its length says, one range after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -87,8 +107,11 @@ def prepare(config: DataConfig, max_length: int, checkpoint_tokenizer: Tokenizer
     tokenizer = checkpoint_tokenizer or make_tokenizer(config, train)
     if config.fill_rows and tokenizer.pad_id is None:
         raise UserError("--fill-rows: the tokenizer has no padding token; use another tokenizer")
+    if config.fill_rows and config.truncation == "chunk":
+        raise UserError("--fill-rows: a text in chunks has no one length to fill up to; choose another --truncation")
+    cut = Cut(truncation=config.truncation, chunk_stride=config.chunk_stride)
     splits = [
-        None if examples is None else tokenize(examples, tokenizer, max_length, config.cache)
+        None if examples is None else tokenize(examples, tokenizer, max_length, config.cache, cut)
         for examples in (train, evaluation, selection)
     ]
     if config.fill_rows:
@@ -119,13 +142,23 @@ def make_tokenizer(config: DataConfig, train: Examples) -> Tokenizer:
     return tokenizers_room.tokenizer_of(kept.decode())
 
 
-def tokenize(examples: Examples, tokenizer: Tokenizer, max_length: int, folder: Path | None) -> Split:
-    """Texts as tokens, at most `max_length` each; taken from the cache in `folder` if they are there."""
-    key = fingerprint("tokens, first texts", examples.fingerprint, tokenizer.fingerprint, str(max_length))
+def tokenize(
+    examples: Examples, tokenizer: Tokenizer, max_length: int, folder: Path | None, cut: Cut | None = None
+) -> Split:
+    """Texts as tokens, at most `max_length` of a sequence; taken from the cache in `folder` if they are there.
+
+    cut: what is read of longer texts, and whether it is counted how long they are; None: as the tokenizer cuts them.
+    """
+    asked = "" if cut is None or cut.truncation is None else repr(cut)
+    own = ("tokens, first texts", examples.fingerprint, tokenizer.fingerprint, str(max_length))
+    key = fingerprint(*own, *([asked] if asked else []))
     path = None if folder is None else folder / f"tokens-{key}"
     encoded = None if path is None else cache.read_tokens(path)
     if encoded is None:
-        encoded = tokenizer.encode(examples.texts, examples.pairs, max_length)
+        if asked:
+            encoded = read(tokenizer, examples.texts, examples.pairs, max_length, cut).by_text()
+        else:
+            encoded = tokenizer.encode(examples.texts, examples.pairs, max_length)
         if path is not None:
             cache.write_tokens(path, encoded)
     return split_of(examples, tokenizer, encoded)

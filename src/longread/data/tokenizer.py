@@ -33,17 +33,29 @@ LARGEST_FILE = 2**28  # bytes of a tokenizer.json; the largest vocabularies in u
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of R texts, one after the other: tokens int32 [T], offsets int64 [R + 1], types uint8 [T] or None."""
+    """Token ids of R texts, one after the other: tokens int32 [T], offsets int64 [R + 1], types uint8 [T] or None.
+
+    Where texts are read in chunks, the T tokens are S sequences and a text has several, neighbours.
+    """
 
     tokens: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     types: npt.NDArray[np.uint8] | None
     truncated: npt.NDArray[np.bool_]  # [R]: the text was longer than allowed
     first_texts: npt.NDArray[np.int64] | None = None  # [R]: tokens of each pair's first text; None: no pairs
+    sequences: npt.NDArray[np.int64] | None = None  # [S + 1], offsets; None: each text is one sequence
+    whole: npt.NDArray[np.int64] | None = None  # [R]: tokens of each text, with those that were cut; None: not counted
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         return np.diff(self.offsets)
+
+    @cached_property
+    def first_sequences(self) -> npt.NDArray[np.int64]:
+        """[R + 1], of each text its first sequence's number: those of text r are from first[r] up to first[r + 1]."""
+        if self.sequences is None:
+            return np.arange(len(self.offsets))
+        return np.searchsorted(self.sequences, self.offsets)  # no sequence is empty
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,10 @@ class Tokenizer:
         """The same, its longest input no shorter than so many tokens."""
         if self.config.max_length is None or self.config.max_length >= tokens:
             return self
+        return replace(self, config=replace(self.config, max_length=tokens))
+
+    def cutting(self, tokens: int) -> Tokenizer:
+        """The same, its longest input of so many tokens: what a model was trained to read."""
         return replace(self, config=replace(self.config, max_length=tokens))
 
     def files(self, max_length: int, token_types: bool = True) -> dict[str, str]:

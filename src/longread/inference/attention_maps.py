@@ -25,9 +25,12 @@ def attention_map(model: Classifier, data: Prepared) -> dict[str, Any]:
     A longer text than CELLS tokens is shown in cells, each the mean of a square of A.
     """
     split = data.evaluation
-    lengths = np.minimum(split.lengths, LONGEST_TEXT)
-    row = int(np.argmax(np.where(split.lengths <= LONGEST_TEXT, split.lengths, 0) + (split.lengths > LONGEST_TEXT)))
-    tokens = split.encoded.tokens[split.encoded.offsets[row] :][: lengths[row]].astype(np.int64)
+    whole = np.where(split.lengths <= LONGEST_TEXT, split.lengths, 0) + (split.lengths > LONGEST_TEXT)
+    row = int(np.argmax(whole))
+    first = split.sequences_of(np.array([row]))[1][0]  # of a text in chunks the first
+    begin = split.encoded.offsets[row]
+    there = slice(begin, begin + min(first, LONGEST_TEXT))
+    tokens = split.encoded.tokens[there].astype(np.int64)
     if not model.blocks:
         return {"tokens": [], "layer": 0, "heads": [], "note": "the model has no layer"}
     was_training = model.training
@@ -36,7 +39,7 @@ def attention_map(model: Classifier, data: Prepared) -> dict[str, Any]:
     block: Any = model.blocks[0]
     types = None
     if split.encoded.types is not None:
-        own = split.encoded.types[split.encoded.offsets[row] :][: lengths[row]].astype(np.int64)
+        own = split.encoded.types[there].astype(np.int64)
         types = torch.from_numpy(own).to(device)
     rows = PackedBatch((len(tokens),), device, first_text_lengths=split.first_texts(np.array([row])).tolist())
     x = model.embeddings(torch.from_numpy(tokens).to(device), rows, types)

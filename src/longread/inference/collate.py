@@ -16,7 +16,7 @@ from torch import Tensor
 from longread.data.dataset import Indices, Split
 from longread.models.classifier import Classifier
 from longread.ops.packed import PackedBatch, to_device
-from longread.problems import SINGLE_LABEL
+from longread.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 
 # Batches that are made before they are asked for: one is enough unless making one takes longer than computing on it.
 BATCHES_AHEAD = 2
@@ -24,16 +24,45 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Batch:
-    """tokens [T], token types [T] or None, labels, and the sequences' layout.
+class Chunks:
+    """Which sequences are of which text. places [B, K]: of each text its sequences; there bool [B, K]: there is one."""
 
-    labels: classes int64 [B], or float32 of several labels [B, C] or a number [B].
+    places: Tensor
+    there: Tensor
+
+    @classmethod
+    def of(cls, counts: Indices, device: torch.device) -> Chunks:
+        """counts [B]: how many sequences each text has, one text behind the other."""
+        along = np.arange(counts.max(initial=1))
+        there = along < counts[:, None]
+        places = np.where(there, (np.cumsum(counts) - counts)[:, None] + along, 0)
+        return cls(to_device(torch.from_numpy(places), device), to_device(torch.from_numpy(there), device))
+
+    def pooled(self, logits: Tensor, problem_type: ProblemType) -> Tensor:
+        """Logits [S, C] of the sequences -> [B, C] of the texts: the mean, of several labels the greatest."""
+        own, there = logits[self.places], self.there[:, :, None]
+        if problem_type == MULTI_LABEL:
+            return own.masked_fill(~there, -torch.inf).amax(1)
+        return own.masked_fill(~there, 0).sum(1) / there.sum(1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """tokens [T], token types [T] or None, labels, the sequences' layout, and whose they are.
+
+    labels of the B texts: classes int64 [B], or float32 of several labels [B, C] or a number [B]. chunks: None where
+    each text is one sequence.
     """
 
     tokens: Tensor
     types: Tensor | None
     labels: Tensor
     packed: PackedBatch
+    chunks: Chunks | None = None
+
+    def by_text(self, logits: Tensor, problem_type: ProblemType) -> Tensor:
+        """Logits [S, C] of the sequences -> [B, C] of the texts."""
+        return logits if self.chunks is None else self.chunks.pooled(logits, problem_type)
 
 
 def kept_tokens(split: Split, indices: Indices, drop: float, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
@@ -42,7 +71,7 @@ def kept_tokens(split: Split, indices: Indices, drop: float, generator: np.rando
     `generator` decides which; the first of each sequence and the marks that the tokenizer puts around texts stay.
     """
     tokens, _ = split.gather(indices)
-    lengths = split.lengths[indices]
+    _, lengths = split.sequences_of(indices)
     kept = (generator.random(len(tokens)) >= drop) | np.isin(tokens, split.marks)
     kept[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
     return kept
@@ -55,8 +84,9 @@ def make_batch(
     tokens, types = split.gather(indices)
     labels = split.labels[indices]
     labels = labels if split.problem_type == SINGLE_LABEL else labels.astype(np.float32)
-    lengths = split.lengths[indices]
-    first_texts = split.first_texts(indices)
+    counts, lengths = split.sequences_of(indices)
+    several = split.encoded.sequences is not None  # never of pairs
+    first_texts = np.zeros(len(lengths), dtype=np.int64) if several else split.first_texts(indices)
     if kept is not None:
         starts = np.cumsum(lengths) - lengths
         before = np.concatenate([[0], np.cumsum(kept)])  # tokens kept in front of each place
@@ -67,6 +97,7 @@ def make_batch(
         None if types is None else to_device(torch.from_numpy(types), device),
         to_device(torch.from_numpy(labels), device),
         PackedBatch(lengths.tolist(), device, first_text_lengths=first_texts.tolist()),
+        Chunks.of(counts, device) if several else None,
     )
 
 

@@ -18,7 +18,7 @@ from longread.system.measure import Stopwatch
 
 @dataclass(frozen=True)
 class Scores:
-    """Of all sequences of a split, in its order: logits [R, C], and what they took."""
+    """Of all rows of a split, in its order: logits [R, C], and what they took."""
 
     logits: npt.NDArray[np.float32]
     seconds: float
@@ -40,7 +40,7 @@ class Predictions:
 def predict_split(
     model: Classifier, split: Split, *, tokens: int, device: torch.device, precision: str = "float32"
 ) -> Predictions:
-    """Answers for every sequence, as `split_logits` computes the logits."""
+    """Answers for every row, as `split_logits` computes the logits."""
     scores = split_logits(model, split, tokens=tokens, device=device, precision=precision)
     answers = answers_of(scores.logits, split.problem_type)
     loss = mean_loss(scores.logits, split.labels, split.problem_type)
@@ -50,7 +50,7 @@ def predict_split(
 def split_logits(
     model: Classifier, split: Split, *, tokens: int, device: torch.device, precision: str = "float32"
 ) -> Scores:
-    """Logits of every sequence. Sorted by length, so hardly anything is padded; `tokens` bounds memory."""
+    """Logits of every row. Sorted by length, so hardly anything is padded; `tokens` bounds memory."""
     usage = Usage()
     logits = np.zeros((len(split), model.config.num_labels), dtype=np.float32)
     was_training = model.training
@@ -63,7 +63,8 @@ def split_logits(
         batches = planned_batches(model, (make_batch(split, part, device) for part in parts), precision=precision)
         found = []  # read when all have run: a device that is asked at once waits for the answer to be fetched
         for batch in batches:
-            found.append(model.classify(batch.tokens, batch.packed, batch.types).float())
+            own = model.classify(batch.tokens, batch.packed, batch.types).float()
+            found.append(batch.by_text(own, split.problem_type))
             usage.add(model, batch.packed)
         for part, some in zip(parts, found, strict=True):
             logits[part] = some.cpu().numpy()

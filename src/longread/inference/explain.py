@@ -16,10 +16,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from longread.data.config import Cut
 from longread.data.tokenizer import Tokenizer, first_text
 from longread.errors import UserError
 from longread.inference.metrics import answers_of, predicted_of
-from longread.inference.reading import Cut
 from longread.models.classifier import Classifier
 from longread.models.decision import Decision
 from longread.ops.packed import PackedBatch

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from longread.data.dataset import micro_batches
+from longread.data.config import Cut
+from longread.data.dataset import Indices, by_length
 from longread.data.tokenizer import Encoded, Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.origin import Origin
@@ -31,20 +34,25 @@ class OnnxScorer:
     token_types: bool
     num_labels: int
     path: Path
+    attention: str = "onnx"
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         return fingerprint(self.path.read_bytes(), *self.session.get_providers())
 
     @property
-    def attention(self) -> str:
-        return "onnx"
+    def device(self) -> torch.device:
+        first = self.session.get_providers()[0]
+        return torch.device(next((kind for kind, name in PROVIDERS.items() if name == first), "cpu"))
 
     def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.float32]:
-        """[S, number of labels]. Sorted by length, so that little is padded; `tokens` of a batch."""
+        """[S, number of labels]. Sorted by length, so that little is padded; at most `tokens` of a batch with padding,
+
+        but for a longer sequence, which is a batch by itself.
+        """
         count = len(encoded.lengths)
         found = np.zeros((count, self.num_labels), dtype=np.float32)
-        for rows in micro_batches(np.arange(count), encoded.lengths, tokens):
+        for rows in padded_batches(encoded.lengths, tokens):
             longest = int(encoded.lengths[rows].max())
             shape = (len(rows), max(1, longest))
             ids, mask, types = (np.zeros(shape, dtype=np.int64) for _ in range(3))
@@ -61,16 +69,39 @@ class OnnxScorer:
         return found
 
 
+def padded_batches(lengths: Indices, tokens: int) -> Iterator[Indices]:
+    """The sequences sorted by length, cut so that no part exceeds `tokens` when it is padded to its longest."""
+    ordered = by_length(np.arange(len(lengths)), lengths)
+    begin = 0
+    for end, length in enumerate(lengths[ordered].tolist()):
+        if end > begin and (end + 1 - begin) * length > tokens:
+            yield ordered[begin:end]
+            begin = end
+    if len(ordered):
+        yield ordered[begin:]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An exported file: what computes, and what it tells of the checkpoint that it is from."""
+
+    scorer: OnnxScorer
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]
+    problem_type: ProblemType
+    origin: Origin | None
+    decision: Decision
+    cut: Cut
+    num_parameters: int | None  # None: files from before it was told
+    int8: bool
+
+
 # What onnxruntime calls the devices of ours that it may have.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
 
 
-def load_onnx(
-    path: Path, device: str = "auto", threads: int | None = None
-) -> tuple[OnnxScorer, Tokenizer, tuple[str, ...], ProblemType, Origin | None, Decision]:
-    """What computes, the tokenizer, the label names, the problem type, what is known of the training, and thresholds.
-
-    UserError for a file that is no graph of `longread export`, for a device that onnxruntime has not, and where the
+def load_onnx(path: Path, device: str = "auto", threads: int | None = None) -> Graph:
+    """UserError for a file that is no graph of `longread export`, for a device that onnxruntime has not, and where the
     extra `onnx` is not installed."""
     try:
         import onnxruntime
@@ -96,9 +127,10 @@ def load_onnx(
         raise UserError(f"{path}: carries no label names and tokenizer; make it with longread export") from None
     if files is None:
         raise UserError(f"{path}: carries no tokenizer; export a checkpoint that has one")
-    scorer = OnnxScorer(session, positions, token_types, len(labels), path)
+    scorer = OnnxScorer(session, positions, token_types, len(labels), path, str(told.get("attention", "onnx")))
     decision = Decision.from_json(told.get("decision"), labels, problem, str(path))
-    return scorer, _tokenizer(files), labels, problem, origin, decision
+    cut, parameters = Cut.from_json(told.get("truncation"), str(path)), told.get("num_parameters")
+    return Graph(scorer, _tokenizer(files), labels, problem, origin, decision, cut, parameters, bool(told.get("int8")))
 
 
 def _tokenizer(files: Mapping[str, str]) -> Tokenizer:

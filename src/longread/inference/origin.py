@@ -12,6 +12,10 @@ from longread.data.tasks import TASKS
 from longread.models.locate import locate
 from longread.records import current_names
 
+# What decides which rows of a table were held out, and what its columns mean.
+ROWS_OF_THE_TASK = ("validation_fraction", "sample_seed", "text_columns", "label_columns", "label_separator",
+                    "encoding", "delimiter")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -23,11 +27,16 @@ class Origin:
 
     def to_json(self) -> dict[str, Any]:
         """What a file made of the checkpoint has to know."""
-        return {"task": _without_place(self.task), "text_columns": list(self.text_columns), "pairs": self.pairs}
+        own = {name: self.config[name] for name in ROWS_OF_THE_TASK if self.config.get(name) is not None}
+        task = _without_place(self.task)
+        return {"task": task, "text_columns": list(self.text_columns), "pairs": self.pairs, "rows": own}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any] | None) -> Origin | None:
-        return None if told is None else cls(told["task"], {"text_columns": told["text_columns"]}, told["pairs"])
+        if told is None:
+            return None
+        config = dict(told.get("rows") or {}) | {"text_columns": told["text_columns"]}
+        return cls(told["task"], config, told["pairs"])
 
     @property
     def text_columns(self) -> tuple[str, ...]:

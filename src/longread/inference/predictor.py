@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from longread.data.config import Cut
+from longread.data.cut import Reading, read
 from longread.data.labels import placeholders
 from longread.data.stream import Block, blocks_of_texts
 from longread.data.tokenizer import Tokenizer, load_tokenizer
@@ -21,7 +23,6 @@ from longread.inference.explain import Explanation, explain
 from longread.inference.explain_linear import explain_linear
 from longread.inference.metrics import answers_of, predicted_of
 from longread.inference.origin import Origin, folder_of, origin_of
-from longread.inference.reading import Cut, Reading, read
 from longread.inference.scoring import LinearScorer, Scorer, TorchScorer
 from longread.models import linear
 from longread.models.checkpoint import from_pretrained
@@ -102,7 +103,7 @@ class Predictor:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return self.scorer.device
 
     @property
     def fingerprint(self) -> str:
@@ -218,10 +219,6 @@ class LinearPredictor(Predictor):
         )
 
     @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
-
-    @property
     def fingerprint(self) -> str:
         return fingerprint(self.scorer.fingerprint, repr(self.label_names))
 
@@ -259,6 +256,7 @@ def load(
     *,
     precision: str = "float32",
     untrained_head: bool = False,
+    threads: int | None = None,
     **overrides: Any,
 ) -> Predictor:
     """From a run's folder, its checkpoint folder, any checkpoint that brings a tokenizer, or an exported .onnx.
@@ -266,6 +264,7 @@ def load(
     device: "auto", "cpu", "cuda", "cuda:N" or "mps". precision: "float32", "bfloat16", "int8" (linear layers, on
     a processor), or "auto" for the faster of the first two.
     overrides: as in `from_pretrained`. untrained_head: also with a classifier that was never trained, to measure time.
+    threads: of an exported graph, which has its own; default all cores.
     UserError for a place without a model, a trained classifier or a tokenizer, and for a device that is not there.
     """
     path = Path(place)
@@ -275,8 +274,9 @@ def load(
         fixed = [*overrides, *(["precision"] if precision in ("bfloat16", "int8") else [])]
         if fixed:
             raise UserError(f"{place}: {', '.join(fixed)} cannot be set; an exported graph is as it was made")
-        scorer, tokenizer, names, problem, origin, decision = load_onnx(path, device)
-        return Predictor(scorer, tokenizer, names, str(place), origin=origin, problem_type=problem, decision=decision)
+        graph = load_onnx(path, device, threads)
+        return Predictor(graph.scorer, graph.tokenizer, graph.labels, str(place), origin=graph.origin,
+                         problem_type=graph.problem_type, decision=graph.decision, cut=graph.cut)  # fmt: skip
     chosen = runtime.pick_device(device)
     path = folder_of(path)
     if (path / "run.json").is_file():
@@ -307,4 +307,5 @@ def load(
     own = TorchScorer(model, runtime.pick_precision(precision, chosen, model.config.hidden_size))
     assert model.config.problem_type is not None
     origin, problem = origin_of(path), model.config.problem_type
-    return Predictor(own, tokenizer, names, str(place), origin=origin, problem_type=problem, decision=model.decision)
+    return Predictor(own, tokenizer, names, str(place), origin=origin, problem_type=problem, decision=model.decision,
+                     cut=model.cut)  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from longread.data.dataset import Split
 from longread.data.tokenizer import Encoded
@@ -27,6 +28,14 @@ class Scorer(Protocol):
     @property
     def attention(self) -> str:
         """What a person calls it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
+    def token_types(self) -> bool:
+        """Whether it tells the two texts of a pair apart."""
 
     @property
     def fingerprint(self) -> str:
@@ -52,16 +61,22 @@ class TorchScorer:
         return self.model.config.attention
 
     @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def token_types(self) -> bool:
+        return self.model.config.type_vocab_size > 0
+
+    @property
     def fingerprint(self) -> str:
         config = canonical(self.model.config.to_dict())
-        device = next(self.model.parameters()).device
-        return fingerprint(config, weights_fingerprint(self.model), self.precision, str(device))
+        return fingerprint(config, weights_fingerprint(self.model), self.precision, str(self.device))
 
     def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.float32]:
         none = np.zeros(len(encoded.lengths), dtype=np.int64)
         split = Split(encoded, none, none, "given", "given", (), "")
-        device = next(self.model.parameters()).device
-        return split_logits(self.model, split, tokens=tokens, device=device, precision=self.precision).logits
+        return split_logits(self.model, split, tokens=tokens, device=self.device, precision=self.precision).logits
 
 
 @dataclass
@@ -77,6 +92,14 @@ class LinearScorer:
     @property
     def attention(self) -> str:
         return self.model.attention
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def token_types(self) -> bool:
+        return self.model.pairs
 
     @property
     def fingerprint(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longread.data.config import TRUNCATION, Cut
 from longread.data.labels import placeholders
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.data.tokenizer_files import tokenizer_file
@@ -101,6 +102,7 @@ def from_pretrained(
     if label_names is None and problem_type is None and num_labels in (None, count):
         named = known or placeholders(count)
         model.decision = Decision.from_json(hf.get(DECISION), named, model.config.problem_type, source)
+    model.cut = Cut.from_json(hf.get(TRUNCATION), source)
     log.log(logging.WARNING if model.loading.initialised else logging.INFO, "%s", model.loading)
     return model.eval()
 
@@ -125,6 +127,7 @@ def _config(hf: Mapping[str, Any], where: str, labels: Labels, overrides: Mappin
             "label2id",
             CONVERSION,
             DECISION,
+            TRUNCATION,
             *TOKEN_IDS,
             *THEIR_NOTES,
         )
@@ -219,6 +222,8 @@ def save_pretrained(
         hf[CONVERSION] = dict(model.loading.converted)
     if model.decision.to_json():
         hf[DECISION] = model.decision.to_json()
+    if model.cut.to_json():
+        hf[TRUNCATION] = model.cut.to_json()
     files: list[tuple[str, bytes]] = []
     if tokenizer is not None:
         typed = family == OWN or model.config.type_vocab_size > 1
@@ -229,7 +234,9 @@ def save_pretrained(
 
 
 def _longest_input(model: Classifier, tokenizer: Tokenizer) -> int:
-    """What the tokenizer says, unless the model was given more positions since."""
+    """What the tokenizer says, unless the model was given more positions since, which its training does not fix."""
+    if model.cut.truncation is not None:
+        return tokenizer.limit(model.config.max_length)
     done = (model.loading and model.loading.converted) or {}
     positions = model.config.max_length
     return positions if done.get("max_length") != done.get("trained") else tokenizer.limit(positions)

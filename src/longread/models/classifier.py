@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from longread.attention import ATTENTIONS, SelfAttention
+from longread.data.config import Cut
 from longread.models.config import ACTIVATIONS, IN_PLACE, ClassifierConfig
 from longread.models.decision import Decision
 from longread.ops.dropout import Dropout, Noise
@@ -136,6 +137,7 @@ class Classifier(nn.Module):
     tokenizer_file: Path | None = None  # tokenizer.json of the checkpoint it came from
     loading: Any = None  # a checkpoint.Loading: how its weights came about; None: drawn at random
     decision = Decision()  # chosen on held-out rows behind the training
+    cut = Cut()  # what it was trained to read of a long text
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()

@@ -89,6 +89,8 @@ def metadata(model: Classifier, int8: bool, trained_on: Mapping[str, Any] | None
         "int8": int8,
         "trained_on": trained_on,
         "decision": model.decision.to_json() or None,
+        "truncation": model.cut.to_json() or None,
+        "num_parameters": model.num_parameters,
         "tokenizer_files": tokenizer and tokenizer.files(tokenizer.limit(config.max_length), token_types),
     }
 

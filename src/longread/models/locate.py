@@ -14,6 +14,12 @@ from longread.models.weights import CHECKSUMS, RUN, VOCABULARY, WEIGHT_FILES, fi
 PACKAGE = "package:"
 REVISION_SECONDS = 20.0  # for the Hub's answer to what a repository holds
 
+EXPORTED = {
+    ".onnx": "an exported graph, which only predicts; for this give the checkpoint that it is from",
+    ".pt2": "a torch.export archive, for torch.export.load and torch's compilers; give the checkpoint that it is from, "
+    "or export NAME.onnx, which predict, evaluate and serve take",
+}  # what `export` writes
+
 
 def locate(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
     """The directory of a checkpoint: a local one, or a snapshot of the Hub's, of which only what is needed is fetched.
@@ -27,6 +33,8 @@ def locate(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
     if path.is_dir():
         return path
     name = str(path_or_hub_id)
+    if path.suffix in EXPORTED:
+        raise UserError(f"{name}: {EXPORTED[path.suffix]}")
     if path.is_file():
         raise UserError(f"{name}: is a file; give the directory that holds it and its config.json")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name):

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from longread.data.cut import pooled
 from longread.data.tokenizer import Encoded
 from longread.inference.predictor import Prediction, Predictor
-from longread.inference.reading import pooled
 from longread.serving.batcher import Batcher, Tokens
 from longread.serving.settings import ServeSettings
 
@@ -50,7 +50,7 @@ class Service:
         told = predictor.origin.pairs if predictor.origin else None
         self.needs_pairs = told is True
         # Where nothing is known of the training: a model that was made to tell two texts apart takes both.
-        self.pairs = predictor.model.config.type_vocab_size > 0 if told is None else told
+        self.pairs = predictor.scorer.token_types if told is None else told
         self._threads = settings.threads or max(1, torch.get_num_threads() // settings.workers)
         self.batcher = Batcher(
             self._logits,

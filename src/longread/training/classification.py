@@ -54,9 +54,9 @@ class Classification:
     def loss(self, model: Classifier, batch: Batch) -> tuple[Tensor, Tensor]:
         logits = model.classify(batch.tokens, batch.packed, batch.types)
         with torch.autocast(logits.device.type, enabled=False):
-            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            wide = batch.by_text(logits.to(torch.promote_types(logits.dtype, torch.float32)), self.split.problem_type)
             loss = self.problem_loss.part(wide, batch.labels)
-        return loss / self._denominator, self.problem_loss.matches(logits.detach(), batch.labels)
+        return loss / self._denominator, self.problem_loss.matches(wide.detach(), batch.labels)
 
 
 class Validation:
@@ -194,8 +194,9 @@ class ClassificationWork(Work):
                 rows.label_names,
                 rows.problem_type,
                 thresholds=thresholds,
-                tokens=rows.lengths,
+                tokens=rows.tokens_read,
                 truncated=rows.encoded.truncated,
+                tokens_in_text=rows.encoded.whole,
             ),
             "decision": decision.to_json() or None,
             "chosen_epoch": chosen,

@@ -47,7 +47,8 @@ def parts_of(split: Split, indices: Indices, step: int, config: RunConfig, token
         kept = kept_tokens(split, ordered, config.token_dropout, np.random.default_rng([config.seed, 1, step]))
     starts = np.concatenate([[0], np.cumsum(lengths)])
     left = starts if kept is None else np.concatenate([[0], np.cumsum(kept)])[starts]  # tokens kept before each row
-    filled = np.concatenate([[0], np.cumsum(lengths > 0)])
+    sequences = np.where(lengths > 0, split.sequences_of(ordered)[0], 0)
+    filled = np.concatenate([[0], np.cumsum(sequences)])
     place = share.start
     for rows in micro_batches(ordered[share], split.lengths, tokens):
         end = place + len(rows)

@@ -36,6 +36,7 @@ def resolve(config: RunConfig) -> RunConfig:
     runtime.pick_device(config.device)  # one that is not there is said before anything is read
     if config.is_baseline:
         return config
+    config.cut  # noqa: B018 (what cannot be is said before anything is read)
     config = replace(config, options=own_options(config.attention, own) | dict(config.options))
     check_options(config)
     check_precision(config)

@@ -13,6 +13,7 @@ import torch
 
 from longread import records
 from longread.config import RunConfig
+from longread.data.dataset import Split
 from longread.errors import UserError
 from longread.models.checkpoint import save_pretrained
 from longread.models.classifier import Classifier
@@ -63,6 +64,7 @@ def _train(config: RunConfig, *, resume: bool, restart: bool, on_event: Listener
     with processes.first_goes_ahead():
         begun = start(config)
     check_targets(begun.data.train, config)
+    _say_what_is_cut(begun.data.train, begun.config)
     work = ClassificationWork(
         config=begun.config,
         model=begun.model,
@@ -72,6 +74,15 @@ def _train(config: RunConfig, *, resume: bool, restart: bool, on_event: Listener
         data=begun.data,
     )
     return run_work(work, resume=resume, restart=restart, on_event=on_event, before=before)
+
+
+def _say_what_is_cut(split: Split, config: RunConfig) -> None:
+    cut = int(split.encoded.truncated.sum())
+    if cut and config.truncation is None:
+        log.warning(
+            "%s of %s training texts are longer than %s tokens and are cut: try a larger --max-length, or --truncation "
+            "tail, head_tail or chunk", f"{cut:,}", f"{len(split):,}", f"{config.max_length:,}",
+        )  # fmt: skip
 
 
 class Before:

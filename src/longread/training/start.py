@@ -47,7 +47,10 @@ def start(config: RunConfig) -> Start:
     model = load_model(config, rows.label_names, rows.problem_type)
     tokenizer = tokenizer_for(model, config)
     limit = min(config.max_length or tokenizer.limit(model.config.max_length), model.config.max_length)
-    data = prepare(config.data_config(), limit, tokenizer.reading(limit))
+    config = replace(config, **vars(model.cut if config.truncation is None else config.cut))
+    reads = tokenizer.reading(limit) if config.truncation is None else tokenizer.cutting(limit)
+    data = prepare(config.data_config(), limit, reads)
+    model.cut = config.cut
     if model.loading is None or model.loading.head_is_untrained:
         begin_at(model, data.train)
     provenance = provenance_of(config.init)
@@ -75,6 +78,7 @@ def new_model(config: RunConfig, data: Prepared) -> Classifier:
         problem_type=data.train.problem_type,
     )
     begin_at(model, data.train)
+    model.cut = config.cut
     return model
 
 
@@ -90,7 +94,9 @@ def load_model(
         overrides |= {"num_labels": len(label_names), "label_names": label_names, "problem_type": problem_type}
     model = from_pretrained(config.init, seed=config.seed, **overrides)
     model.decision = Decision()  # thresholds of other weights than those that training makes
-    return converted(model, config)
+    found = converted(model, config)
+    found.cut = model.cut
+    return found
 
 
 def converted(model: Classifier, config: RunConfig) -> Classifier:

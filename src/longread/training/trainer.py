@@ -175,7 +175,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, self.config.precision == "bfloat16"):
             while left:
                 batch = next(planned)
-                left -= batch.packed.count
+                left -= len(batch.labels)
                 if batch.packed.noise is not None:
                     batch.packed.noise.seed_generators()
                 loss, right = self.objective.loss(self.model, batch)

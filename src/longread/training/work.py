@@ -56,7 +56,7 @@ class Work(ABC):
         """The larger results; the checkpoint apart."""
 
     def dataset(self) -> Dataset:
-        lengths = self.splits["train"].lengths
+        lengths = self.splits["train"].tokens_read
         return Dataset(
             label_names=self.splits["train"].label_names,
             problem_type=self.splits["train"].problem_type,

@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from longread.data.config import Cut
 from longread.data.tokenizer import Encoded, Tokenizer
 from longread.errors import UserError
 from longread.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
-
-Truncation = Literal["head", "tail", "head_tail", "chunk"]
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How a text that is too long is read.
-
-    Parameters
-    ----------
-    truncation:
-        What is read of a text that is longer than the model takes: its head, its tail, half of each, or all of it in
-        chunks, whose answers are averaged (of several labels the highest of each counts). Default: the head, unless
-        the checkpoint's tokenizer says the tail.
-    chunk_stride:
-        Tokens that a chunk repeats of the one before it.
-    """
-
-    truncation: Truncation | None = field(default=None, kw_only=True)
-    chunk_stride: int = field(default=0, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if self.truncation is not None and self.truncation not in get_args(Truncation):
-            raise UserError(f"--truncation {self.truncation}: must be {', '.join(get_args(Truncation))}")
-        if self.chunk_stride < 0:
-            raise UserError(f"--chunk-stride {self.chunk_stride}: must not be negative")
-        if self.chunk_stride and self.truncation != "chunk":
-            raise UserError("--chunk-stride: only with --truncation chunk")
 
 
 @dataclass(frozen=True)
@@ -59,6 +32,15 @@ class Reading:
     def truncated(self) -> npt.NDArray[np.bool_]:
         """[R]: a part of the text is not read."""
         return self.tokens < self.tokens_in_text
+
+    def by_text(self) -> Encoded:
+        """The same tokens with a row for each text, which knows its sequences."""
+        first = np.searchsorted(self.text_of, np.arange(len(self.tokens) + 1))
+        offsets = self.encoded.offsets
+        own = offsets if len(offsets) > len(first) else None  # no text has several
+        return replace(
+            self.encoded, offsets=offsets[first], truncated=self.truncated, sequences=own, whole=self.tokens_in_text
+        )
 
     def pooled(
         self, logits: npt.NDArray[np.floating[Any]], problem_type: ProblemType = SINGLE_LABEL

@@ -8,9 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from longread.data.config import Cut
+from longread.data.cut import read
 from longread.data.tokenizer import symbol_tokenizer
 from longread.errors import UserError
-from longread.inference.reading import Cut, read
 
 LETTERS = "a b c d e f g h i j"
 TOKENIZER = symbol_tokenizer([LETTERS])

@@ -1,0 +1,93 @@
+"""An exported graph evaluated on a task: the rows, the measures and the record are those of its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from longread.config import RunConfig
+from longread.data.cut import pooled
+from longread.data.dataset import tokenize
+from longread.data.load import load_split
+from longread.errors import UserError
+from longread.inference.onnx import load_onnx
+from longread.inference.quality import Evaluated
+from longread.inference.scored import record_scores
+from longread.records import Environment
+from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
+
+TOKENS = 8192  # of a padded batch, as in predict
+NAMED = ("task", "eval_rows", "sample_seed", "text_columns", "label_columns", "label_separator", "validation_fraction",
+         "encoding", "delimiter", "eval_file", "truncation", "chunk_stride", "max_length")  # fmt: skip
+
+
+def is_graph(place: str | Path) -> bool:
+    return Path(place).suffix == ".onnx" and not Path(place).is_dir()
+
+
+def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any]) -> Evaluated:
+    """As `longread.inference.run.evaluated`. `given`: what was asked for that a graph has no use for.
+
+    UserError for that, and for settings that only a checkpoint has.
+    """
+    unused = dict(given) | dict(config.options)
+    if config.precision not in ("auto", "float32"):
+        unused["precision"] = config.precision
+    for name, value in unused.items():
+        if value:
+            raise UserError(f"--{name.replace('_', '-')}: {place} is an exported graph, which is as it was made")
+    load = foreign_load()
+    memory = PeakMemory(torch.device("cpu"))
+    graph = load_onnx(Path(place), config.device, config.threads)
+    problem = graph.problem_type
+    if config.problem_type not in (None, problem):
+        raise UserError(f"--problem-type {config.problem_type}: {place} was trained for {problem}")
+    limit = graph.tokenizer.limit(graph.scorer.positions)
+    config = replace(
+        config,
+        problem_type=problem,
+        max_length=min(config.max_length or limit, graph.scorer.positions),
+        **vars(graph.cut if config.truncation is None else config.cut),
+    )
+    data = config.data_config()
+    examples = load_split(data, label_names=graph.labels)
+    if examples.fingerprint == graph.decision.fingerprint:
+        raise UserError(f"{place}: these are the rows that its temperature was chosen on; evaluate it on others")
+    assert config.max_length
+    split = tokenize(examples, graph.tokenizer, config.max_length, data.cache, config.cut)
+    encoded = split.encoded
+    sequences = encoded if encoded.sequences is None else replace(encoded, offsets=encoded.sequences)
+    with (watch := Stopwatch()):
+        logits = graph.scorer.logits(sequences, config.tokens_per_micro_batch or TOKENS)
+    if encoded.sequences is not None:
+        text_of = np.repeat(np.arange(len(split)), np.diff(encoded.first_sequences))
+        logits = pooled(logits, text_of, len(split), problem)  # type: ignore[assignment]
+    named = {name: value for name, value in config.named().items() if name in NAMED}
+    named |= {"attention": graph.scorer.attention, "init": str(place)}
+    told = environment(torch.device("cpu"), "int8" if graph.int8 else "float32")
+    threads = {"threads": config.threads or told["threads"]}
+    return record_scores(
+        config,
+        named,
+        (split.fingerprint, graph.tokenizer.fingerprint, graph.scorer.fingerprint),
+        examples,
+        split,
+        graph.tokenizer,
+        logits,
+        graph.decision,
+        seconds=watch.seconds,
+        tokens=int(sequences.lengths.sum()),
+        attention=graph.scorer.attention,
+        init=str(place),
+        num_parameters=graph.num_parameters,
+        head_is_untrained=False,
+        cpu_seconds=watch.cpu_seconds,
+        peak_memory_bytes=memory.bytes(),
+        memory_kind=memory.kind,
+        environment=Environment(**told | threads, load_at_start=load, load_at_end=foreign_load()),
+    )

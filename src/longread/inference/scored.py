@@ -1,0 +1,82 @@
+"""Logits for a task's rows become a record: measures, a closer look, the predictions' file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from longread import records
+from longread.config import RunConfig
+from longread.data.cut import whole_lengths
+from longread.data.dataset import Split
+from longread.data.examples import Examples
+from longread.data.tasks import find_task
+from longread.data.tokenizer import Tokenizer
+from longread.inference.metrics import answers_of, mean_loss, metrics, predicted_of
+from longread.inference.quality import Evaluated, closer_look
+from longread.models.decision import Decision
+from longread.problems import REGRESSION
+from longread.records import Dataset, RunRecord, SplitRecord
+
+
+def record_scores(
+    config: RunConfig,
+    named: Mapping[str, Any],
+    fingerprints: Sequence[str],
+    examples: Examples,
+    split: Split,
+    tokenizer: Tokenizer,
+    logits: npt.NDArray[np.floating[Any]],
+    decision: Decision,
+    *,
+    seconds: float,
+    tokens: int,
+    **fields: Any,
+) -> Evaluated:
+    """The record, of kind evaluate, of logits [R, C] that took `seconds` for `tokens` tokens.
+
+    named and fingerprints: what decides the result, for the record and its name. fields: further ones of the record.
+    """
+    problem, count = split.problem_type, len(split)
+    decided, thresholds = decision.to_json(), decision.of(split.label_names)
+    name = records.run_id("evaluate", named, 0, [*fingerprints, *([records.canonical(decided)] if decided else [])])
+    answers, loss = answers_of(logits, problem), mean_loss(logits, examples.labels, problem)
+    read, whole = split.encoded, split.encoded.whole
+    look = closer_look(
+        examples.labels, answers, split.label_names, problem, thresholds=thresholds,
+        tokens=split.tokens_read,
+        truncated=read.truncated,
+        tokens_in_text=whole_lengths(tokenizer, examples.texts, examples.pairs, read) if whole is None else whole,
+    )  # fmt: skip
+    seen = SplitRecord(**split.describe(), rows_of_split=find_task(config.task).split_rows.get(split.name))
+    record = RunRecord(
+        run_id=name,
+        kind="evaluate",
+        status="ok",
+        task=config.task,
+        config=named,
+        seed=0,
+        metrics=metrics(examples.labels, answers, problem, thresholds) | {"loss": loss},
+        **look,
+        decision=decided or None,
+        train_seconds=0.0,
+        eval_seconds=seconds,
+        samples_per_second=count / seconds,
+        tokens_per_second=tokens / seconds,
+        truncated_fraction=float(read.truncated.mean()),
+        dataset=Dataset(label_names=split.label_names, problem_type=problem, eval=seen),
+        **fields,
+    )
+    directory = config.out / "runs" / name
+    directory.mkdir(parents=True, exist_ok=True)
+    records.write_predictions(
+        directory / "predictions.parquet",
+        examples.rows,
+        examples.labels,
+        None if problem == REGRESSION else answers,
+        predicted_of(answers, problem, thresholds),
+    )
+    return Evaluated(records.write_record(config.out, record), examples, answers, thresholds)
