@@ -12,6 +12,10 @@ Plain name: ROW
 <!-- machines -->                what the records were made on
 <!-- reliability -->             what `make stress` counted
 <!-- serving -->                requests a second of `longread serve` and of other services
+<!-- exports: difference|speed --> exported graphs beside PyTorch, by mechanism and length
+<!-- int8 -->                    what an int8 export costs and brings
+<!-- predict -->                 `longread predict` beside transformers' pipeline
+<!-- predict memory -->          its memory by the number of lines
 <!-- faithfulness: STUDY -->      what removing the tokens that `explain` names costs, beside random ones
 """
 
@@ -23,6 +27,7 @@ import statistics as plain
 from collections import Counter
 from collections.abc import Callable
 
+import exported
 import faithfulness
 import services
 import student_study
@@ -41,7 +46,10 @@ from longread.report.measures import AT_LEAST, LOADED, partly_unknown, whole_tra
 from longread.report.naming import dense_here, train_part
 from longread.report.tables import accuracy_cells, effective
 
-NAMES = "rows|table|peers|lengths|goals|student study|data|machines|reliability|serving|faithfulness"
+NAMES = (
+    "rows|table|peers|lengths|goals|student study|data|machines|reliability|serving|faithfulness|exports|int8|"
+    "predict memory|predict"
+)
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
 OLDER_NOTE = (
@@ -251,4 +259,8 @@ KINDS: dict[str, Callable[[str], str]] = {
     "reliability": reliability,
     "serving": services.table,
     "faithfulness": faithfulness.table,
+    "exports": exported.exports,
+    "int8": exported.int8,
+    "predict": exported.throughput,
+    "predict memory": exported.memory,
 }
