@@ -2,8 +2,8 @@
 
 The command itself on a generated file of so many lines, with the smallest model: highest resident memory of its
 process, above that of the same command on one line (the program with the model loaded). Memory may be measured on a
-busy machine. DIR/memory.json keeps one entry for each number of lines, results/predict by default; 10 million lines
-take a quarter of an hour.
+busy machine; seconds are not kept. DIR/memory.json (default results/predict) has one entry for each number of lines.
+10 million lines take a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def measure(lines: list[int]) -> list[dict[str, Any]]:
             file = folder / "lines.txt"
             write_lines(file, count)
             peak, seconds = predict(model, file, folder / "answers.jsonl")
-            found.append({"lines": count, "peak_bytes": peak, "seconds": seconds, "file_bytes": file.stat().st_size})
+            found.append({"lines": count, "peak_bytes": peak, "file_bytes": file.stat().st_size})
             print(f"{count:,} lines: {peak / 2**20:.0f} MiB, {seconds:.0f} s", file=sys.stderr, flush=True)
     return found
 
@@ -86,7 +86,10 @@ def main() -> int:
     import torch
 
     from longread.records import write_json
+    from longread.system.allocator import tune_allocator
     from longread.system.measure import environment
+
+    tune_allocator()  # as the command does: the environment says so
 
     path = given.out / "memory.json"
     kept = json.loads(path.read_text("utf-8"))["runs"] if path.exists() else []

@@ -4,6 +4,7 @@ findings-PAGE.svg    the first table of a page of findings: accuracy with its in
 lengths-learned.svg  accuracy by length of the generated reviews
 imdb.svg             accuracy against inference time, from results/imdb-study-rows
 pattern-NAME.svg     which tokens a mechanism lets look at which, from its reference, and what that costs by length
+predict-memory.svg   memory of `longread predict` by the number of lines (memory_figure.py)
 architecture.svg     which room imports which, from the source
 """
 
@@ -284,6 +285,7 @@ def shown_imports(rooms: dict[str, set[str]], room: str) -> set[str]:
 
 def main() -> None:
     import matplotlib
+    import memory_figure
 
     from longread.report.figures import STYLE
 
@@ -295,6 +297,7 @@ def main() -> None:
         for name in SHOWN:
             pattern(name)
         architecture()
+        memory_figure.draw(ROOT / "results", save)
 
 
 if __name__ == "__main__":
