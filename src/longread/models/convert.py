@@ -60,6 +60,8 @@ def convert(model: Classifier, attention: str, max_length: int | None = None, **
     weight = model.embeddings.word.weight
     converted.to(device=weight.device, dtype=weight.dtype).load_state_dict(state)
     converted.tokenizer_file = model.tokenizer_file
+    if config.max_length == source.max_length:  # with more positions more is read of a text
+        converted.cut = model.cut
     converted.decision = model.decision  # the last layer is the same: on texts that are covered, so are the labels
     done = {
         "from": source.attention,

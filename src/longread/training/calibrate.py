@@ -48,7 +48,7 @@ def calibrate(
     check_choices(config, found.label_names, problem)
     examples = load_split(replace(config, problem_type=problem).data_config(), label_names=found.label_names)
     _refuse_known_rows(checkpoint, rows, examples.fingerprint)
-    split = tokenize(examples, found.tokenizer, found.max_length, None)
+    split = tokenize(examples, found.tokenizer, found.max_length, None, found.cut)
     logits = split_logits(model, split, tokens=found.tokens_per_micro_batch, device=found.device).logits
     chosen = decide(config, logits, examples.labels, found.label_names, problem)
     if chosen.temperature is not None:
