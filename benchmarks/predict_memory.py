@@ -53,6 +53,7 @@ def predict(model: Path, file: Path, out: Path) -> tuple[int, float]:
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
         seconds = time.perf_counter() - began
         if status:
             errors.seek(0)
