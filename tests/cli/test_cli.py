@@ -131,13 +131,15 @@ def test_a_signal_behind_the_training_is_told_and_lost_is_nothing(
     assert cli.main([*command, "--resume"]) == 0
 
 
-@pytest.mark.parametrize("command", ["compare", "predict", "evaluate", "serve"])
-def test_torchrun_starts_training_alone(
+@pytest.mark.parametrize("command", ["compare", "explain", "benchmark", "serve"])
+def test_torchrun_starts_no_command_that_would_do_the_work_twice(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cli.main([command]) == 2
-    assert f"{command} does not run under torchrun; only train and convert do" in capsys.readouterr().err
+    assert (
+        f"{command} does not run under torchrun; only train, convert, evaluate, predict do" in capsys.readouterr().err
+    )
 
 
 def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(

@@ -69,7 +69,7 @@ for _name, _place in COMMANDS.items():
 
 app.register_install_completion_command()
 LOG = logs.LogSettings()
-ON_PROCESSES = ("train", "convert")  # one run on the processes that torchrun starts
+ON_PROCESSES = ("train", "convert", "evaluate", "predict")  # one run on the processes that torchrun starts
 SAYS_ITSELF = ("serve",)  # waits for others: its silence is none
 
 
@@ -135,7 +135,7 @@ def _check_processes(arguments: Sequence[str]) -> None:
     """UserError where torchrun starts a command that would do the same work in each of its processes."""
     command = arguments[0] if arguments else ""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and command in COMMANDS and command not in ON_PROCESSES:
-        raise UserError(f"{command} does not run under torchrun; only {' and '.join(ON_PROCESSES)} do")
+        raise UserError(f"{command} does not run under torchrun; only {', '.join(ON_PROCESSES)} do")
 
 
 def _check_names(arguments: Sequence[str]) -> None:

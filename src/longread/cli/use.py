@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +30,9 @@ from longread.cli.options import (
 from longread.errors import UserError
 
 if TYPE_CHECKING:
+    from longread.cli.options import Computing
     from longread.inference.quality import Evaluated
+    from longread.inference.reading import Cut
 
 
 def evaluate(
@@ -177,15 +181,11 @@ def predict(
     json_lines:
         Output is JSON lines in any case; accepted for symmetry.
     """
-    from longread.cli.live import AnswersView
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
-    from longread.data.stream import blocks_of_file, blocks_of_texts
-    from longread.inference import resuming
-    from longread.inference.answers import answer
-    from longread.inference.outputs import Columns, check_output, format_of
-    from longread.inference.predictor import load
+    from longread.inference.outputs import check_output
+    from longread.system import processes
 
     if out is not None:
         check_output(out)
@@ -199,35 +199,61 @@ def predict(
                               ("--delimiter", delimiter)):  # fmt: skip
             if value is not None:
                 raise UserError(f"{option}: only with --file")
+        if processes.started_by_torchrun():
+            raise UserError("predict under torchrun: give the texts as a --file; its blocks are shared out")
     elif texts:
         raise UserError("give texts or --file, not both")
-    classifier = asked_to_read(load(checkpoint, computing.device, precision=computing.precision), cut)
     kept = list(dict.fromkeys([*([id_column] if id_column else []), *(keep_columns or [])]))
+    reading = {"text_columns": text_columns, "kept": kept, "encoding": encoding, "delimiter": delimiter}
+    with processes.joined():
+        _predict(checkpoint, texts, file, out, pair, reading, cut, computing)
+    return 0
+
+
+def _predict(
+    checkpoint: str,
+    texts: tuple[str, ...],
+    file: Path | None,
+    out: Path | None,
+    pair: str | None,
+    reading: Mapping[str, Any],
+    cut: Cut,
+    computing: Computing,
+) -> None:
+    """reading: how the rows of `file` are read."""
+    from longread.cli.live import AnswersView
+    from longread.data.stream import blocks_of_file, blocks_of_texts
+    from longread.inference import resuming
+    from longread.inference.answers import Tally, answer
+    from longread.inference.outputs import Columns, format_of
+    from longread.inference.predictor import load
+    from longread.system import processes
+
+    with processes.first_goes_ahead():
+        classifier = asked_to_read(load(checkpoint, computing.device, precision=computing.precision), cut)
     if file is not None:
         usual = classifier.origin.text_columns if classifier.origin else ()
-        blocks = blocks_of_file(file, text_columns, kept, usual=usual, encoding=encoding, delimiter=delimiter)
+        blocks = blocks_of_file(file, usual=usual, **reading)
     else:
         blocks = blocks_of_texts(texts or _standard_input())
-    columns = Columns(classifier.label_names, kept, classifier.problem_type)
+    form = format_of(out or Path("-.jsonl"), Columns(classifier.label_names, reading["kept"], classifier.problem_type))
     if out is None:
-        form = format_of(Path("-.jsonl"), columns)
         with AnswersView(shown=file is not None and not sys.stdout.isatty()) as view:
-            for part, _ in answer(classifier, blocks, pair, on_progress=view.on_progress):
-                sys.stdout.write(form.block(part).decode())
+            for data, _ in answer(classifier, blocks, form.block, pair, on_progress=view.on_progress):
+                sys.stdout.write(data.decode())
                 sys.stdout.flush()
-        return 0
+        return
     name = None
     if file is not None and file.is_file():
-        options = {"pair": pair, "text_columns": text_columns, "kept": kept, "encoding": encoding,
-                   "delimiter": delimiter, "out": out.suffixes}  # fmt: skip
-        name = resuming.identity(classifier, file, **options)
-    with resuming.output(out, format_of(out, columns), name) as written:
-        done = written.done.tally
+        name = resuming.identity(classifier, file, pair=pair, **reading, out=out.suffixes)
+    with resuming.output(out, form, name) if processes.is_first() else nullcontext() as written:
+        done = Tally(**processes.tell(None if written is None else asdict(written.done.tally)))
         with AnswersView(before=done.texts) as view:
-            for part, tally in answer(classifier, blocks, pair, done=done, on_progress=view.on_progress):
-                written.write(part, tally)
+            pieces = answer(classifier, blocks, form.block, pair, done=done, on_progress=view.on_progress)
+            for data, tally in pieces:
+                assert written is not None
+                written.write(data, tally)
     print(f"predictions: {out}", file=sys.stderr)
-    return 0
 
 
 def _standard_input() -> Iterator[str]:

@@ -26,13 +26,14 @@ class Block:
     """Rows that follow each other. An empty text stays: every row of the input has its place in the output.
 
     kept: values of the columns that the output keeps, by name, as the file has them. read: how much of the input was
-    read when the block was full, between 0 and 1, where it is known.
+    read when the block was full, between 0 and 1, where it is known. first: which row of the input its first one is.
     """
 
     texts: list[str]
     pairs: list[str] | None = None
     kept: Mapping[str, list[Any]] = field(default_factory=dict)
     read: float | None = None
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)

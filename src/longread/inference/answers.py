@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from longread.data.stream import Block
 from longread.errors import UserError
 from longread.inference.predictor import Prediction, Predictor
+from longread.system import processes
 
 log = logging.getLogger("longread")
 
@@ -33,6 +34,10 @@ class Tally:
     empty: int = 0
     cut: int = 0
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        return self.texts, self.empty, self.cut
+
     def say(self) -> None:
         """At the end. UserError where nothing was given."""
         if not self.texts:
@@ -48,32 +53,76 @@ class Tally:
 def answer(
     predictor: Predictor,
     blocks: Iterable[Block],
+    written_as: Callable[[Sequence[Answer]], bytes],
     pair: str | None = None,
     *,
     done: Tally = Tally(),
     on_progress: Callable[[int, float | None], None] = lambda texts, fraction: None,
-) -> Iterator[tuple[list[Answer], Tally]]:
-    """One answer for each row, in order, block by block, with the count of all until then.
+) -> Iterator[tuple[bytes, Tally]]:
+    """One answer for each row, as it is written, in order, block by block, with the count of all until then.
 
-    pair: the second text of every row. done: blocks at the front that were answered before. on_progress: gets the
-    texts that are answered and how much of the input they are, if that is known. UserError where there are no rows.
+    On several processes each reads the input and answers a share of its blocks; the first one gets all, the others
+    nothing. pair: the second text of every row. done: blocks at the front that were answered before. on_progress: gets
+    the texts that are answered and how much of the input they are, if that is known. UserError where there are no rows.
     """
     tally = done
-    rest = islice(blocks, done.blocks, None)
-    with closing(predictor.stream(_with_pair(rest, pair))) as found:
+    pieces = _pieces(predictor, _own(_with_pair(blocks, pair), done), written_as)
+    for data, told in _together(pieces):
+        tally = Tally(tally.blocks + 1, *(a + b for a, b in zip(tally.counts, told["counts"], strict=True)))
+        on_progress(tally.texts, told["read"])
+        if data is not None:
+            yield data, tally
+    tally.say()
+
+
+def _own(blocks: Iterable[Block], done: Tally) -> Iterator[Block]:
+    """Of the blocks behind those that are done, numbered by rows: this process's."""
+    first = done.texts
+    for turn, block in enumerate(islice(blocks, done.blocks, None)):
+        if turn % processes.count() == processes.rank():
+            yield replace(block, first=first)
+        first += len(block)
+
+
+# What is known of a block's answers by all processes: "counts" of texts, empty and cut, and how much of the input was
+# "read"; or in their place an "error", or the "end".
+_Told = dict[str, Any]
+
+
+def _pieces(
+    predictor: Predictor, blocks: Iterable[Block], written_as: Callable[[Sequence[Answer]], bytes]
+) -> Iterator[tuple[bytes, _Told]]:
+    with closing(predictor.stream(blocks)) as found:
         for block, predictions in found:
             columns = list(block.kept.values())
             kept = list(zip(*columns, strict=True)) if columns else [()] * len(block)
-            own = [Answer(tally.texts + row, kept[row], one) for row, one in enumerate(predictions)]
-            tally = Tally(
-                tally.blocks + 1,
-                tally.texts + len(block),
-                tally.empty + sum(one.why is not None for one in predictions),
-                tally.cut + sum(one.truncated for one in predictions),
-            )
-            on_progress(tally.texts, block.read)
-            yield own, tally
-    tally.say()
+            own = [Answer(block.first + row, kept[row], one) for row, one in enumerate(predictions)]
+            counts = len(own), sum(a.why is not None for a in predictions), sum(a.truncated for a in predictions)
+            yield written_as(own), {"counts": counts, "read": block.read}
+
+
+def _together(pieces: Iterator[tuple[bytes, _Told]]) -> Iterator[tuple[bytes | None, _Told]]:
+    """The pieces of all processes in the blocks' order; the bytes for the first process alone.
+
+    No process is more than a block ahead of the others, so that no more is in memory.
+    """
+    if processes.count() == 1:
+        yield from pieces
+        return
+    while True:
+        data: bytes = b""
+        own: _Told = {"end": True}
+        try:
+            data, own = next(pieces, (data, own))
+        except UserError as error:  # the first process says it, when all blocks before have been answered
+            own = {"error": str(error)}
+        told, found = processes.everyones(own), processes.to_first(data)
+        for rank, one in enumerate(told):
+            if "error" in one:
+                raise UserError(one["error"])
+            if "end" in one:
+                return
+            yield found[rank] if found else None, one
 
 
 def _with_pair(blocks: Iterable[Block], pair: str | None) -> Iterator[Block]:

@@ -17,6 +17,7 @@ from longread.data.dataset import Indices, Split
 from longread.models.classifier import Classifier
 from longread.ops.packed import PackedBatch, to_device
 from longread.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
+from longread.system import processes
 
 # Batches that are made before they are asked for: one is enough unless making one takes longer than computing on it.
 BATCHES_AHEAD = 2
@@ -158,6 +159,14 @@ class Usage:
         self.slots += batch.padded_slots
         for block in model.blocks:
             self.coverage.update(block.attention.covered(batch))  # type: ignore[operator, union-attr]
+
+    def of_all_processes(self) -> Usage:
+        """The sum over the processes of a run."""
+        total = Usage()
+        for tokens, slots, coverage in processes.everyones([self.tokens, self.slots, self.coverage]):
+            total.tokens, total.slots = total.tokens + tokens, total.slots + slots
+            total.coverage.update(coverage)
+        return total
 
     @property
     def padded_fraction(self) -> float:

@@ -48,9 +48,18 @@ def predict_split(
 
 
 def split_logits(
-    model: Classifier, split: Split, *, tokens: int, device: torch.device, precision: str = "float32"
+    model: Classifier,
+    split: Split,
+    *,
+    tokens: int,
+    device: torch.device,
+    precision: str = "float32",
+    alone: bool = False,
 ) -> Scores:
-    """Logits of every row. Sorted by length, so hardly anything is padded; `tokens` bounds memory."""
+    """Logits of every row. Sorted by length, so hardly anything is padded; `tokens` bounds memory.
+
+    On several processes each computes a share and all get the whole; `alone`: the split is this process's own.
+    """
     usage = Usage()
     logits = np.zeros((len(split), model.config.num_labels), dtype=np.float32)
     was_training = model.training
@@ -59,7 +68,8 @@ def split_logits(
     watch = Stopwatch(device)
     with watch, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
         parts = list(micro_batches(np.arange(len(split)), split.lengths, tokens))
-        parts = parts[processes.rank() :: processes.count()]  # each row is some process's
+        if not alone:
+            parts = parts[processes.rank() :: processes.count()]  # each row is some process's
         batches = planned_batches(model, (make_batch(split, part, device) for part in parts), precision=precision)
         found = []  # read when all have run: a device that is asked at once waits for the answer to be fetched
         for batch in batches:
@@ -68,7 +78,9 @@ def split_logits(
             usage.add(model, batch.packed)
         for part, some in zip(parts, found, strict=True):
             logits[part] = some.cpu().numpy()
-        processes.add_up([torch.from_numpy(logits)])
+        if not alone:
+            processes.add_up([torch.from_numpy(logits)])
+            usage = usage.of_all_processes()
     if was_training:
         model.train()
     return Scores(logits, watch.seconds, watch.cpu_seconds, usage)

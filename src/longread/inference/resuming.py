@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ import torch
 from longread import __version__
 from longread.data import stream
 from longread.errors import UserError
-from longread.inference.answers import Answer, Tally
+from longread.inference.answers import Tally
 from longread.inference.outputs import Format
 from longread.inference.predictor import Predictor
 from longread.records import canonical, fingerprint, write_json
@@ -72,8 +72,7 @@ class Output:
             self.file.write(format.header)
         self._saved = time.monotonic()
 
-    def write(self, answers: Sequence[Answer], tally: Tally) -> None:
-        data = self.format.block(answers)
+    def write(self, data: bytes, tally: Tally) -> None:
         self.file.write(data)
         self.done = Done(tally, self.done.bytes + len(data))
         if self.identity is not None and time.monotonic() - self._saved >= SAVE_SECONDS:

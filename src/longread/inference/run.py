@@ -30,7 +30,7 @@ from longread.models.loading import check_answers, check_tokenizer
 from longread.models.locate import locate
 from longread.models.weights import weights_fingerprint
 from longread.records import Environment, Run
-from longread.system import runtime
+from longread.system import processes, runtime
 from longread.system.measure import PeakMemory, environment, foreign_load
 
 
@@ -101,7 +101,15 @@ def evaluated(
     Scored are the rows of `eval_file`, or the task's evaluation rows; of a single table the part that is held out of
     training. Labels are read against the model's names. UserError for a label that the model does not know, and for a
     classifier that was never trained, unless untrained_head asks for it: its time is then the result.
+    On several processes each calls this and gets all answers; the first one writes.
     """
+    with processes.joined():
+        return _evaluated(config, checkpoint, tokenizer=tokenizer, untrained_head=untrained_head)
+
+
+def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None, untrained_head: bool) -> Evaluated:
+    if processes.count() > 1 and (is_graph(checkpoint) or linear.is_linear(folder_of(checkpoint))):
+        raise UserError(f"{checkpoint}: only a checkpoint of a network is evaluated under torchrun")
     unused = {"tokenizer": tokenizer, "untrained_head": untrained_head or None}
     if is_graph(checkpoint):
         return evaluate_graph(as_trained(config, checkpoint), checkpoint, unused)
@@ -174,7 +182,10 @@ def evaluated(
         padded_fraction=done.usage.padded_fraction,
         effective_attention=done.usage.effective_attention,
         environment=Environment(
-            **environment(device, settings.precision), load_at_start=load_now, load_at_end=foreign_load()
+            **environment(device, settings.precision),
+            processes=processes.count(),
+            load_at_start=load_now,
+            load_at_end=foreign_load(),
         ),
     )
 

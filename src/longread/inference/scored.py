@@ -20,6 +20,7 @@ from longread.inference.quality import Evaluated, closer_look
 from longread.models.decision import Decision
 from longread.problems import REGRESSION
 from longread.records import Dataset, RunRecord, SplitRecord
+from longread.system import processes
 
 
 def record_scores(
@@ -71,12 +72,17 @@ def record_scores(
         **fields,
     )
     directory = config.out / "runs" / name
-    directory.mkdir(parents=True, exist_ok=True)
-    records.write_predictions(
-        directory / "predictions.parquet",
-        examples.rows,
-        examples.labels,
-        None if problem == REGRESSION else answers,
-        predicted_of(answers, problem, thresholds),
-    )
-    return Evaluated(records.write_record(config.out, record), examples, answers, thresholds)
+    if processes.is_first():
+        directory.mkdir(parents=True, exist_ok=True)
+        records.write_predictions(
+            directory / "predictions.parquet",
+            examples.rows,
+            examples.labels,
+            None if problem == REGRESSION else answers,
+            predicted_of(answers, problem, thresholds),
+        )
+        records.write_record(config.out, record)
+    processes.wait()
+    run = records.find_run(config.out, name)
+    assert run is not None
+    return Evaluated(run, examples, answers, thresholds)

@@ -76,7 +76,9 @@ class TorchScorer:
     def logits(self, encoded: Encoded, tokens: int) -> npt.NDArray[np.float32]:
         none = np.zeros(len(encoded.lengths), dtype=np.int64)
         split = Split(encoded, none, none, "given", "given", (), "")
-        return split_logits(self.model, split, tokens=tokens, device=self.device, precision=self.precision).logits
+        return split_logits(
+            self.model, split, tokens=tokens, device=self.device, precision=self.precision, alone=True
+        ).logits
 
 
 @dataclass

@@ -147,15 +147,40 @@ def all_of(rows: Tensor) -> Tensor:
 
 def tell(value: Any) -> Any:
     """The first process's `value`, for all: plain data that JSON can hold. ProcessLost."""
+    return everyones(value if is_first() else None)[0]
+
+
+def everyones(value: Any) -> list[Any]:
+    """Each process's `value`, by rank, for all: plain data that JSON can hold. ProcessLost."""
     if count() == 1:
-        return value
-    text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8) if is_first() else None
-    size = torch.tensor([0 if text is None else len(text)])
+        return [value]
+    data = json.dumps(value).encode()
     with _losses_told():
-        dist.broadcast(size, 0)
-        text = torch.empty(int(size), dtype=torch.uint8) if text is None else text
-        dist.broadcast(text, 0)
-    return json.loads(text.numpy().tobytes())
+        sizes = _sizes(data)
+        found = [torch.empty(max(sizes), dtype=torch.uint8) for _ in sizes]
+        dist.all_gather(found, _padded(data, max(sizes)))
+    return [json.loads(part.numpy().tobytes()[:size]) for part, size in zip(found, sizes, strict=True)]
+
+
+def to_first(data: bytes) -> list[bytes]:
+    """Each process's `data`, by rank, for the first one; for the others an empty list. ProcessLost."""
+    if count() == 1:
+        return [data]
+    with _losses_told():
+        sizes = _sizes(data)
+        found = [torch.empty(max(sizes), dtype=torch.uint8) for _ in sizes] if is_first() else None
+        dist.gather(_padded(data, max(sizes)), found, 0)
+    return [part.numpy().tobytes()[:size] for part, size in zip(found or [], sizes if found else [], strict=True)]
+
+
+def _sizes(data: bytes) -> list[int]:
+    sizes = [torch.zeros(1, dtype=torch.long) for _ in range(count())]
+    dist.all_gather(sizes, torch.tensor([len(data)]))
+    return [int(size) for size in sizes]
+
+
+def _padded(data: bytes, size: int) -> Tensor:
+    return torch.frombuffer(bytearray(data.ljust(max(size, 1), b"\0")), dtype=torch.uint8)[:size]
 
 
 @contextmanager
