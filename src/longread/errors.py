@@ -7,3 +7,5 @@ class UserError(ValueError):
 
 class ProcessLost(RuntimeError):
     """Another process of a run on several has ended: what they compute together cannot be computed any more."""
+
+    speaks = True  # of the processes that are left, the one that says and keeps what there is

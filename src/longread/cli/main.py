@@ -6,6 +6,7 @@ import ast
 import errno
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
@@ -114,7 +115,9 @@ def _main(arguments: Sequence[str] | None) -> int:
         log.error("longread: interrupted; the same command (train: with --resume) goes on from here")
         return INTERRUPTED
     except ProcessLost as error:
-        log.error("longread: %s", error)
+        if error.speaks:  # the first process, or who stands in for it
+            with redirect_stderr(sys.__stderr__ or sys.stderr):
+                log.error("longread: %s; %s", error, _again(given))
         return FAILED
     except BrokenPipeError:
         return 0
@@ -129,6 +132,17 @@ def _in_a_line(error: BaseException) -> str:
     """A message may quote a value of any length, and what would move a terminal's cursor."""
     text = "".join(mark if mark.isprintable() else " " for mark in " ".join(str(error).split()))
     return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
+
+
+def _again(arguments: Sequence[str]) -> str:
+    """How a command on several processes goes on when one of them is lost."""
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) < int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
+        return "torchrun begins it again, and it goes on from there"
+    resumes = arguments[:1] in (["train"], ["convert"]) and "--resume" not in arguments
+    command = shlex.join(["longread", *arguments, *(["--resume"] if resumes else [])])
+    return (
+        f"go on, with any number of processes: torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} -m {command}"
+    )
 
 
 def _check_processes(arguments: Sequence[str]) -> None:

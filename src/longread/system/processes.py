@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -25,6 +29,19 @@ from longread.errors import ProcessLost
 BUCKET_BYTES = 25 * 1024**2
 # One process may read and tokenize for long while the others wait. A process that died is noticed at once.
 PATIENCE = timedelta(hours=12)
+# A process that ended closes its connections some moments before the system calls it ended.
+SECONDS_TO_SEE_AN_END = 2.0
+
+
+@dataclass(frozen=True)
+class _Others:
+    """Where the processes of this run are: their machines' names and their numbers there, by rank."""
+
+    store: PrefixStore
+    places: tuple[tuple[str, int], ...]
+
+
+_others: _Others | None = None
 
 
 def count() -> int:
@@ -73,10 +90,71 @@ def joined() -> Iterator[None]:
     # Messages and counts are tensors of the processor's, also where gradients are an accelerator's.
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=own, world_size=size, timeout=PATIENCE)
+    global _others
+    here = (socket.gethostname(), os.getpid())
+    _others = _Others(store, tuple((name, number) for name, number in everyones(here)))
     try:
         yield
+    except KeyboardInterrupt:  # torchrun sends this signal, too, when a process has ended
+        if (lost := lost_process(0.2)) is not None:
+            raise lost from None
+        _say("left", own)
+        raise
+    except BaseException:
+        _say("left", own)
+        raise
     finally:
+        _others = None
         dist.destroy_process_group()
+
+
+def lost_process(seconds: float = SECONDS_TO_SEE_AN_END) -> ProcessLost | None:
+    """What is to be raised where a process of this run was killed or crashed; it is looked for so long.
+
+    Each process sees those of its machine and tells the others in the store.
+    """
+    if _others is None:
+        return None
+    until = time.monotonic() + seconds
+    while not (gone := [one for one in range(count()) if _has_ended(one)]) and time.monotonic() < until:
+        time.sleep(0.02)
+    if not gone:
+        return None
+    for one in gone:
+        _say("ended", one)
+    whose = f"process {gone[0]}" if len(gone) == 1 else f"processes {', '.join(map(str, gone))}"
+    lost = ProcessLost(f"{whose} of {count()} {'has' if len(gone) == 1 else 'have'} ended (killed or crashed)")
+    lost.speaks = all(other in gone for other in range(rank()))
+    return lost
+
+
+def _has_ended(one: int) -> bool:
+    """Without having said that it leaves."""
+    assert _others is not None
+    host, number = _others.places[one]
+    if host != socket.gethostname():
+        return _said("ended", one)
+    try:
+        ended = psutil.Process(number).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        ended = True
+    return ended and not _said("left", one)
+
+
+def _say(what: str, one: int) -> None:
+    assert _others is not None
+    try:
+        _others.store.set(f"{what} {one}", "")
+    except (dist.DistError, RuntimeError):
+        pass  # the process that kept the store is gone
+
+
+def _said(what: str, one: int) -> bool:
+    assert _others is not None
+    try:
+        return bool(_others.store.check([f"{what} {one}"]))
+    except (dist.DistError, RuntimeError):
+        return False
 
 
 @contextmanager
@@ -188,6 +266,9 @@ def _losses_told() -> Iterator[None]:
     try:
         yield
     except (dist.DistError, RuntimeError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        message = f"another process of this run has ended ({why}); --resume goes on from the last state"
-        raise ProcessLost(message) from error
+        lost = lost_process()
+        if lost is None:  # it left with a message of its own, or is on a machine that is gone
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            lost = ProcessLost(f"another process of this run has ended ({why})")
+            lost.speaks = is_first()
+        raise lost from error

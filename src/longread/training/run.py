@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from longread import records
 from longread.config import RunConfig
 from longread.data.dataset import Split
-from longread.errors import UserError
+from longread.errors import ProcessLost, UserError
 from longread.models.checkpoint import save_pretrained
 from longread.models.classifier import Classifier
 from longread.records import Environment, Run, RunRecord, conversion_under_current_names
@@ -158,8 +159,11 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
         if processes.is_first():
             work.write(trainer, directory)
         status, error = "ok", None
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt, ProcessLost) as stop:
         status, error = "interrupted", "stopped by a signal; --resume goes on"
+        lost = stop if isinstance(stop, ProcessLost) else processes.lost_process(0.2)
+        if lost is not None:
+            failure, error = _with_its_state(lost, directory), str(lost)
     except (Diverged, FloatingPointError) as fault:
         status, error = "diverged", str(fault)
     except Exception as fault:
@@ -194,6 +198,14 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
     if status != "out_of_memory":  # the others wait for gradients that will not come: they end when this one does
         processes.wait()
     return run
+
+
+def _with_its_state(lost: ProcessLost, directory: Path) -> ProcessLost:
+    kept = states.state_files(directory)
+    there = f"step {states.step_of(kept[0])} is kept in {directory}" if kept else "nothing was saved yet"
+    told = ProcessLost(f"{lost}; {there}")
+    told.speaks = lost.speaks
+    return told
 
 
 def _recorded_by_the_first(config: RunConfig, run_id: str, failure: Exception | None) -> Run:

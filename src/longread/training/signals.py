@@ -20,10 +20,13 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Turns the first signal into a flag, read between steps; a second Ctrl-C acts at once."""
+    """Turns the first signal into a flag, read between steps; a second Ctrl-C acts at once.
 
-    def __init__(self) -> None:
-        self.asked = False
+    says: on several processes the signal may mean that one has ended, and the step cannot be finished.
+    """
+
+    def __init__(self, says: bool = True) -> None:
+        self.asked, self.says = False, says
         self._acts_at_once = False
         self._old: dict[int, Any] = {}
 
@@ -52,7 +55,7 @@ class StopRequest:
         # A closed terminal sends SIGHUP and often SIGTERM behind it: only a person's second Ctrl-C means "at once".
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not self.asked:
+        if not self.asked and self.says:
             log.warning("stopping: this step is finished and the state saved; Ctrl-C again stops at once")
         self.asked = True
         if self._acts_at_once:

@@ -18,7 +18,7 @@ from longread.attention.base import SelfAttention
 from longread.config import RunConfig
 from longread.data.dataset import Indices, Split, epoch_batches
 from longread.data.reading import one_line
-from longread.errors import UserError
+from longread.errors import ProcessLost, UserError
 from longread.inference.collate import Batch, Usage, make_batch, planned_batches
 from longread.models.classifier import Classifier
 from longread.ops.row_gradients import RowGradients, clip
@@ -103,7 +103,7 @@ class Trainer:
         self.model.train(self.objective.drops)
         self._last_state = time.monotonic()
         try:
-            with StopRequest() as stop:
+            with StopRequest(says=processes.count() == 1) as stop:
                 self._stop = stop
                 while self.epoch < self.epochs and not self.evaluation.is_enough(self.epoch):
                     self._train_epoch(stop)
@@ -121,8 +121,12 @@ class Trainer:
         steps = [self.rows[places] for places in batches[done : done + self.steps - self.step]]
         with closing(self._planned(steps)) as planned:
             for indices in steps:
-                with self.watch:
-                    loss = self._step(indices, planned)
+                try:
+                    with self.watch:
+                        loss = self._step(indices, planned)
+                except ProcessLost as lost:  # no weight has been changed since the last step
+                    self._save(self.evaluation.state(), lost)
+                    raise
                 self._report(loss)
                 if stop.asked if processes.count() == 1 else self._all_stop:
                     self._save(self.evaluation.state())
@@ -243,8 +247,8 @@ class Trainer:
                 line |= self.evaluation.after_epoch(self.epoch + 1)
         except FloatingPointError as error:
             raise Diverged(f"{error} after step {self.step}; try a lower --learning-rate") from error
-        except Interrupted:  # nothing was measured: the run goes on in front of this evaluation
-            self._save(before)
+        except (Interrupted, ProcessLost) as why:  # nothing was measured: the run goes on in front of this evaluation
+            self._save(before, why)
             raise
         self.epoch += 1
         self.sums = [0.0, 0.0, 0.0]
@@ -282,8 +286,9 @@ class Trainer:
             }
         )
 
-    def _save(self, evaluation: State) -> None:
-        if not processes.is_first():  # they hold the same
+    def _save(self, evaluation: State, why: Exception | None = None) -> None:
+        """why: what ends the run here; where processes are lost, another one than the first may have to save."""
+        if not (why.speaks if isinstance(why, ProcessLost) else processes.is_first()):  # they hold the same
             return
         watch, evaluating = self.watch, self.evaluation.watch
         state = State(
