@@ -29,7 +29,7 @@ BASELINE_CHOICES = ("class_weights", "calibrate", "choose_threshold", "selection
 SCRATCH_SETTINGS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim", "intermediate_size",
                     "norm_position", "vocab_size", "lowercase")  # fmt: skip
 # Where a run happens and what it keeps do not change what it computes: they are no part of its name.
-OUTSIDE_THE_NAME = ("data_dir", "out", "seed", "save_seconds")
+OUTSIDE_THE_NAME = ("data_dir", "out", "seed", "save_seconds", "shard")
 # Fields that came later are left out at their default, so that older records keep their names.
 LATER_FIELDS: dict[str, Any] = {
     "fill_rows": False, "new_weights_rate": 1.0, "average_weights": 0.0, "attention_dropout": 0.0, "calibrate": False,
@@ -238,6 +238,8 @@ class TrainingSettings:
         choosing settings.
     save_seconds:
         A run saves its state this often; at most so much is lost when it is killed.
+    shard:
+        Under torchrun: each process keeps a part of the weights, of their gradients and of the optimizer's moments.
     """
 
     train_rows: Count | None = None
@@ -263,6 +265,7 @@ class TrainingSettings:
     selection_fraction: InnerFraction = 0.1
     tuning_fraction: InnerFraction | None = None
     save_seconds: NotNegative = 60.0
+    shard: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

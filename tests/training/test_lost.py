@@ -80,8 +80,9 @@ def test_a_killed_process_is_named_and_the_run_goes_on_to_the_same_bits(
     assert line.startswith(f"longread: {told}")
     command = line.partition("torchrun --nproc-per-node 2 -m longread ")[2]
     if dying == 1:
-        assert found(tmp_path).record["error"] == line.removeprefix("longread: ").partition("; go on")[0]
-        assert found(tmp_path).record["status"] == "interrupted"
+        record = found(tmp_path).record
+        assert record["status"] == "interrupted"
+        assert record["error"] == "process 1 of 2 has ended (killed or crashed); --resume goes on"
     again = on_processes(2, tmp_path / "again", main, shlex.split(command))
     assert [one.result for one in again] == [0, 0]
     assert f"goes on at step {step} of 9" in again[0].said
@@ -89,8 +90,8 @@ def test_a_killed_process_is_named_and_the_run_goes_on_to_the_same_bits(
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def stops(config: RunConfig, step: int | None) -> None:
-    """In float64, until a signal after `step`."""
+def stops(config: RunConfig, step: int | None, resume: bool = False) -> None:
+    """In float64, until a signal after `step`; None: to the end, from where it was stopped."""
     torch.set_default_dtype(torch.float64)
     trainer.SECONDS_BETWEEN_EVENTS = 0.0
 
@@ -98,7 +99,7 @@ def stops(config: RunConfig, step: int | None) -> None:
         if event["event"] == "progress" and event["step"] == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    train(config, resume=step is None, on_event=listener)
+    train(config, resume=resume or step is None, on_event=listener)
 
 
 def history(out: Path) -> list[dict[str, float]]:

@@ -96,6 +96,8 @@ def compare(
     from longread.study.benchmark import benchmarks_of
     from longread.study.compare import benchmark_all, check, grid, run_all
 
+    if training.shard:
+        raise UserError("--shard: of train alone, under torchrun; each run of a grid is one process")
     place = cluster_of(on, cluster)
     base = run_config(rows, model, training, machine, options=options)
     refuse_unused(base, attention, num_hidden_layers)

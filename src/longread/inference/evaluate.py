@@ -12,7 +12,7 @@ from longread.data.dataset import Split, micro_batches
 from longread.inference.collate import Usage, make_batch, planned_batches
 from longread.inference.metrics import answers_of, mean_loss
 from longread.models.classifier import Classifier
-from longread.system import processes
+from longread.system import processes, sharding
 from longread.system.measure import Stopwatch
 
 
@@ -66,17 +66,25 @@ def split_logits(
     if was_training:
         model.eval()
     watch = Stopwatch(device)
-    with watch, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
-        parts = list(micro_batches(np.arange(len(split)), split.lengths, tokens))
-        if not alone:
-            parts = parts[processes.rank() :: processes.count()]  # each row is some process's
-        batches = planned_batches(model, (make_batch(split, part, device) for part in parts), precision=precision)
+    sharded = sharding.is_sharded(model)
+    # Shards that were gathered here are used again in training, which torch refuses behind its inference mode.
+    without_gradients = torch.no_grad() if sharded else torch.inference_mode()
+    with watch, without_gradients, torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
+        every = list(micro_batches(np.arange(len(split)), split.lengths, tokens))
+        # Each row is some process's.
+        parts = every if alone else every[processes.rank() :: processes.count()]
+        # Where weights are in shards, all processes compute equally often.
+        idle = -(-len(every) // processes.count()) - len(parts) if sharded else 0
+        batches = planned_batches(
+            model, (make_batch(split, part, device) for part in [*parts, *every[:1] * idle]), precision=precision
+        )
         found = []  # read when all have run: a device that is asked at once waits for the answer to be fetched
         for batch in batches:
             own = model.classify(batch.tokens, batch.packed, batch.types).float()
             found.append(batch.by_text(own, split.problem_type))
-            usage.add(model, batch.packed)
-        for part, some in zip(parts, found, strict=True):
+            if len(found) <= len(parts):
+                usage.add(model, batch.packed)
+        for part, some in zip(parts, found[: len(parts)], strict=True):
             logits[part] = some.cpu().numpy()
         if not alone:
             processes.add_up([torch.from_numpy(logits)])

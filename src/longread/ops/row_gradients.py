@@ -6,7 +6,7 @@ memory traffic than the layers' (docs/log.md). The optimizer sees the same numbe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -70,12 +70,20 @@ class RowGradients:
 
 
 @torch.no_grad()
-def clip(parameters: Sequence[Tensor], largest: float, table: RowGradients | None) -> Tensor:
+def clip(
+    parameters: Sequence[Tensor],
+    largest: float,
+    table: RowGradients | None,
+    summed: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Scales the gradients to a norm of at most `largest`, as torch's clip_grad_norm_; the table's by its rows.
 
-    Returns the norm that they had: not finite where one of them is not.
+    Returns the norm that they had: not finite where one of them is not. summed: where gradients are in
+    shards, given the square of the norm of this process's, that of all.
     """
     grads = [p.grad for p in parameters if p.grad is not None and (table is None or p is not table.weight)]
+    if summed is not None:
+        grads = [grad.to_local() for grad in grads]  # type: ignore[attr-defined]
     norms = list(torch._foreach_norm(grads))
     own = None
     if table is not None:
@@ -84,6 +92,8 @@ def clip(parameters: Sequence[Tensor], largest: float, table: RowGradients | Non
     if not norms:
         return torch.zeros(())
     norm = torch.linalg.vector_norm(torch.stack(norms))
+    if summed is not None:
+        norm = summed(norm.square()).sqrt()
     factor = largest / (norm + 1e-6)
     if factor < 1:
         torch._foreach_mul_(grads, factor)

@@ -23,6 +23,7 @@ from longread.inference.metrics import metrics, predicted_of
 from longread.inference.quality import closer_look
 from longread.models.classifier import Classifier
 from longread.problems import HEADLINE, MATCH, REGRESSION
+from longread.system import sharding
 from longread.system.measure import Stopwatch
 from longread.training.balance import weights_of
 from longread.training.choice import decide, is_better, scale_logits, score
@@ -88,7 +89,7 @@ class Validation:
             if is_better(name, value, self.best_value):
                 self.best_value, self.best_epoch = value, epoch
                 if self.keeps_best:
-                    self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+                    self.best = {k: self._kept(v) for k, v in self.model.state_dict().items()}
         return line
 
     def is_enough(self, epoch: int) -> bool:
@@ -127,8 +128,13 @@ class Validation:
         return State(dict(self.best or {}), {"value": self.best_value, "epoch": self.best_epoch})
 
     def load(self, state: State) -> None:
-        self.best = state.tensors or None
+        own = self.model.state_dict()
+        self.best = {name: sharding.like(tensor, own[name]) for name, tensor in state.tensors.items()} or None
         self.best_value, self.best_epoch = state.values["value"], state.values["epoch"]
+
+    def _kept(self, tensor: Tensor) -> Tensor:
+        """A copy; shards stay where they are."""
+        return tensor.detach().clone() if sharding.is_sharded(self.model) else tensor.detach().cpu().clone()
 
     def _predict(self, split: Split) -> Predictions:
         with np.errstate(all="ignore"):  # what is no number is said below

@@ -38,6 +38,13 @@ def own_share(split: Split, indices: Indices, step: int) -> tuple[Indices, slice
     return ordered, shares(split.lengths[ordered], processes.count())[turn]
 
 
+def passes_of(split: Split, indices: Indices, step: int, tokens: int) -> int:
+    """Micro-batches of the process that has the most of them."""
+    ordered = by_length(indices, split.lengths)
+    every = shares(split.lengths[ordered], processes.count())
+    return max(sum(1 for _ in micro_batches(ordered[share], split.lengths, tokens)) for share in every)
+
+
 def parts_of(split: Split, indices: Indices, step: int, config: RunConfig, tokens: int) -> Iterator[Part]:
     """This process's micro-batches of at most `tokens` tokens; the batch `indices` is that of `step`."""
     ordered, share = own_share(split, indices, step)

@@ -20,7 +20,7 @@ from longread.models.checkpoint import save_pretrained
 from longread.models.classifier import Classifier
 from longread.records import Environment, Run, RunRecord, conversion_under_current_names
 from longread.records.record import Status
-from longread.system import processes, runtime
+from longread.system import processes, runtime, sharding
 from longread.system.measure import PeakMemory, environment, foreign_load
 from longread.training import state as states
 from longread.training.balance import check_targets
@@ -61,6 +61,7 @@ def train(
 
 
 def _train(config: RunConfig, *, resume: bool, restart: bool, on_event: Listener) -> Run:
+    _check_shard(config)
     before = Before(config)
     with processes.first_goes_ahead():
         begun = start(config)
@@ -136,6 +137,8 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
     device = runtime.pick_device(resolved.device)
     torch.manual_seed(config.seed)
     model = work.model.to(device)
+    if resolved.shard:
+        sharding.shard(model, model.blocks, ["classify"], device)
     rows = len(work.splits["train"])
     on_event(
         {
@@ -156,6 +159,8 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
     try:
         trainer.run(state)
         found = work.results(trainer)
+        if resolved.shard:
+            work = replace(work, model=_whole(model))
         if processes.is_first():
             work.write(trainer, directory)
         status, error = "ok", None
@@ -163,7 +168,7 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
         status, error = "interrupted", "stopped by a signal; --resume goes on"
         lost = stop if isinstance(stop, ProcessLost) else processes.lost_process(0.2)
         if lost is not None:
-            failure, error = _with_its_state(lost, directory), str(lost)
+            failure, error = _with_its_state(lost, directory), f"{lost}; --resume goes on"
     except (Diverged, FloatingPointError) as fault:
         status, error = "diverged", str(fault)
     except Exception as fault:
@@ -185,7 +190,7 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
         ),
     )
     if status == "ok":
-        save_pretrained(model, directory / "checkpoint", tokenizer=work.tokenizer)
+        save_pretrained(work.model, directory / "checkpoint", tokenizer=work.tokenizer)
         provenance = Provenance(this.run_id, work.kind, trainer.watch.seconds, work.lineage)
         provenance.write(directory / "checkpoint")
         write_card(Run(record.to_json(), directory), directory / "checkpoint")
@@ -216,6 +221,28 @@ def _recorded_by_the_first(config: RunConfig, run_id: str, failure: Exception | 
     run = records.find_run(config.out, run_id)
     assert run is not None
     return run
+
+
+def _check_shard(config: RunConfig) -> None:
+    if not config.shard:
+        return
+    if processes.count() == 1:
+        raise UserError("--shard: only with several processes; start them with torchrun --nproc-per-node N")
+    if config.average_weights:
+        raise UserError("--average-weights: not with --shard; leave one out")
+
+
+def _whole(model: Classifier) -> Classifier:
+    """On the first process the model without shards, in the processor's memory; the others help."""
+    tensors = states.whole(model.state_dict(), keep=processes.is_first())
+    if not processes.is_first():
+        return model
+    plain = Classifier(model.config)
+    plain.load_state_dict(tensors)
+    for name, buffer in model.named_buffers():
+        plain.get_buffer(name).copy_(buffer)
+    plain.tokenizer_file, plain.loading, plain.decision = model.tokenizer_file, model.loading, model.decision
+    return plain.train(model.training)
 
 
 def _make_room(this: Identity, restart: bool, config: RunConfig) -> None:

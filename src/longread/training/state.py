@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from longread.errors import UserError
 from longread.records import write_atomically
+from longread.system import sharding
 
 log = logging.getLogger("longread")
 
@@ -115,6 +117,16 @@ def _read(file: Path) -> State:
         return State({name: content.get_tensor(name) for name in content.keys()}, values)
 
 
+def whole(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """Shards put together, one after the other; where they are not kept, other processes' are given to them."""
+    found = {}
+    for name, tensor in tensors.items():
+        full = sharding.whole(tensor.detach())
+        if keep:
+            found[name] = full.cpu()
+    return found
+
+
 def optimizer_state(optimizer: torch.optim.Optimizer) -> State:
     found = State()
     for index, values in optimizer.state_dict()["state"].items():
@@ -123,10 +135,11 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> State:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: State) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in state.tensors.items():
         index, _, name = key.partition(".")
-        moments.setdefault(int(index), {})[name] = tensor
+        moments.setdefault(int(index), {})[name] = sharding.like(tensor, parameters[int(index)])
     if len({frozenset(own) for own in moments.values()}) > 1:  # would be found in the next step only
         raise ValueError("the optimizer's moments are not the same for all parameters")
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

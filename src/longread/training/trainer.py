@@ -16,7 +16,7 @@ from torch import Tensor
 
 from longread.attention.base import SelfAttention
 from longread.config import RunConfig
-from longread.data.dataset import Indices, Split, epoch_batches
+from longread.data.dataset import Indices, Split, epoch_batches, micro_batches
 from longread.data.reading import one_line
 from longread.errors import ProcessLost, UserError
 from longread.inference.collate import Batch, Usage, make_batch, planned_batches
@@ -24,13 +24,13 @@ from longread.models.classifier import Classifier
 from longread.ops.row_gradients import RowGradients, clip
 from longread.problems import MATCH
 from longread.records import write_atomically
-from longread.system import processes
+from longread.system import processes, sharding
 from longread.system.measure import Stopwatch
 from longread.training import state as states
 from longread.training.average import WeightAverage
 from longread.training.components import Evaluation, Objective
 from longread.training.optimize import rate_at
-from longread.training.parts import own_share, parts_of
+from longread.training.parts import own_share, parts_of, passes_of
 from longread.training.signals import Interrupted, StopRequest
 from longread.training.state import State
 
@@ -72,7 +72,9 @@ class Trainer:
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.trained = [p for p in model.parameters() if p.requires_grad]
         word = model.embeddings.word.weight
-        own = word.requires_grad and self.device.type == "cpu"  # an accelerator clears a table in no time
+        self.sharded = sharding.is_sharded(model)
+        # An accelerator clears a table in no time; shards of it are put together by who sharded them.
+        own = word.requires_grad and self.device.type == "cpu" and not self.sharded
         self.table = model.embeddings.lookup = RowGradients(word) if own else None
         self.steps_per_epoch = -(-len(self.rows) // config.batch_size)
         self.steps = self.steps_per_epoch * (config.epochs or 1) if steps is None else steps
@@ -85,9 +87,9 @@ class Trainer:
         self.sums = [0.0, 0.0, 0.0]  # of the epoch under way: loss, correct rows, rows
         self.work_id = ""  # of the state, for finding it again (training/identity.py)
         self.save_seconds = config.save_seconds
-        self._last_event = 0.0
+        self._last_event, self._last_state = 0.0, time.monotonic()
         self._stop = StopRequest()
-        self._all_stop = False  # of a run on several processes: whether any was asked to, as all know
+        self._all_stop = self._all_save = False  # of a run on several processes: as all of them know
 
     def run(self, resume_from: State | None = None) -> None:
         """Raises Diverged or Interrupted; what was learned until then is on disk."""
@@ -131,8 +133,12 @@ class Trainer:
                 if stop.asked if processes.count() == 1 else self._all_stop:
                     self._save(self.evaluation.state())
                     raise Interrupted
-                if time.monotonic() - self._last_state > self.save_seconds:
+                if self._is_due if processes.count() == 1 else self._all_save:
                     self._save(self.evaluation.state())
+
+    @property
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._last_state > self.save_seconds
 
     def _planned(self, steps: Sequence[Indices]) -> Generator[Batch]:
         """The micro-batches of all steps, one after the other, each made before the device has done the one before."""
@@ -144,10 +150,21 @@ class Trainer:
                     batch = make_batch(self.split, part.rows, self.device, part.kept)
                     batch.packed.noise = part.noise
                     yield batch
+                for _ in range(self._idle_passes(indices, step)):
+                    shortest = indices[np.argmin(self.split.lengths[indices])]
+                    yield make_batch(self.split, np.array([shortest]), self.device)
 
         return planned_batches(
             self.model, made(), precision=self.config.precision, gradients=True, teacher=self.objective.teacher
         )
+
+    def _idle_passes(self, indices: Indices, step: int) -> int:
+        """Where weights are in shards, all processes compute equally often: what this one computes for nothing."""
+        if not self.sharded:
+            return 0
+        ordered, share = own_share(self.split, indices, step)
+        own = sum(1 for _ in micro_batches(ordered[share], self.split.lengths, self.tokens))
+        return passes_of(self.split, indices, step, self.tokens) - own
 
     def _step(self, indices: Indices, planned: Iterator[Batch]) -> float:
         """One optimizer step on the rows `indices`, the next ones of `planned`; the mean loss over them.
@@ -156,7 +173,9 @@ class Trainer:
         """
         total, correct = self._accumulate(indices, planned)
         self._add_up(total, correct)
-        norm = clip(self.trained, self.config.gradient_clip or math.inf, self.table)
+        norm = clip(
+            self.trained, self.config.gradient_clip or math.inf, self.table, self._summed if self.sharded else None
+        )
         mean_loss, right_rows, gradient = torch.stack([total, correct, norm.to(total)]).tolist()
         for name, value in (("loss", mean_loss), ("gradient", gradient)):
             if not math.isfinite(value):
@@ -188,16 +207,27 @@ class Trainer:
                 total += loss.detach()
                 correct += right
                 self.usage.add(self.model, batch.packed)
+            for _ in range(self._idle_passes(indices, self.step)):
+                loss, _ = self.objective.loss(self.model, next(planned))
+                with torch.autocast(self.device.type, enabled=False):
+                    (0 * loss).backward()
         return total, correct
+
+    def _summed(self, square: Tensor) -> Tensor:
+        processes.add_up([square])
+        return square
 
     def _add_up(self, total: Tensor, correct: Tensor) -> None:
         """Loss and gradients of the whole batch, on every process of the run; and whether any was asked to stop."""
         if processes.count() == 1:
             return
-        flags = torch.tensor([float(p.grad is not None) for p in self.trained] + [float(self._stop.asked)])
+        due = self._is_due and processes.is_first()
+        flags = torch.tensor([float(p.grad is not None) for p in self.trained] + [float(self._stop.asked), float(due)])
         processes.add_up([total, correct, flags])
-        *has, asked = flags.tolist()
-        self._all_stop = bool(asked)
+        *has, asked, save = flags.tolist()
+        self._all_stop, self._all_save = bool(asked), bool(save)
+        if self.sharded:  # the gradients were added up as they came
+            return
         grads = []
         for parameter, some in zip(self.trained, has, strict=True):
             if some and (self.table is None or parameter is not self.table.weight):
@@ -240,7 +270,8 @@ class Trainer:
         before = self.evaluation.state()
         try:
             with (
-                stop.acting_at_once(),
+                # Shards are saved by all processes, which a signal would stop at different places.
+                nullcontext() if self.sharded else stop.acting_at_once(),
                 self.evaluation.watch,
                 self.average.in_model() if self.average is not None else nullcontext(),
             ):
@@ -288,7 +319,10 @@ class Trainer:
 
     def _save(self, evaluation: State, why: Exception | None = None) -> None:
         """why: what ends the run here; where processes are lost, another one than the first may have to save."""
-        if not (why.speaks if isinstance(why, ProcessLost) else processes.is_first()):  # they hold the same
+        if self.sharded and isinstance(why, ProcessLost):  # what the lost one held is gone; the state before is there
+            return
+        saves = why.speaks if isinstance(why, ProcessLost) else processes.is_first()  # they hold the same
+        if not saves and not self.sharded:
             return
         watch, evaluating = self.watch, self.evaluation.watch
         state = State(
@@ -304,9 +338,12 @@ class Trainer:
                 "usage": [self.usage.tokens, self.usage.slots, dict(self.usage.coverage)],
             }
         )
-        state.add("model", State(dict(self.model.state_dict())))
-        state.add("optimizer", states.optimizer_state(self.optimizer))
-        state.add("evaluation", evaluation)
+        state.add("model", State(states.whole(self.model.state_dict(), keep=saves)))
+        optimizer = states.optimizer_state(self.optimizer)
+        state.add("optimizer", State(states.whole(optimizer.tensors, keep=saves), optimizer.values))
+        state.add("evaluation", State(states.whole(evaluation.tensors, keep=saves), evaluation.values))
+        if not saves:
+            return
         state.add("random", states.random_state())
         if self.average is not None:
             state.add("average", self.average.state())
@@ -314,7 +351,8 @@ class Trainer:
         self._last_state = time.monotonic()
 
     def _load(self, state: State) -> None:
-        self.model.load_state_dict(state.part("model").tensors)
+        own = self.model.state_dict()
+        self.model.load_state_dict({n: sharding.like(t, own.get(n, t)) for n, t in state.part("model").tensors.items()})
         states.load_optimizer_state(self.optimizer, state.part("optimizer"))
         self.evaluation.load(state.part("evaluation"))
         states.load_random_state(state.part("random"))
