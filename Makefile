@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' requirements.txt)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help compare test check lint stress scale-check audit report docs release-check benchmark wheel install install-dev clean
+.PHONY: help compare test check lint stress scale-check gpu-check audit report docs release-check benchmark wheel install install-dev clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make audit      known advisories of the pinned requirements, where they can be had"
 	@echo "make benchmark  this project beside its peers, and by length (35 minutes on an idle machine; QUICK=1: 8), out/"
 	@echo "make scale-check  one run on 1, 2 and 4 processes, one of them killed, and timed (about 10 minutes on 2 cores), results/scaling/"
+	@echo "make gpu-check  what must hold on a GPU, for someone who has one (some minutes)"
 	@echo "make report     every table and figure of results/, README and docs/ again, from the run records alone; pages in out/results/"
 	@echo "make docs       the documentation as a site, out/site/index.html"
 	@echo "make release-check  what must hold before a release: wheel and sdist, a clean environment, the README's commands"
@@ -72,6 +73,9 @@ audit: install $(VENV)/installed-audit
 
 scale-check: install-dev
 	$(BIN)/python stress/scale.py
+
+gpu-check: install-dev
+	$(BIN)/python stress/gpu.py
 
 $(VENV)/installed-docs: requirements-docs.txt
 	$(PYTHON) -m venv $(VENV)/docs

@@ -16,6 +16,7 @@ Plain name: ROW
 <!-- int8 -->                    what an int8 export costs and brings
 <!-- predict -->                 `longread predict` beside transformers' pipeline
 <!-- predict memory -->          its memory by the number of lines
+<!-- scaling: CHECK -->         what `make scale-check` found
 <!-- faithfulness: STUDY -->      what removing the tokens that `explain` names costs, beside random ones
 """
 
@@ -29,6 +30,7 @@ from collections.abc import Callable
 
 import exported
 import faithfulness
+import scaling
 import services
 import student_study
 from benchmarks.parts import ROWS as PEER_ROWS
@@ -48,7 +50,7 @@ from longread.report.tables import accuracy_cells, effective
 
 NAMES = (
     "rows|table|peers|lengths|goals|student study|data|machines|reliability|serving|faithfulness|exports|int8|"
-    "predict memory|predict"
+    "predict memory|predict|scaling"
 )
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
@@ -263,4 +265,5 @@ KINDS: dict[str, Callable[[str], str]] = {
     "int8": exported.int8,
     "predict": exported.throughput,
     "predict memory": exported.memory,
+    "scaling": scaling.table,
 }

@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from stress.parts import Case, Part  # noqa: E402
 
 COUNTS = ROOT / "results" / "reliability" / "counts.json"
-NOT_PARTS = ("__init__", "run", "parts")
+NOT_PARTS = ("__init__", "run", "parts", "scale", "gpu")
 FAILURES_KEPT = 10
 CASE = "case "  # before each case's line on a part's stdout; whatever else it prints is no case
 

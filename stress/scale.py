@@ -36,8 +36,8 @@ SMALL = ["--train-rows", "96", "--eval-rows", "48", "--batch-size", "16", "--hid
 # Longer than the kill takes to come, and not much longer.
 KILLED = [*SMALL, "--attention", "longformer", "--epochs", "12", "--save-seconds", "1000"]
 # Steps of about a second on one core, so that what processes say to each other is no large part.
-WORK = ["--task", "reviews:1024", "--attention", "longformer", "--train-rows", "64", "--eval-rows", "8", "--epochs",
-        "2", "--batch-size", "16", "--hidden-size", "256", "--num-attention-heads", "4", "--num-hidden-layers", "4",
+WORK = ["--task", "reviews:1024", "--attention", "longformer", "--train-rows", "48", "--eval-rows", "4", "--epochs",
+        "1", "--batch-size", "16", "--hidden-size", "256", "--num-attention-heads", "4", "--num-hidden-layers", "4",
         "--vocab-size", "1000", "--max-length", "1024", "--tokens-per-micro-batch", "4096", "--precision", "float32",
         "--seed", "0"]  # fmt: skip
 TURNS = 3

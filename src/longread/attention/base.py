@@ -153,6 +153,7 @@ class SelfAttention(nn.Module, ABC):
 
         dtype: of the queries; gradients: whether a backward pass follows. What it returns, `planned` gives to `mix`.
         """
+        _ = batch.cu_seqlens
         for group in batch.groups:
             group.plan(dtype)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from longread.attention.base import SelfAttention
+from longread.ops import varlen
 from longread.ops.offsets import attend_by_offset
 from longread.ops.packed import PackedBatch, bias_from, join, split
 from longread.ops.tiled import attend
@@ -22,6 +23,8 @@ class DenseAttention(SelfAttention):
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = self.packed_heads(x, batch)
         vector = self.relative_vector()
+        if vector is None and varlen.has_kernel(query, self.dropping):
+            return varlen.attend_packed(query, key, value, batch).flatten(1)
         mixed = []
         parts = (split(heads, batch.groups) for heads in (query, key, value))
         for group, *own in zip(batch.groups, *parts, strict=True):

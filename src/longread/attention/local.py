@@ -15,6 +15,7 @@ from torch import Tensor
 
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Rule
+from longread.ops import varlen
 from longread.ops.band import band
 from longread.ops.offsets import attend_by_offset, tile_bias
 from longread.ops.packed import PackedBatch, bias_from, join, neighbours, split
@@ -61,6 +62,8 @@ class LocalAttention(SelfAttention):
         packed = self.packed_heads(x, batch)
         plan = self.planned(batch, packed[0].dtype)
         vector = self.relative_vector()
+        if vector is None and varlen.has_kernel(packed[0], self.dropping):
+            return varlen.attend_packed(*packed, batch, self.side).flatten(1)
         mixed = []
         for group, tiles, *own in zip(batch.groups, plan, *(split(h, batch.groups) for h in packed), strict=True):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)

@@ -1,0 +1,61 @@
+"""Tables of results/scaling, which `make scale-check` writes: one run on many processes."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import Any
+
+from rows import RESULTS, NoSuchRowError
+
+from longread.attention import ATTENTIONS
+from longread.report.cells import Cell, Column, Row, Table
+from longread.report.markdown import markdown_table
+
+
+def table(name: str) -> str:
+    """The table of one check. NoSuchRowError where it has no record."""
+    path = RESULTS / "scaling" / f"{name}.json"
+    if name not in TABLES or not path.exists():
+        raise NoSuchRowError(f"results/scaling has no {name}; run `make scale-check`")
+    record = json.loads(path.read_text("utf-8"))
+    where = record["environment"]
+    machine = f"{where['processor']}, {where['cores']} cores, torch {where['torch']}"
+    return f"{TABLES[name](record)}\n\n{machine}."
+
+
+def _same_losses(record: dict[str, Any]) -> str:
+    columns = (Column("Attention", numeric=False), Column("2 processes"), Column("4 processes"))
+    body = [
+        Row((Cell(ATTENTIONS[name].title), *(Cell(f"{own[count]:.1e}") for count in ("2", "4"))))
+        for name, own in record["largest_difference"].items()
+    ]
+    return markdown_table(Table(columns, tuple(body)))
+
+
+def _seconds(record: dict[str, Any]) -> str:
+    columns = (Column("The same training", numeric=False), Column("Seconds"), Column("least – most"),
+               Column("Times as fast as 1 process, 1 thread"))  # fmt: skip
+    middle = {name: statistics.median(own) for name, own in record["seconds"].items()}
+    slowest = middle["1 process, 1 thread"]
+    body = []
+    for name, own in record["seconds"].items():
+        texts = (name, f"{middle[name]:.1f}", f"{min(own):.1f} – {max(own):.1f}", f"{slowest / middle[name]:.2f}")
+        body.append(Row(tuple(map(Cell, texts))))
+    return markdown_table(Table(columns, tuple(body)))
+
+
+def _killed(record: dict[str, Any]) -> str:
+    columns = (Column("Killed of two", numeric=False), Column("After epoch"), Column("Told in one line"),
+               Column("Weights of the unstopped run"))  # fmt: skip
+    names = {"second": "second process, --resume", "first": "first process, --resume",
+             "torchrun begins again": "second process, torchrun --max-restarts 1"}  # fmt: skip
+    body = []
+    for case, own in record["cases"].items():
+        told = "–" if case == "torchrun begins again" else "yes" if own["told"] else "no"
+        texts = (names[case], str(own["killed_after_epoch"]), told, "to the bit" if own["equal_bits"] else "no")
+        body.append(Row(tuple(map(Cell, texts))))
+    return markdown_table(Table(columns, tuple(body)))
+
+
+TABLES = {"same-losses": _same_losses, "seconds": _seconds, "killed": _killed}
