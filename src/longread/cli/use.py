@@ -31,8 +31,8 @@ from longread.errors import UserError
 
 if TYPE_CHECKING:
     from longread.cli.options import Computing
+    from longread.data.config import Cut
     from longread.inference.quality import Evaluated
-    from longread.inference.reading import Cut
 
 
 def evaluate(
