@@ -181,6 +181,7 @@ def test_a_run_is_recorded_whole_used_again_and_never_repeated(tmp_path: Path) -
     config = small(tmp_path, attention="longformer", attention_window=8)
     run = train(config)
     record = json.loads((run.directory / "run.json").read_text())
+    assert len(record.pop("checksum")) == 16
     assert record["status"] == "ok"
     assert record["config"]["attention_window"] == 8
     assert "projection_size" not in record["config"]  # the task suggests one, but this mechanism has none
