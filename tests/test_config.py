@@ -21,7 +21,7 @@ from longread.errors import UserError
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; it must be one of adamw, adam"),
         (
             {"precision": "bf16"},
-            "precision is 'bf16'; it must be one of auto, float32, bfloat16; did you mean bfloat16?",
+            "precision is 'bf16'; it must be one of auto, float32, bfloat16, int8; did you mean bfloat16?",
         ),
         ({"epochs": 2.0}, "epochs is 2.0; it must be a whole number or None"),
         ({"epochs": True}, "epochs is True; it must be a whole number or None"),

@@ -144,7 +144,7 @@ def test_the_service_answers_alike(checkpoint: Path) -> None:
             assert body["value"] == pytest.approx(own.value, rel=1e-4) and "probabilities" not in body
         else:
             assert tuple(body["labels"]) == own.labels and body["probabilities"] == pytest.approx(own.probabilities)
-    assert empty["reason"] and empty["value" if problem_of(checkpoint) == REGRESSION else "labels"] is None
+    assert empty["why"] and empty["value" if problem_of(checkpoint) == REGRESSION else "labels"] is None
 
 
 @pytest.mark.parametrize("kind", ["separator", "number"])
