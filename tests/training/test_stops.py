@@ -18,9 +18,10 @@ from longread.config import RunConfig
 from longread.errors import UserError
 from longread.inference.evaluate import Predictions
 from longread.models.weights import CHECKSUMS
+from longread.system.memory import is_failed_allocation
 from longread.training import classification, state
 from longread.training import trainer as training
-from longread.training.run import is_failed_allocation, train
+from longread.training.run import train
 
 
 @pytest.fixture(autouse=True)

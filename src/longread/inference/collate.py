@@ -154,6 +154,9 @@ class Usage:
     slots: int = 0
     coverage: Counter[str] = field(default_factory=Counter)
 
+    def copy(self) -> Usage:
+        return Usage(self.tokens, self.slots, self.coverage.copy())
+
     def add(self, model: Classifier, batch: PackedBatch) -> None:
         self.tokens += batch.num_tokens
         self.slots += batch.padded_slots

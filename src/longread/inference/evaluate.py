@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from longread.inference.metrics import answers_of, mean_loss
 from longread.models.classifier import Classifier
 from longread.system import processes, sharding
 from longread.system.measure import Stopwatch
+from longread.system.memory import is_failed_allocation
+
+log = logging.getLogger("longread")
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,33 @@ def split_logits(
 ) -> Scores:
     """Logits of every row. Sorted by length, so hardly anything is padded; `tokens` bounds memory.
 
-    On several processes each computes a share and all get the whole; `alone`: the split is this process's own.
+    On several processes each computes a share and all get the whole; `alone`: the split is this process's own. On one,
+    where that many do not fit into memory, all is done again with half as many at a time.
     """
-    usage = Usage()
-    logits = np.zeros((len(split), model.config.num_labels), dtype=np.float32)
     was_training = model.training
     if was_training:
         model.eval()
+    try:
+        while True:
+            try:
+                return _split_logits(model, split, tokens, device, precision, alone)
+            except Exception as error:
+                shortest = int(split.lengths.min()) if len(split) else 0
+                on_one = (alone or processes.count() == 1) and not sharding.is_sharded(model)
+                if not (is_failed_allocation(error) and on_one and tokens > shortest):
+                    raise
+            tokens = max(1, tokens // 2)
+            log.warning("the texts did not fit into memory: they are read again, %d tokens at a time", tokens)
+    finally:
+        if was_training:
+            model.train()
+
+
+def _split_logits(
+    model: Classifier, split: Split, tokens: int, device: torch.device, precision: str, alone: bool
+) -> Scores:
+    usage = Usage()
+    logits = np.zeros((len(split), model.config.num_labels), dtype=np.float32)
     watch = Stopwatch(device)
     sharded = sharding.is_sharded(model)
     # Shards that were gathered here are used again in training, which torch refuses behind its inference mode.
@@ -89,6 +113,4 @@ def split_logits(
         if not alone:
             processes.add_up([torch.from_numpy(logits)])
             usage = usage.of_all_processes()
-    if was_training:
-        model.train()
     return Scores(logits, watch.seconds, watch.cpu_seconds, usage)

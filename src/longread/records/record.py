@@ -113,6 +113,7 @@ class RunRecord:
     memory_kind: str | None = None
     num_parameters: int | None = None
     truncated_fraction: float | None = None  # of the rows: longer than max_length
+    tokens_per_micro_batch_that_fit: int | None = None  # fewer than the config's, once memory did not suffice
     padded_fraction: float | None = None  # of the computed positions
     effective_attention: Mapping[str, float] | None = None  # which attention really ran, by fraction of the tokens
     dataset: Dataset | None = None

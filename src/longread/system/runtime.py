@@ -8,6 +8,7 @@ import torch
 
 from longread.errors import UserError
 from longread.system.measure import has_fast_bfloat16
+from longread.system.memory import memory_bytes
 
 # Below this width casting should cost more than bf16 products save. A guess: no idle machine has measured it yet.
 NARROWEST_FOR_BFLOAT16 = 256
@@ -15,6 +16,8 @@ NARROWEST_FOR_BFLOAT16 = 256
 # tens of megabytes. Larger ones were no faster (docs/log.md).
 MICRO_BATCH_BYTES = 1024**2
 FEWEST_TOKENS, MOST_TOKENS = 2048, 8192
+# Hidden states' worth of memory that a layer keeps for its gradient, about; and the part of all memory for them.
+STATES_PER_LAYER, PART_OF_MEMORY = 40, 1 / 4
 
 
 def pick_device(name: str) -> torch.device:
@@ -51,18 +54,30 @@ class Machine:
     threads: int
 
 
+def tokens_for(device: torch.device, hidden_size: int, num_hidden_layers: int) -> int:
+    """Tokens of a micro-batch, by the width of the model, and fewer where there is little memory."""
+    tokens = max(FEWEST_TOKENS, min(MOST_TOKENS, MICRO_BATCH_BYTES // (4 * hidden_size)))
+    tokens *= 8 if device.type == "cuda" else 1
+    bytes_of_token = 4 * hidden_size * STATES_PER_LAYER * max(1, num_hidden_layers)
+    fitting = max(1, int(memory_bytes(device) * PART_OF_MEMORY) // bytes_of_token)
+    return min(tokens, 1 << (fitting.bit_length() - 1))
+
+
 def resolve_machine(
     hidden_size: int,
     *,
+    num_hidden_layers: int = 1,
     device: str = "auto",
     precision: str = "auto",
     tokens_per_micro_batch: int | None = None,
     threads: int | None = None,
 ) -> Machine:
-    """Settings of a run on a model of this width; what was given stays. UserError for a device that is not there."""
+    """Settings of a run on a model of this width and, where it is trained, this depth; what was given stays.
+
+    UserError for a device that is not there.
+    """
     chosen = pick_device(device)
     precision = pick_precision(precision, chosen, hidden_size)
     if tokens_per_micro_batch is None:
-        tokens = MICRO_BATCH_BYTES // (4 * hidden_size)
-        tokens_per_micro_batch = max(FEWEST_TOKENS, min(MOST_TOKENS, tokens)) * (8 if chosen.type == "cuda" else 1)
+        tokens_per_micro_batch = tokens_for(chosen, hidden_size, num_hidden_layers)
     return Machine(str(chosen), precision, tokens_per_micro_batch, threads or torch.get_num_threads())

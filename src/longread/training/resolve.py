@@ -131,10 +131,11 @@ def check_precision(config: RunConfig) -> None:
         raise UserError("--precision int8: for evaluate, predict and serve; training takes float32 or bfloat16")
 
 
-def resolve_machine(config: RunConfig, hidden_size: int) -> RunConfig:
-    """Device, threads, precision and tokens per micro-batch filled in, for a model of this width."""
+def resolve_machine(config: RunConfig, hidden_size: int, num_hidden_layers: int = 1) -> RunConfig:
+    """Device, threads, precision and tokens per micro-batch filled in, for a model of this size."""
     machine = runtime.resolve_machine(
         hidden_size,
+        num_hidden_layers=num_hidden_layers,
         device=config.device,
         precision=config.precision,
         tokens_per_micro_batch=config.tokens_per_micro_batch,

@@ -22,6 +22,7 @@ from longread.records import Environment, Run, RunRecord, conversion_under_curre
 from longread.records.record import Status
 from longread.system import processes, runtime, sharding
 from longread.system.measure import PeakMemory, environment, foreign_load
+from longread.system.memory import is_failed_allocation
 from longread.training import state as states
 from longread.training.balance import check_targets
 from longread.training.card import write_card
@@ -103,7 +104,8 @@ def run_work(work: Work, *, resume: bool, restart: bool, on_event: Listener, bef
     config = work.config
     on_event = on_event if processes.is_first() else ignore
     resume = resume or processes.restarted_by_torchrun()
-    wanted = identify(work, resolve_machine(config, work.model.config.hidden_size))
+    shape = work.model.config
+    wanted = identify(work, resolve_machine(config, shape.hidden_size, shape.num_hidden_layers))
     finished = records.find_run(config.out, wanted.run_id)
     if finished is not None and finished.record["status"] == "ok":
         on_event({"event": "skipped", "run_id": wanted.run_id})
@@ -264,13 +266,6 @@ def _make_room(this: Identity, restart: bool, config: RunConfig) -> None:
             path.unlink()
 
 
-def is_failed_allocation(error: BaseException) -> bool:
-    """torch has a class for it on a GPU alone; on a CPU its allocator raises a RuntimeError with this text."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
-
-
 def _in_a_line(error: BaseException) -> str:
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
@@ -282,6 +277,7 @@ def _record(
     chosen: Status = status  # type: ignore[assignment]
     found = dict(found)
     cpu_seconds = trainer.watch.cpu_seconds + found.pop("cpu_seconds", 0.0)
+    fitting = None if trainer.tokens == this.config.tokens_per_micro_batch else trainer.tokens
     fields: dict[str, Any] = {
         "init": this.config.init,
         "mechanism": work.model.config.look(),
@@ -289,6 +285,7 @@ def _record(
         "encoder": work.model.config.to_dict(),
         "num_parameters": work.model.num_parameters,
         "truncated_fraction": work.truncated_fraction(),
+        "tokens_per_micro_batch_that_fit": fitting,
         "padded_fraction": trainer.usage.padded_fraction,
         "dataset": work.dataset(),
         "lineage": work.lineage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -26,6 +27,7 @@ from longread.problems import MATCH
 from longread.records import write_atomically
 from longread.system import processes, sharding
 from longread.system.measure import Stopwatch
+from longread.system.memory import is_failed_allocation
 from longread.training import state as states
 from longread.training.average import WeightAverage
 from longread.training.components import Evaluation, Objective
@@ -33,6 +35,8 @@ from longread.training.optimize import rate_at
 from longread.training.parts import own_share, parts_of, passes_of
 from longread.training.signals import Interrupted, StopRequest
 from longread.training.state import State
+
+log = logging.getLogger("longread")
 
 Event = dict[str, Any]
 SECONDS_BETWEEN_EVENTS = 0.5
@@ -190,7 +194,8 @@ class Trainer:
         classified right.
         """
         self.objective.begin(indices)
-        share = own_share(self.split, indices, self.step)[1]
+        ordered, share = own_share(self.split, indices, self.step)
+        too_much, used = False, self.usage.copy()
         left = share.stop - share.start
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -199,19 +204,52 @@ class Trainer:
             while left:
                 batch = next(planned)
                 left -= len(batch.labels)
-                if batch.packed.noise is not None:
-                    batch.packed.noise.seed_generators()
-                loss, right = self.objective.loss(self.model, batch)
-                with torch.autocast(self.device.type, enabled=False):
-                    loss.backward()  # type: ignore[no-untyped-call]
-                total += loss.detach()
+                if too_much:
+                    continue
+                try:
+                    loss, right = self._pass(batch)
+                except Exception as error:
+                    shortest = int(self.split.lengths[ordered[share]].min())
+                    on_one = processes.count() == 1 and not self.sharded
+                    if not (is_failed_allocation(error) and on_one and self.tokens > shortest):
+                        raise
+                    too_much = True
+                    continue
+                total += loss
                 correct += right
                 self.usage.add(self.model, batch.packed)
             for _ in range(self._idle_passes(indices, self.step)):
                 loss, _ = self.objective.loss(self.model, next(planned))
                 with torch.autocast(self.device.type, enabled=False):
                     (0 * loss).backward()
-        return total, correct
+        return self._in_halves(indices, used) if too_much else (total, correct)
+
+    def _pass(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Adds the gradients of a micro-batch; its loss and its rows classified right. Once failed it keeps nothing."""
+        if batch.packed.noise is not None:
+            batch.packed.noise.seed_generators()
+        loss, right = self.objective.loss(self.model, batch)
+        with torch.autocast(self.device.type, enabled=False):
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), right
+
+    def _in_halves(self, indices: Indices, used: Usage) -> tuple[Tensor, Tensor]:
+        """The step again in smaller micro-batches, which are kept for the rest of the run: it is the same update."""
+        self._drop_gradients()
+        self.usage = used
+        self.tokens = max(1, self.tokens // 2)
+        log.warning(
+            "step %d did not fit into memory: it is done again, %d tokens at a time", self.step + 1, self.tokens
+        )
+        with closing(self._planned([indices])) as planned:
+            return self._accumulate(indices, planned)
+
+    def _drop_gradients(self) -> None:
+        for parameter in self.trained:
+            if self.table is None or parameter is not self.table.weight:
+                parameter.grad = None
+        if self.table is not None:
+            self.table.clear()
 
     def _summed(self, square: Tensor) -> Tensor:
         processes.add_up([square])
@@ -248,11 +286,7 @@ class Trainer:
         self.optimizer.step()
         if self.average is not None:
             self.average.update()
-        for parameter in self.trained:
-            if self.table is None or parameter is not self.table.weight:
-                parameter.grad = None
-        if self.table is not None:
-            self.table.clear()
+        self._drop_gradients()
         self.step += 1
         for module in self.model.modules():
             if isinstance(module, SelfAttention):
@@ -335,6 +369,7 @@ class Trainer:
                 "sums": self.sums,
                 "history": self.history,
                 "seconds": [watch.seconds, watch.cpu_seconds, evaluating.seconds, evaluating.cpu_seconds],
+                "tokens_per_micro_batch": self.tokens,
                 "usage": [self.usage.tokens, self.usage.slots, dict(self.usage.coverage)],
             }
         )
@@ -366,4 +401,5 @@ class Trainer:
         watch.seconds, watch.cpu_seconds, evaluating.seconds, evaluating.cpu_seconds = values["seconds"]
         self.usage.tokens, self.usage.slots = values["usage"][:2]
         self.usage.coverage.update(values["usage"][2])
+        self.tokens = values.get("tokens_per_micro_batch", self.tokens)
         self.on_event({"event": "resumed", "epoch": self.epoch, "step": self.step, "steps": self.steps})
