@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,33 +42,45 @@ def load_once() -> None:
         importlib.import_module(module)
 
 
-def program(order: list[str], place: Path, kill: Kill | None = None) -> tuple[int, str]:
-    """The program in a process of its own: its exit status (-9 where it was killed) and the end of what it said."""
-    status, said, _ = counted_program(order, place, kill)
-    return status, said
+@dataclass
+class Program:
+    """One command with its --out; `before` is called in the process, `inside` at each change of a file of `out`, with
+    its number and the path, and may raise what the system would."""
 
+    order: Sequence[str]
+    out: Path
+    kill: Kill | None = None
+    before: Callable[[], None] | None = None
+    inside: Callable[[int, str], None] | None = None
+    changes: int = 0  # of files, once it has run
 
-def counted_program(order: list[str], place: Path, kill: Kill | None) -> tuple[int, str, int]:
-    """Also how many changes of files it made, where it was not killed."""
-    place.mkdir(parents=True, exist_ok=True)
-    said = place.with_suffix(".txt")
-    heard, tell = os.pipe()
-    began = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        os.close(heard)
-        _be_the_program(order, place, said, tell, kill)
-    os.close(tell)
-    ends_at = None if kill is None or kill.after != "start" else began + (kill.seconds or 0)
-    changes, status = 0, 0
-    try:
+    def run(self) -> tuple[int, str]:
+        """Exit status (-9 where it was killed) and the end of what it said."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        said = self.out.with_suffix(".txt")
+        heard, tell = os.pipe()
+        began = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            os.close(heard)
+            self._work(said, tell)
+        os.close(tell)
+        try:
+            status = self._watch(child, heard, began)
+        finally:
+            os.close(heard)
+        return status, said.read_text(errors="replace")[-600:]
+
+    def _watch(self, child: int, heard: int, began: float) -> int:
+        after_start = self.kill is not None and self.kill.after == "start"
+        ends_at = began + (self.kill.seconds or 0) if self.kill is not None and after_start else None
         while time.monotonic() - began < HUNG_SECONDS:
             wait = 0.05 if ends_at is None else max(0.0, min(0.05, ends_at - time.monotonic()))
             if select.select([heard], [], [], wait)[0]:
                 words = os.read(heard, 1000)
-                if b"k" in words and kill is not None:
-                    ends_at = time.monotonic() + (kill.seconds or 0)
-                changes += words.count(b"c")
+                if b"k" in words and self.kill is not None:
+                    ends_at = time.monotonic() + (self.kill.seconds or 0)
+                self.changes += words.count(b"c")
                 if not words:
                     time.sleep(0.001)
             if ends_at is not None and time.monotonic() >= ends_at:
@@ -77,39 +89,35 @@ def counted_program(order: list[str], place: Path, kill: Kill | None) -> tuple[i
             ended, code = os.waitpid(child, os.WNOHANG)
             if ended:
                 while words := os.read(heard, 1000):
-                    changes += words.count(b"c")
-                status = os.waitstatus_to_exitcode(code)
-                break
-        else:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return 1, "hung", changes
-    finally:
-        os.close(heard)
-    return status, said.read_text(errors="replace")[-600:] if said.exists() else "", changes
+                    self.changes += words.count(b"c")
+                return os.waitstatus_to_exitcode(code)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise TimeoutError(f"{' '.join(self.order)} hangs")
 
+    def _work(self, said: Path, tell: int) -> None:
+        """Never returns."""
+        code = 70
+        try:
+            output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            reached = functools.partial(_reached, tell, self.kill)
+            _watch_files(str(self.out), tell, reached, self.inside)
+            _watch_last_evaluation(reached)
+            from longread.cli.main import main
 
-def _be_the_program(order: list[str], place: Path, said: Path, tell: int, kill: Kill | None) -> None:
-    """Never returns."""
-    code = 70
-    try:
-        output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-        reached = functools.partial(_reached, tell, kill)
-        _watch_files(str(place), tell, reached)
-        _watch_last_evaluation(reached)
-        from longread.cli.main import main
-
-        code = main(order)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+            if self.before is not None:
+                self.before()
+            code = main(list(self.order))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
 
 
 def _reached(tell: int, kill: Kill | None, where: str, number: int) -> None:
@@ -123,7 +131,9 @@ def _reached(tell: int, kill: Kill | None, where: str, number: int) -> None:
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "tempfile.mkstemp", "tempfile.mkdtemp")
 
 
-def _watch_files(place: str, tell: int, reached: Callable[[str, int], None]) -> None:
+def _watch_files(
+    place: str, tell: int, reached: Callable[[str, int], None], inside: Callable[[int, str], None] | None
+) -> None:
     """Python tells its audit hooks of every file before it is opened for writing, made, moved or deleted."""
     count = 0
 
@@ -138,6 +148,8 @@ def _watch_files(place: str, tell: int, reached: Callable[[str, int], None]) -> 
         count += 1
         os.write(tell, b"c")
         reached("change", count)
+        if inside is not None:
+            inside(count, str(given[0]))
 
     sys.addaudithook(hook)
 

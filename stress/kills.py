@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stress.forked import Kill, counted_program, load_once, program
+from stress.forked import Kill, Program, load_once
 from stress.parts import Case, Part
 
 SEED = 41
@@ -81,13 +81,13 @@ class Whole:
 
 def kills(count: int, folder: Path) -> Iterator[Case]:
     load_once()
-    _tables(folder)
+    make_tables(folder)
     names = [*RUNS, DISTILLED]
     for number in range(count):
         name = names[number % len(names)]
         place = folder / f"case-{number}"
         try:
-            yield _case(name, _whole(name, folder), place, random.Random(SEED * 1_000_003 + number))
+            yield _case(name, whole_run(name, folder), place, random.Random(SEED * 1_000_003 + number))
         except Exception:
             yield Case(name, False, "traceback", traceback.format_exc()[-1500:])
         shutil.rmtree(place, ignore_errors=True)
@@ -101,7 +101,7 @@ def _case(name: str, whole: Whole, place: Path, rng: random.Random) -> Case:
         killed = False
         for sooner in range(8):  # a run that was faster than its kill is none: nothing was tested
             moment, kill = _moment(whole, rng, sooner=2**sooner * (1 if attempt == 0 else 2))
-            status, said = program(_saving(order + resume, kill, rng), place, kill)
+            status, said = Program(_saving(order + resume, kill, rng), place, kill).run()
             if killed := status == -signal.SIGKILL:
                 break
             if status != 0:
@@ -117,20 +117,19 @@ def _case(name: str, whole: Whole, place: Path, rng: random.Random) -> Case:
     begun = [path for path in place.glob("runs/*/*") if not path.name.startswith(".")]
     stopped = any(path.name.startswith("state-") for path in begun)
     ended = any(path.name == "run.json" for path in begun)
-    status, said = program([*order, "--resume"], place)
+    status, said = Program([*order, "--resume"], place).run()
     if status != 0:
         return Case(text, False, f"exit status {status}", said)
     found = left_by(place)
-    if found != whole.left:
-        names = sorted(key for key in found.keys() | whole.left.keys() if found.get(key) != whole.left.get(key))
-        return Case(text, False, "different", ", ".join(names))
+    if names := differences(found, whole.left):
+        return Case(text, False, "different", names)
     return Case(text, True, "had ended" if ended else "went on from a state" if stopped else "began anew")
 
 
 def _moment(whole: Whole, rng: random.Random, sooner: int) -> tuple[str, Kill]:
     """`sooner`: what times and counts are divided by; a run that goes on has less to do."""
     moment = rng.choice(MOMENTS)
-    if moment == "last evaluation" and not _is_linear(whole.order):
+    if moment == "last evaluation" and not is_linear(whole.order):
         return moment, Kill("evaluation", seconds=rng.choice((None, rng.uniform(0, 0.05))))
     if moment == "beginning":
         return moment, Kill("start", seconds=rng.uniform(0, min(1.0, 0.4 * whole.seconds)) / sooner)
@@ -141,13 +140,13 @@ def _moment(whole: Whole, rng: random.Random, sooner: int) -> tuple[str, Kill]:
     return "any time", Kill("start", seconds=rng.uniform(0, whole.seconds / sooner))
 
 
-def _is_linear(order: Sequence[str]) -> bool:
+def is_linear(order: Sequence[str]) -> bool:
     return "tfidf" in order or "nbsvm" in order
 
 
 def _saving(order: list[str], kill: Kill, rng: random.Random) -> list[str]:
     """A state at every step, or seldom: then more is computed again."""
-    if _is_linear(order):
+    if is_linear(order):
         return order
     return [*order, "--save-seconds", str(0 if kill.after == "change" else rng.choice((0, 0, 0.1, 60)))]
 
@@ -174,6 +173,11 @@ def left_by(place: Path) -> dict[str, Any]:
     return found
 
 
+def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Names of the files that are not the same."""
+    return ", ".join(sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key)))
+
+
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {key: _timeless(own) for key, own in value.items() if not _is_a_time(key)}
@@ -190,7 +194,7 @@ def _digest(path: Path) -> str:
 
 
 @functools.cache
-def _whole(name: str, folder: Path) -> Whole:
+def whole_run(name: str, folder: Path) -> Whole:
     place = folder / "whole" / "".join(mark for mark in name if mark.isalnum())
     if name == DISTILLED:
         order: tuple[str, ...] = (
@@ -200,27 +204,30 @@ def _whole(name: str, folder: Path) -> Whole:
         )  # fmt: skip
     else:
         table, *own = RUNS[name]
-        order = ("train", str(folder / table), *own, *(() if _is_linear(own) else SMALL))
-    saving = () if _is_linear(order) else ("--save-seconds", "0")
-    status, said, changes = counted_program([*order, *saving, "--out", str(place)], place, None)
+        order = ("train", str(folder / table), *own, *(() if is_linear(own) else SMALL))
+    saving = () if is_linear(order) else ("--save-seconds", "0")
+    first = Program([*order, *saving, "--out", str(place)], place)
+    status, said = first.run()
     assert status == 0, f"{name}: {status}: {said}"
     began = time.monotonic()
     again = place.with_name(f"{place.name}-again")
-    status, said, _ = counted_program([*order, *saving, "--out", str(again)], again, None)
+    status, said = Program([*order, *saving, "--out", str(again)], again).run()
     seconds = time.monotonic() - began
-    assert status == 0 and left_by(again) == left_by(place), f"{name}: two runs without a stop differ"
-    return Whole(order, seconds, changes, left_by(place))
+    assert status == 0, f"{name}: {status}: {said}"
+    names = differences(left_by(again), left_by(place))
+    assert not names, f"{name}: two runs without a stop differ in {names}"
+    return Whole(order, seconds, first.changes, left_by(place))
 
 
 @functools.cache
 def _teacher(folder: Path) -> Path:
     place = folder / "teacher"
-    status, said = program(["train", str(folder / "three.csv"), *SMALL, "--out", str(place)], place)
+    status, said = Program(["train", str(folder / "three.csv"), *SMALL, "--out", str(place)], place).run()
     assert status == 0, said
     return next(place.glob("runs/*")) / "checkpoint"
 
 
-def _tables(folder: Path) -> None:
+def make_tables(folder: Path) -> None:
     rng = random.Random(SEED)
     words = ("good", "bad", "film", "story", "plot", "actor", "long", "slow", "warm", "cold", "the", "a", "of", "and")
     texts = [" ".join(rng.choices(words, k=rng.randint(3, 20))) for _ in range(90)]

@@ -22,9 +22,9 @@ def test_a_program_is_killed_at_the_moment_asked_for_and_what_differs_is_seen(tm
     table, out = tmp_path / "data.csv", tmp_path / "out"
     table.write_text("text,label\n" + "good,a\nbad,b\n" * 20)
     order = ["train", str(table), "--attention", "majority", "--out", str(out)]
-    assert forked.program(order, out, forked.Kill("start"))[0] == -9
-    assert forked.program(order, out, forked.Kill("change", 3, None))[0] == -9
-    assert forked.program(order, out)[0] == 0
+    assert forked.Program(order, out, forked.Kill("start")).run()[0] == -9
+    assert forked.Program(order, out, forked.Kill("change", 3, None)).run()[0] == -9
+    assert forked.Program(order, out).run()[0] == 0
     whole = kills.left_by(out)
     (record,) = [name for name in whole if name.endswith("/run.json")]
     content = json.loads((out / record).read_text())
