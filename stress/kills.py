@@ -25,7 +25,8 @@ from stress.forked import Kill, Program, load_once
 from stress.parts import Case, Part
 
 SEED = 41
-OF_THE_TIME = ("created", "peak_memory_bytes", "checksum", "contents")  # the last two are sums over times
+# Of the moment; the checksums are over times, and somebody may commit meanwhile.
+OF_THE_TIME = ("created", "peak_memory_bytes", "checksum", "contents", "commit", "dirty")
 MOMENTS = ("any time", "beginning", "file", "file", "inside a file", "inside a file", "last evaluation")
 SMALL = ("--hidden-size", "8", "--num-attention-heads", "2", "--max-length", "48", "--epochs", "3",
          "--batch-size", "16", "--tokens-per-micro-batch", "300", "--threads", "1", "--tokenizer", "bytes")  # fmt: skip
