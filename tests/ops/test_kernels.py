@@ -114,3 +114,21 @@ def test_gradients_are_those_of_the_probabilities_that_were_left(
     gone = left == 0
     assert 0.3 < gone.double().mean() < 0.5 or queries == 1
     torch.testing.assert_close(left, torch.where(gone, 0.0, probabilities / 0.6), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("size", [1.0, 4.0, 6.0])
+def test_large_scores_keep_their_gradients_in_bfloat16(size: float, masked: bool) -> None:
+    """Scores of 20 to 200: rounded to 8 bits as they are, their gradients would be off by several percent."""
+    torch.manual_seed(0)
+    given = [(torch.randn(1, 8, 96, 64) * factor).bfloat16() for factor in (size, size, 1, 1)]
+    hidden = torch.zeros(1, 1, 1, 96).masked_fill(torch.arange(96) >= 70, -torch.inf) if masked else None
+    found = []
+    for dtype in (torch.bfloat16, torch.float64):
+        query, key, value = (tensor.detach().to(dtype).requires_grad_() for tensor in given[:3])
+        bias = None if hidden is None else hidden.to(dtype)
+        out = eager.EagerAttention.apply(query, key, value, bias)
+        out.backward(given[3].to(dtype).transpose(1, 2))
+        found.append([out.detach(), query.grad, key.grad, value.grad])
+    for low, exact in zip(*found, strict=True):
+        assert ((low.double() - exact).norm() / exact.norm()).item() < 0.01

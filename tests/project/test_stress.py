@@ -15,7 +15,7 @@ from stress import forked, kills, records, run  # noqa: E402
 
 
 def test_every_part_is_found() -> None:
-    assert {"records", "kills"} <= run.find_parts().keys()
+    assert {"records", "kills", "disk"} <= run.find_parts().keys()
 
 
 def test_a_program_is_killed_at_the_moment_asked_for_and_what_differs_is_seen(tmp_path: Path) -> None:

@@ -62,13 +62,23 @@ class EagerAttention(torch.autograd.Function):
 
 def probabilities_of(q: Tensor, k: Tensor, bias: Tensor | None, count: int) -> Tensor:
     """Softmax of scaled scores: q [b * H, Nq, D], k [b * H, Nk, D], bias as above -> [b * H, Nq, Nk]; b is `count`."""
-    scale = q.shape[-1] ** -0.5
-    if bias is None:
-        scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scale)
-    else:
+    scale, keys = q.shape[-1] ** -0.5, k.transpose(1, 2)
+    added = None
+    if bias is not None:
         added = bias.expand(count, q.shape[0] // count, -1, -1).reshape(q.shape[0], -1, k.shape[1])
-        scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=scale)
+    scores = _scores(q, keys, added, scale)
+    if scores.dtype == torch.bfloat16:
+        # It has 8 bits: a score near 100 is off by up to a quarter, and exp of it by as much. Without the largest score
+        # of its query, which softmax does not see, what counts is near 0 when it is rounded.
+        top = scores.amax(-1, keepdim=True)
+        scores = _scores(q, keys, -top if added is None else added - top, scale)
     return torch.softmax(scores, -1)
+
+
+def _scores(q: Tensor, keys: Tensor, added: Tensor | None, scale: float) -> Tensor:
+    if added is None:
+        return torch.baddbmm(q.new_empty(()), q, keys, beta=0, alpha=scale)
+    return torch.baddbmm(added, q, keys, alpha=scale)
 
 
 def gradient_of_scores(v: Tensor, probabilities: Tensor, grad: Tensor, factors: Tensor | None = None) -> Tensor:
