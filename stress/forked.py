@@ -69,7 +69,7 @@ class Program:
             status = self._watch(child, heard, began)
         finally:
             os.close(heard)
-        return status, said.read_text(errors="replace")[-600:]
+        return status, said.read_text(errors="replace")[-600:] if said.exists() else ""
 
     def _watch(self, child: int, heard: int, began: float) -> int:
         after_start = self.kill is not None and self.kill.after == "start"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -281,3 +282,16 @@ def test_two_runs_differ_by_every_initial_weight_and_by_what_the_machine_chose(t
     save_file(tensors, again / "model.safetensors", metadata={"format": "pt"})
     (again / CHECKSUMS).unlink()
     assert tune("d", init=str(again)) != before
+
+
+def test_a_run_whose_folder_vanished_is_not_said_to_be_done(tmp_path: Path) -> None:
+    config = small(tmp_path)
+
+    def delete(event: dict[str, Any]) -> None:
+        if event["event"] == "epoch":
+            shutil.rmtree(tmp_path / "runs")
+
+    with pytest.raises(FileNotFoundError, match="deleted or moved while it ran"):
+        train(config, on_event=delete)
+    assert records.load_runs(tmp_path) == []
+    assert train(config).record["status"] == "ok"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 from collections.abc import Callable
@@ -196,6 +197,8 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
         provenance = Provenance(this.run_id, work.kind, trainer.watch.seconds, work.lineage)
         provenance.write(directory / "checkpoint")
         write_card(Run(record.to_json(), directory), directory / "checkpoint")
+    if status == "ok" and not (directory / records.LOCK).exists():  # what was written before went with it
+        raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted or moved while it ran", str(directory))
     run = records.write_record(config.out, record)
     if status == "ok":
         states.delete_states(directory)
