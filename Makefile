@@ -18,7 +18,7 @@ help:
 	@echo "make compare    train five attention mechanisms and three baselines on generated reviews, write out/index.html"
 	@echo "make test       lint, types, tests (about 4 minutes)"
 	@echo "make check      the same with the long tests"
-	@echo "make stress     records written at once, bad input, hostile checkpoints and clients, counted (at most 30 minutes on 2 cores), results/reliability/"
+	@echo "make stress     kills, faults of the disk, records written at once, bad input, hostile checkpoints and clients, counted (at most 30 minutes on 2 cores), results/reliability/"
 	@echo "make audit      known advisories of the pinned requirements, where they can be had"
 	@echo "make benchmark  this project beside its peers, and by length (35 minutes on an idle machine; QUICK=1: 8), out/"
 	@echo "make scale-check  one run on 1, 2 and 4 processes, one of them killed, and timed (about 10 minutes on 2 cores), results/scaling/"

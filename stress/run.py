@@ -2,7 +2,7 @@
 
 Each part has a process of its own. At the end stands one table; what did not hold is named above it, and the exit
 status is then 1. A part that ran whole leaves its counts in results/reliability/counts.json, from which
-`make report` fills the table of docs/reliability.md; with --count nothing is recorded.
+`make report` fills the table of docs/reliability.md; the first cases alone (--count) are recorded with --record.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help="default: all")
     parser.add_argument("--count", type=int, help="cases of each part, in place of its own number")
+    parser.add_argument("--record", action="store_true", help="record the counts of --count, too")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="parts at a time")
     parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)  # this process is the part's own
     given = parser.parse_args()
@@ -63,7 +64,7 @@ def main() -> int:
         for failure in result["failures"][:FAILURES_KEPT]:
             print(f"{result['name']}: {failure}")
     print(table(results))
-    if given.count is None:
+    if given.count is None or given.record:
         record(results)
     return 1 if any(result["failures"] for result in results) else 0
 
