@@ -69,15 +69,20 @@ def test_evaluate_scores_the_checkpoints_rows_alike(
     assert found[0] == pytest.approx(found[1], abs=1e-5) and found[0] != pytest.approx(own["metrics"]["loss"], abs=1e-5)
 
 
-def test_a_service_answers_as_the_checkpoint(trained: records.Run, graph: Path) -> None:
+def test_a_service_answers_as_the_checkpoint(
+    trained: records.Run, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("fastapi")
+    from longread.serving import server
     from longread.serving.service import Item, Service
-    from longread.serving.settings import ServeSettings
 
-    predictor, checkpoint = longread.load(graph), longread.load(trained.directory)
+    taken: list[Service] = []
+    monkeypatch.setattr(server, "serve", lambda load, settings: taken.append(load()))
+    assert main(["serve", str(graph), "--threads", "1"]) == 0
+    (service,) = taken
+    predictor, checkpoint = service.predictor, longread.load(trained.directory)
     assert predictor.cut == checkpoint.cut == Cut(truncation="chunk", chunk_stride=2)
     texts = [" ".join(WORDS.values()) * n for n in (1, 2, 7)]
-    service = Service(predictor, ServeSettings(threads=1))
     assert not service.pairs
 
     async def ask() -> list[dict]:

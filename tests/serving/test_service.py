@@ -321,8 +321,8 @@ def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_told(checkpoint:
 
 @pytest.mark.parametrize(
     ("place", "told"),
-    [("nothing", "no such directory"), ("empty", "has no config.json"), ("model.onnx", "is a file; serve takes"),
-     ("model.pt2", "is a file; serve takes")],
+    [("nothing", "no such directory"), ("empty", "has no config.json"), ("model.onnx", "not an ONNX file"),
+     ("model.pt2", "torch.export archive")],
 )  # fmt: skip
 def test_what_is_no_checkpoint_is_one_line(tmp_path: Path, place: str, told: str) -> None:
     (tmp_path / "empty").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,17 @@ def test_rows_that_tell_nothing_leave_nothing(place: Path, tmp_path: Path, capsy
     assert cli.main(["calibrate", str(place / "run"), str(place / "more-1.csv"), "--out", str(place)]) == 2
 
 
+def test_a_linear_model_is_told_how_else(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = RunConfig(task=str(place / "own.csv"), text_columns=("body",), label_columns=("topic",), out=tmp_path)
+    run = train(replace(config, attention="tfidf"))
+    out = tmp_path / "out"
+    assert cli.main(["calibrate", str(run.directory), str(place / "more-1.csv"), "--out", str(out)]) == 2
+    assert "longread train --attention tfidf --calibrate" in capsys.readouterr().err and not out.exists()
+
+
 def test_a_conversion_keeps_what_was_chosen(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = Decision({"good": 0.9}, "f1", 1.5, 40)
-    model = from_pretrained(place / "run" / "checkpoint")
+    model = from_pretrained(place / "run")
     model.decision = own
     assert convert(model, "longformer", 64).decision == own
     save_pretrained(model, tmp_path / "dense")

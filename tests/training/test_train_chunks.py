@@ -174,6 +174,8 @@ def test_further_training_reads_as_the_checkpoint_did(tmp_path: Path) -> None:
     inherited = longread.train(longread.RunConfig(**next_, out=tmp_path)).record
     assert (inherited["config"]["truncation"], inherited["config"]["chunk_stride"]) == ("chunk", STRIDE)
     assert inherited["config"]["max_length"] == LIMIT
+    of_run = longread.train(longread.RunConfig(**next_ | {"init": str(first.directory)}, out=tmp_path)).record
+    assert of_run["run_id"] == inherited["run_id"], "a run's folder stands for its checkpoint"
     run = longread.train(longread.RunConfig(**next_, out=tmp_path, truncation="head"))
     assert longread.load(run.directory).cut == Cut(truncation="head")
 

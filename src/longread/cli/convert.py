@@ -49,7 +49,7 @@ def convert(
     Parameters
     ----------
     checkpoint:
-        A checkpoint's folder or a Hub id.
+        A run's folder, a checkpoint's folder, or a Hub id.
     attention:
         longformer, bigbird, performer, linformer, local, or several in quotes, a pattern that repeats over the layers:
         "dense local local". Default: the checkpoint's own, which it keeps if it is not dense.

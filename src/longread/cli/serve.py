@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -38,11 +37,6 @@ def serve(
     checkpoint:
         A run's folder, a checkpoint's folder, a Hub id, or a NAME.onnx of `longread export`.
     """
-    if Path(checkpoint).is_file():
-        raise UserError(
-            f"{checkpoint}: is a file; serve takes a run's folder or a checkpoint's (of an exported model: "
-            "the one that it was made from)"
-        )
     try:
         from longread.serving.server import serve as run
         from longread.serving.workers import serve_with_workers

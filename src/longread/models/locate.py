@@ -24,14 +24,15 @@ EXPORTED = {
 def locate(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
     """The directory of a checkpoint: a local one, or a snapshot of the Hub's, of which only what is needed is fetched.
 
-    `package:NAME/FOLDER` is a folder of an installed Python package, found without importing it. UserError, within
-    seconds, if there is none of them.
+    A run's folder stands for the checkpoint in it. `package:NAME/FOLDER` is a folder of an installed Python package,
+    found without importing it. UserError, within seconds, if there is none of them.
     """
     if str(path_or_hub_id).startswith(PACKAGE):
         return _in_package(str(path_or_hub_id))
     path = Path(path_or_hub_id).expanduser()
     if path.is_dir():
-        return path
+        of_run = (path / "run.json").is_file() and not (path / "config.json").is_file()
+        return path / "checkpoint" if of_run and (path / "checkpoint").is_dir() else path
     name = str(path_or_hub_id)
     if path.suffix in EXPORTED:
         raise UserError(f"{name}: {EXPORTED[path.suffix]}")

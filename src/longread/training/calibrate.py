@@ -15,7 +15,7 @@ from longread.data.load import load_split
 from longread.errors import UserError
 from longread.inference.evaluate import split_logits
 from longread.inference.origin import folder_of, origin_of
-from longread.inference.predictor import load
+from longread.inference.predictor import LinearPredictor, load
 from longread.inference.run import as_trained, default_task
 from longread.models.checkpoint import save_pretrained
 from longread.models.decision import Decision
@@ -41,6 +41,11 @@ def calibrate(
     config = replace(config or RunConfig(), eval_file=rows, task=default_task(checkpoint, rows))
     _refuse_known_file(checkpoint, rows)
     found = load(checkpoint, config.device)
+    if isinstance(found, LinearPredictor):
+        raise UserError(
+            f"{checkpoint}: a linear model is calibrated as it is trained; longread train "
+            f"--attention {found.scorer.attention} --calibrate"
+        )
     model, problem = found.model, found.problem_type
     if problem == REGRESSION:
         raise UserError(f"{checkpoint}: predicts a number and has no probabilities to calibrate")

@@ -26,6 +26,7 @@ METRICS = {
     "regression": ("mse", "mae", "spearman", "r2"),
 }
 SETTINGS = ("num_hidden_layers", "hidden_size", "max_length", "epochs", "steps", "batch_size", "learning_rate")
+READS = {"head": "the first {:,} tokens", "tail": "the last {:,} tokens", "head_tail": "{:,} tokens of both ends"}
 # The Hub's names of metrics.
 HUB_METRICS = {"accuracy": "accuracy", "exact_match": "exact_match", "mse": "mse", "mae": "mae",
                "spearman": "spearmanr", "r2": "r_squared"}  # fmt: skip
@@ -57,7 +58,7 @@ def _one_line(name: object) -> str:
 def _metadata(record: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    task, problem = _task(record), problem_of(record)
+    task = _task(record)
     hub_id = _hub_id(task)
     rows = record["dataset"].get("eval") or {}
     name = f"{record['attention'].replace(' ', '-')}-{re.sub(r'[^A-Za-z0-9.]+', '-', task.name).strip('-.') or 'model'}"
@@ -70,11 +71,11 @@ def _metadata(record: Mapping[str, Any]) -> str:
             dataset_split=rows.get("split"),
             dataset_revision=task.hub_revision,
             metric_type=HUB_METRICS.get(metric, "f1"),
-            metric_name=_one_line(_title(metric, record)),
+            metric_name=_one_line(title),
             metric_value=round(record["metrics"][metric], 4),
         )
-        for metric in METRICS[problem]
-        if rows and metric in record["metrics"]
+        for title, metric in _measured(record).items()
+        if rows
     ]
     return ModelCardData(
         model_name=name,
@@ -109,8 +110,14 @@ def _base(record: Mapping[str, Any]) -> str | None:
     return init if named and not Path(init).exists() else None
 
 
-def _title(metric: str, record: Mapping[str, Any]) -> str:
-    return f1_name(record["dataset"]["label_names"]) if metric == "f1" else METRIC_WORDS[metric]
+def _measured(record: Mapping[str, Any]) -> dict[str, str]:
+    """Title -> metric. F1 of more than two classes is the macro F1, which is said once."""
+    f1 = f1_name(record["dataset"]["label_names"])
+    found: dict[str, str] = {}
+    for metric in METRICS[problem_of(record)]:
+        if metric in record["metrics"]:
+            found.setdefault(f1 if metric == "f1" else METRIC_WORDS[metric], metric)
+    return found
 
 
 def _text(record: Mapping[str, Any], ends: Mapping[str, tuple[float, float]]) -> Iterator[str]:
@@ -152,10 +159,9 @@ def _results(record: Mapping[str, Any], ends: Mapping[str, tuple[float, float]],
     sample = f" of {rows['rows_of_split']:,}" if rows.get("rows_of_split", rows["rows"]) != rows["rows"] else ""
     yield f"On {rows['rows']:,}{sample} rows of {where}, split {plain(rows['split'])}.\n"
     yield "| Metric | Value | 95 % interval |\n| --- | --- | --- |"
-    for metric in METRICS[problem_of(record)]:
-        if metric in metrics:
-            span = "{:.4g} to {:.4g}".format(*ends[metric]) if metric in ends else "none: too few rows, or all agree"
-            yield f"| {plain(_title(metric, record))} | {metrics[metric]:.4g} | {span} |"
+    for title, metric in _measured(record).items():
+        span = "{:.4g} to {:.4g}".format(*ends[metric]) if metric in ends else "none: too few rows, or all agree"
+        yield f"| {plain(title)} | {metrics[metric]:.4g} | {span} |"
     yield "\nThe intervals cover the choice of rows, not that of the seed: this is one training run.\n"
     classes = list((record.get("per_class") or {}).items())
     if classes:
@@ -187,12 +193,14 @@ def _data(record: Mapping[str, Any], where: str) -> Iterator[str]:
 def _limits(record: Mapping[str, Any]) -> Iterator[str]:
     yield "## Limits\n"
     longest = (record.get("encoder") or {}).get("max_length")
-    cut = record.get("truncated_fraction") or 0.0
-    yield (
-        f"- It reads {longest:,} tokens of a text; {cut:.1%} of the rows here were longer and were cut."
-        if longest
-        else "- It counts words and pairs of words, wherever they stand; it reads texts of any length whole."
-    )
+    cut, truncation = record.get("truncated_fraction") or 0.0, record["config"].get("truncation")
+    if not longest:
+        yield "- It counts words and pairs of words, wherever they stand; it reads texts of any length whole."
+    elif truncation == "chunk":
+        yield f"- It reads {longest:,} tokens at once, and all of a longer text in chunks."
+    else:
+        read = READS.get(truncation, "{:,} tokens").format(longest)
+        yield f"- It reads {read} of a text; {cut:.1%} of the rows here were longer and were cut."
     if record["init"] == "scratch":
         yield "- It has learned from its training rows alone, not from any other text."
     yield "- Texts of another kind, time or language than those rows may go otherwise: that was not measured.\n"
