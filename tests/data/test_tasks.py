@@ -211,6 +211,8 @@ BAD: dict[str, Bad] = {
     "no such encoding": ("a.csv", b"text,label\nx,1\n", {"encoding": "utf9"}, ("--encoding utf9", "not known")),
     "NUL": ("a.csv", b"text,label\nx,1\ny\0,0\n", {}, ("line 3", "NUL")),
     "null text": ("a.jsonl", b'{"text": null, "label": 1}\n', {}, ("line 1", "'text'", "empty")),
+    "null texts": ("a.csv", b"text,label\nx,1\n,1\ny,0\n \t,0\n,1\n", {},
+                   ("line 3: column 'text' is empty, and so in 2 more rows; fill in or drop all",)),
     "null label": ("a.csv", b"text,label\nx,1\ny,\n", {}, ("line 3", "'label'", "empty")),
     "fraction": ("a.jsonl", b'{"text": "x", "label": 0.3}\n{"text": "y", "label": "b"}\n', {}, ("0.3", "not a class")),
     "not json": ("a.jsonl", b'{"text": "x", "label": 1}\n{oops\n', {}, ("line 2", "not JSON")),

@@ -65,7 +65,10 @@ def read_texts(table: Table, column: str, *, may_be_empty: bool) -> list[str]:
             check_unicode(value, table.place(row), column)
             continue
         if value is None or isinstance(value, str):
-            raise UserError(f"{table.place(row)}: column {column!r} is empty; fill it in or drop the row")
+            more = sum(one is None or not str(one).strip() for one in values[row + 1 :])
+            also = f", and so in {more:,} more row{'s' * (more > 1)}; fill in or drop all of them"
+            told = also if more else "; fill it in or drop the row"
+            raise UserError(f"{table.place(row)}: column {column!r} is empty{told}")
         kind = "a number" if isinstance(value, (int, float)) else f"a {type(value).__name__}"
         raise UserError(
             f"{table.place(row)}: column {column!r} holds {kind} where text is expected ({short(value)}); "
