@@ -116,6 +116,32 @@ def test_what_the_system_refuses_is_one_line(
     assert capsys.readouterr().err == f"longread: out/runs: {os.strerror(number)}\n"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("std::bad_alloc"),
+        ImportError("_fblas.so: failed to map segment from shared object"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("a bug"),
+    ],
+    ids=str,
+)
+def test_too_little_memory_is_one_line_and_a_bug_is_not(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", refused)
+    if str(error) == "a bug":
+        with pytest.raises(RuntimeError, match="a bug"):
+            cli.main(["tasks"])
+        return
+    assert cli.main(["tasks"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"longread: too little memory ({error}); ") and told.count("\n") == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_behind_the_training_is_told_and_lost_is_nothing(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

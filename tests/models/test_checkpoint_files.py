@@ -122,6 +122,10 @@ BROKEN: dict[str, tuple[Any, str]] = {
         r"bert\.pooler\.dense\.bias is torch\.int64",
     ),
     "labels": (lambda d: edit(d, id2label={"a": "b"}), "id2label"),
+    "labels of one name": (
+        lambda d: edit(d, id2label={"0": "a", "1": "b", "2": "a"}),
+        "2 labels are named 'a'; rename",
+    ),
 }
 
 
@@ -133,6 +137,13 @@ def test_wrong_directories_are_named(key: str, bert: Path) -> None:
         from_pretrained(bert)
     assert "\n" not in str(caught.value)
     assert str(bert) in str(caught.value)
+
+
+def test_names_of_another_number_of_labels_are_refused(tmp_path: Path) -> None:
+    save_pretrained(random_model(POSTNORM), tmp_path, layout="longread")
+    edit(tmp_path, id2label={"0": "a"})
+    with pytest.raises(UserError, match=r"id2label names 1 labels and num_labels is \d; make them agree"):
+        from_pretrained(tmp_path)
 
 
 def test_a_name_that_is_nowhere(tmp_path: Path) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from longread.errors import UserError
@@ -162,3 +168,35 @@ def test_runs_that_disagree_about_a_set_of_rows_are_not_put_together(tmp_path: P
     folder = write_run(tmp_path, other, 0.8)
     with pytest.raises(UserError, match=rf"{folder.name}: its rows are not those of other runs"):
         compact(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts the threads in /proc")
+def test_reading_parquet_starts_no_thread(folders: Path, tmp_path: Path) -> None:
+    """Under a small limit of memory a thread cannot start, and Arrow waits for it for ever."""
+    predictions = next(folders.glob("runs/*/predictions.parquet"))
+    texts = tmp_path / "texts.parquet"
+    pq.write_table(pa.table({"text": ["one", "two"], "label": ["a", "b"]}), texts)
+    program = (
+        "import os, sys, pathlib, pyarrow.parquet\n"
+        "from longread.data.sources import read_table\n"
+        "from longread.data.stream import blocks_of_file\n"
+        "from longread.records.predictions import read_predictions\n"
+        "predictions, texts = map(pathlib.Path, sys.argv[1:])\n"
+        "def threads(): return len(os.listdir('/proc/self/task'))\n"
+        "before = threads()\n"
+        "assert len(read_predictions(predictions)['row']) and len(read_table(texts)) == 2\n"
+        "assert len(list(blocks_of_file(texts))) == 1\n"
+        "print(threads() - before)"
+    )
+    command = [sys.executable, "-c", program, str(predictions), str(texts)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "0\n"
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*run\.json"):
+        write_json(tmp_path / "run.json", {})
+    assert not list(tmp_path.iterdir())

@@ -16,13 +16,14 @@ from test_train import small, weights
 
 from longread import records
 from longread.config import RunConfig
-from longread.errors import UserError
+from longread.errors import ProcessLost, UserError
 from longread.inference.evaluate import Predictions
 from longread.models.weights import CHECKSUMS
 from longread.system.memory import is_failed_allocation
 from longread.training import classification, state
 from longread.training import trainer as training
 from longread.training.run import train
+from longread.training.signals import signals_interrupt
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +37,14 @@ def stop_at(step: int, number: int = signal.SIGTERM) -> Any:
             os.kill(os.getpid(), number)
 
     return listener
+
+
+def signalled(work: Any) -> Any:
+    def after(*args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return work(*args)
+
+    return after
 
 
 class Killed(BaseException):
@@ -68,6 +77,26 @@ def test_every_signal_saves_first(whole: records.Run, number: int, tmp_path: Pat
     resumed = train(config, resume=True)
     assert resumed.record["status"] == "ok" and same(whole, resumed)
     assert not state.state_files(resumed.directory)
+
+
+def test_a_second_signal_waits_until_the_record_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "write_record", signalled(records.write_record))
+    with signals_interrupt(), pytest.raises(KeyboardInterrupt):
+        train(small(tmp_path), on_event=stop_at(4, signal.SIGHUP))
+    (run,) = records.load_runs(tmp_path)
+    assert run.record["status"] == "interrupted"
+
+
+def test_a_lost_process_is_told_though_torchrun_sends_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: Any) -> None:
+        raise ProcessLost("a process of this run has ended")
+
+    monkeypatch.setattr(training.Trainer, "_train_epoch", lost)
+    monkeypatch.setattr(records, "write_record", signalled(records.write_record))
+    with signals_interrupt(), pytest.raises(ProcessLost):
+        train(small(tmp_path))
+    (run,) = records.load_runs(tmp_path)
+    assert run.record["status"] == "interrupted" and "a process of this run has ended" in str(run.record["error"])
 
 
 def test_a_stopped_runs_work_is_never_deleted_unasked(tmp_path: Path) -> None:

@@ -246,6 +246,7 @@ class RunView:
             logs.status(progress_line(event))
             self.progress.update(self.bar, completed=event["step"], total=event["steps"], left=left)
         elif kind == "epoch":
+            logs.status(f"epoch {event['epoch']} is done")
             self._say(f"{epoch_line(event, self.choose_by)}, {event['train_seconds']:.1f} s of training")
         elif kind == "start" and "num_parameters" in event:
             self._say(f"run {event['run_id']}: {event['rows']:,} rows, {event['num_parameters']:,} parameters")

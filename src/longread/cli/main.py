@@ -125,7 +125,18 @@ def _main(arguments: Sequence[str] | None) -> int:
         place = f"{error.filename}: " if error.filename is not None else ""
         log.error("longread: %s%s", place, error.strerror or " ".join(str(error).split()))
         return FAILED if error.errno in NOT_THE_USERS else WRONG_INPUT
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not _is_short_of_memory(error):
+            raise
+        log.error("longread: too little memory (%s); free some, or raise this process's limit", _in_a_line(error))
+        return FAILED
     return int(code or 0)
+
+
+def _is_short_of_memory(error: BaseException) -> bool:
+    """Before training, which halves its micro-batches: while a library is loaded, a file read, a model built."""
+    signs = ("can't allocate memory", "Cannot allocate memory", "failed to map segment", "can't start new thread")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def _in_a_line(error: BaseException) -> str:

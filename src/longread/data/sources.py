@@ -159,12 +159,12 @@ def _read_parquet(path: Path, source: str) -> Table:
 
     holding = Holding(source)
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:  # no threads: predictions.py says why
             names = list(file.schema_arrow.names)
             if doubled := [name for name in names if names.count(name) > 1]:
                 raise UserError(f"{source}: column {doubled[0]!r} is there twice; rename one")
             columns: dict[str, list[Any]] = {name: [] for name in names}
-            for batch in file.iter_batches(BLOCK):
+            for batch in file.iter_batches(BLOCK, use_threads=False):
                 holding.add(batch.nbytes)
                 for name, column in zip(names, batch.columns, strict=True):
                     columns[name].extend(column.to_pylist())

@@ -158,7 +158,7 @@ def _parquet(file: TextFile) -> Reading:
         return UserError(f"{file.source}: not a whole Parquet file ({one_line(error)}); write it again")
 
     try:
-        table = pyarrow.parquet.ParquetFile(file.path)
+        table = pyarrow.parquet.ParquetFile(file.path, pre_buffer=False)  # no threads: predictions.py says why
     except pyarrow.ArrowException as error:
         raise broken(error) from error
 
@@ -167,7 +167,7 @@ def _parquet(file: TextFile) -> Reading:
     def rows(columns: list[str]) -> Iterator[Row]:
         nonlocal number
         try:
-            for batch in table.iter_batches(BLOCK, columns=columns):
+            for batch in table.iter_batches(BLOCK, columns=columns, use_threads=False):
                 for record in batch.to_pylist():
                     number += 1
                     yield f"{file.source}, row {number}", record

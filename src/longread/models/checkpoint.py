@@ -154,7 +154,12 @@ def _labels(hf: Mapping[str, Any], where: str) -> tuple[tuple[str, ...] | None, 
     count = 2 if count is None else count
     if not isinstance(count, int) or not 1 <= count <= MOST_LABELS:
         raise UserError(f"{where}: config.json: num_labels is {count!r}; it must be 1 or more, at most {MOST_LABELS}")
-    return (names if names and len(names) == count else None), count
+    told = len(hf.get("id2label") or ())
+    if hf["model_type"] == OWN and told not in (0, count):
+        raise UserError(
+            f"{where}: config.json: id2label names {told} labels and num_labels is {count}; make them agree"
+        )
+    return names, count
 
 
 def _label_names(hf: Mapping[str, Any], where: str) -> tuple[str, ...] | None:

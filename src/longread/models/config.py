@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -95,6 +96,9 @@ class ClassifierConfig:
             object.__setattr__(self, "problem_type", REGRESSION if self.num_labels == 1 else SINGLE_LABEL)
         if self.problem_type == REGRESSION and self.num_labels != 1:
             raise ValueError(f"problem_type is {REGRESSION} and num_labels {self.num_labels}; one number is predicted")
+        doubled, times = next(iter(Counter(self.label_names or ()).most_common(1)), ("", 0))
+        if times > 1:
+            raise ValueError(f"{times} labels are named {doubled!r}; rename them (in config.json: id2label)")
         if self.options is None:
             object.__setattr__(self, "options", _options_of(self.attention, {}))
         own = self.options if isinstance(self.options, tuple) else (self.options,)

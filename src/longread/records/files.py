@@ -44,8 +44,10 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)  # while the lock is held: nobody takes it for a leftover
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk: which one?
+            error.filename = str(path)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -74,7 +74,9 @@ def read_predictions(path: Path) -> Predicted:
     import numpy as np
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    # No threads of Arrow's: where memory is short it waits for ever for one that could not start.
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        table = file.read(use_threads=False)
     result = {name: _values(table, name) for name in ("row", "label", "predicted")}
     names = [name for name in table.column_names if name.startswith("probability_")]
     if names:
@@ -113,13 +115,13 @@ def read_shared(path: Path, run_id: str) -> Predicted | None:
     import numpy as np
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         names = file.schema_arrow.names
         own = [name for name in names if name.startswith(f"{run_id}/")]
         if not own:
             return None
         shared = [name for name in names if "/" not in name]
-        table = file.read([*shared, *own])
+        table = file.read([*shared, *own], use_threads=False)
     result = {name: _values(table, name) for name in ("row", "label")}
     result["predicted"] = _values(table, f"{run_id}/predicted")
     columns = [table[name] for name in own if "/probability_" in name]

@@ -32,7 +32,7 @@ from longread.training.identity import Identity, identify, resumable
 from longread.training.lineage import Provenance
 from longread.training.linear import train_linear
 from longread.training.resolve import resolve, resolve_machine
-from longread.training.signals import Interrupted
+from longread.training.signals import Interrupted, signals_wait
 from longread.training.start import start
 from longread.training.trainer import Diverged, Event, Trainer
 from longread.training.work import Work
@@ -180,31 +180,35 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
             status, failure = "out_of_memory", None if processes.is_first() else fault
     if not processes.is_first():
         return _recorded_by_the_first(config, this.run_id, failure)
-    record = _record(work, this, trainer, status, error, found)
-    record = replace(
-        record,
-        peak_memory_bytes=before.memory.bytes(),
-        memory_kind=before.memory.kind,
-        environment=Environment(
-            **environment(device, resolved.precision),
-            processes=processes.count(),
-            load_at_start=before.load,
-            load_at_end=foreign_load(),
-        ),
-    )
-    if status == "ok":
-        save_pretrained(work.model, directory / "checkpoint", tokenizer=work.tokenizer)
-        provenance = Provenance(this.run_id, work.kind, trainer.watch.seconds, work.lineage)
-        provenance.write(directory / "checkpoint")
-        write_card(Run(record.to_json(), directory), directory / "checkpoint")
-    if status == "ok" and not (directory / records.LOCK).exists():  # what was written before went with it
-        raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted or moved while it ran", str(directory))
-    run = records.write_record(config.out, record)
-    if status == "ok":
-        states.delete_states(directory)
-    on_event({"event": "end", "run_id": this.run_id, "status": status, "error": error, "metrics": dict(record.metrics)})
-    if failure is not None:
-        raise failure
+    # What has failed is told whole: torchrun sends SIGTERM when a process is lost, a closed terminal a second signal.
+    with nullcontext() if status == "ok" else signals_wait():
+        record = _record(work, this, trainer, status, error, found)
+        record = replace(
+            record,
+            peak_memory_bytes=before.memory.bytes(),
+            memory_kind=before.memory.kind,
+            environment=Environment(
+                **environment(device, resolved.precision),
+                processes=processes.count(),
+                load_at_start=before.load,
+                load_at_end=foreign_load(),
+            ),
+        )
+        if status == "ok":
+            save_pretrained(work.model, directory / "checkpoint", tokenizer=work.tokenizer)
+            provenance = Provenance(this.run_id, work.kind, trainer.watch.seconds, work.lineage)
+            provenance.write(directory / "checkpoint")
+            write_card(Run(record.to_json(), directory), directory / "checkpoint")
+        if status == "ok" and not (directory / records.LOCK).exists():  # what was written before went with it
+            raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted or moved while it ran", str(directory))
+        run = records.write_record(config.out, record)
+        if status == "ok":
+            states.delete_states(directory)
+        on_event(
+            {"event": "end", "run_id": this.run_id, "status": status, "error": error, "metrics": dict(record.metrics)}
+        )
+        if failure is not None:
+            raise failure
     if status != "out_of_memory":  # the others wait for gradients that will not come: they end when this one does
         processes.wait()
     return run

@@ -79,3 +79,20 @@ def signals_interrupt() -> Iterator[None]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise KeyboardInterrupt at the end of the body: what it writes, it writes whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    old = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in SIGNALS if n != signal.SIGINT}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
