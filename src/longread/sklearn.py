@@ -157,7 +157,7 @@ class LongreadClassifier(ClassifierMixin, _TextEstimator):  # type: ignore[misc]
         check_classification_targets(labels)
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
-            raise ValueError(f"y has one class, {classes[0]!r}; a classifier needs two or more")
+            raise ValueError(f"y has one class, {str(classes[0])!r}; a classifier needs two or more")
         few = np.unique(numbers, return_index=True)[1]
         names = _names(classes)
         self._train(texts, {"label": np.array(names)[numbers]}, few, problem_type=SINGLE_LABEL)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,8 +73,12 @@ def test_a_service_answers_as_the_checkpoint(
     trained: records.Run, graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("fastapi")
+    from fastapi.testclient import TestClient
+
     from longread.serving import server
-    from longread.serving.service import Item, Service
+    from longread.serving.app import create_app
+    from longread.serving.service import Service
+    from longread.serving.settings import ServeSettings
 
     taken: list[Service] = []
     monkeypatch.setattr(server, "serve", lambda load, settings: taken.append(load()))
@@ -84,14 +88,12 @@ def test_a_service_answers_as_the_checkpoint(
     assert predictor.cut == checkpoint.cut == Cut(truncation="chunk", chunk_stride=2)
     texts = [" ".join(WORDS.values()) * n for n in (1, 2, 7)]
     assert not service.pairs
-
-    async def ask() -> list[dict]:
-        return [served.body for served in await asyncio.gather(*(service.predict(Item(text)) for text in texts))]
-
-    try:
-        bodies = asyncio.run(ask())
-    finally:
-        service.close()
+    with TestClient(create_app(lambda: service, ServeSettings())) as client:
+        while client.get("/ready").status_code != 200:
+            time.sleep(0.01)
+        bodies = client.post("/predict", json={"inputs": texts}).json()
+        refused = client.post("/explain", json={"text": texts[0]})
+    assert refused.status_code == 422 and refused.json()["error"].startswith("an exported graph only predicts")
     for body, expected in zip(bodies, checkpoint.predict(texts), strict=True):
         assert body["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
         assert (body["tokens"], body["tokens_in_text"]) == (expected.tokens, expected.tokens_in_text)

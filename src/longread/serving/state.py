@@ -109,7 +109,8 @@ class State:
                 pairs = None if asked.pair is None else [asked.pair]
                 found = service.predictor.explain([asked.text], pairs, label=asked.label)[0]
             except ValueError as error:
-                raise Refused(422, str(error)) from None
+                told = str(error).removeprefix(f"{service.predictor.source}: ")  # where it lies is not the client's
+                raise Refused(422, told) from None
             if found.why is not None:
                 raise Refused(422, f"{found.why}; give one with words")
             return found.to_json()
