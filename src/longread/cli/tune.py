@@ -37,7 +37,7 @@ def tune(
     seed: Annotated[list[int], Several] = [0, 1, 2],  # noqa: B006
     search: Annotated[list[str], Several] = [],  # noqa: B006
     trials: int = 20,
-    budget: int | None = None,
+    total_epochs: int | None = None,
     on: On = "here",
     cluster: OfCluster = CLUSTER,
     rows: OfRows = ROWS,
@@ -69,7 +69,7 @@ def tune(
         distill_steps where --init is a dense checkpoint. Default: learning rate, epochs, length, depth.
     trials:
         How many settings are tried.
-    budget:
+    total_epochs:
         Epochs of all trials together, after which no further one starts.
     on:
         Where the trials and runs are: one after the other in this place, or on a Ray cluster, with Ray Tune.
@@ -93,12 +93,12 @@ def tune(
     space = read_space(search) or default_space(base)
     if len(attention) > 1:
         space["attention"] = Choice(tuple(attention))
-    for name, value in (("--trials", trials), ("--budget", budget)):
+    for name, value in (("--trials", trials), ("--total-epochs", total_epochs)):
         if value is not None and value < 1:
             raise UserError(f"{name} {value}: must be 1 or more")
     check_space(base, space)
     check([step_of(base, {}).config])
-    config = SearchConfig(base=base, space=space, trials=trials, budget=budget, tuning_fraction=fraction)
+    config = SearchConfig(base=base, space=space, trials=trials, total_epochs=total_epochs, tuning_fraction=fraction)
     view = _View(trials)
     if place is None:
         from longread.study.search import search as run_search

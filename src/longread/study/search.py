@@ -52,12 +52,12 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """`base`: the settings that are not searched, and the defaults of those that are. `budget` is in epochs."""
+    """`base`: the settings that are not searched, and the defaults of those that are. `total_epochs`: of all trials."""
 
     base: RunConfig
     space: Space
     trials: int = 20
-    budget: int | None = None
+    total_epochs: int | None = None
     tuning_fraction: float = 0.2
 
     @property
@@ -108,8 +108,8 @@ class Trials:
 
     @property
     def is_enough(self) -> bool:
-        budget = self.config.budget
-        return len(self.found) >= self.config.trials or (budget is not None and self.epochs >= budget)
+        total_epochs = self.config.total_epochs
+        return len(self.found) >= self.config.trials or (total_epochs is not None and self.epochs >= total_epochs)
 
     def best(self) -> Trial | None:
         """The best of those that came to their end; the earlier of two that are equal."""

@@ -37,7 +37,7 @@ def search_on_ray(config: SearchConfig, cluster: Cluster, on_event: Told = lambd
 
         unfinished = [trial for trial in trials.found if trial.status == "running"]
         new = config.trials - len(trials.found)
-        if new + len(unfinished) <= 0 or (config.budget is not None and trials.epochs >= config.budget):
+        if new + len(unfinished) <= 0 or (config.total_epochs is not None and trials.epochs >= config.total_epochs):
             return trials
         book = _Book(trials, unfinished, on_event)
         needs = {"CPU": cluster.cores(config.base), "GPU": cluster.run_gpus}
@@ -112,10 +112,10 @@ class _Book:
         self.by_name: dict[str, Trial] = {}
 
     def next(self, name: str) -> Settings | None:
-        """None: the budget is spent."""
+        """None: all epochs are spent."""
         if self.unfinished:
             trial = self.unfinished.pop(0)
-        elif (budget := self.trials.config.budget) is not None and self.trials.epochs >= budget:
+        elif (most := self.trials.config.total_epochs) is not None and self.trials.epochs >= most:
             return None
         else:
             number = len(self.trials.found)
