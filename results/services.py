@@ -20,7 +20,7 @@ def table(_: str) -> str:
     counts = " / ".join(map(str, CLIENTS))
     columns = (Column("Attention", numeric=False), Column("Service", numeric=False),
                Column(f"Requests/s at {counts} clients"), Column(f"Times the plain one at {MOST}"),
-               Column(f"p50 / p95 / p99 at {MOST}", "ms"), Column("Errors"))  # fmt: skip
+               Column(f"p50 / p95 / p99 of {MOST} clients", "ms"), Column("Errors"))  # fmt: skip
     body, beside, floors, apart = [], [], [], []
     for load in loads:
         name = load.attention.capitalize() + (LOADED if load.busy else "")
