@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -226,12 +227,17 @@ def test_the_seed_decides_everything_and_is_no_part_of_the_sample(tmp_path: Path
     assert not all(torch.equal(weights(one)[name], tensor) for name, tensor in weights(other).items())
 
 
-def test_best_epoch_and_patience_look_at_rows_held_out_of_train(tmp_path: Path) -> None:
-    run = train(small(tmp_path, choose_epoch="best", patience=1, epochs=6))
+def test_best_epoch_and_patience_look_at_rows_held_out_of_train(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "longread"):
+        run = train(small(tmp_path, choose_epoch="best", patience=1, epochs=6))
     lines = run.history()
     best = max(lines, key=lambda line: (line["selection_accuracy"], -line["epoch"]))
     assert run.record["chosen_epoch"] == best["epoch"]
-    assert len(lines) == min(6, best["epoch"] + 1)
+    assert len(lines) == min(6, best["epoch"] + 1) < 6
+    told = f"after epoch {len(lines)} of 6: accuracy on the held-out rows was best after epoch {best['epoch']}"
+    assert f"--patience 1 ends training {told}" in caplog.text
     assert run.record["dataset"]["train"]["rows"] + run.record["dataset"]["selection"]["rows"] == 48
 
 

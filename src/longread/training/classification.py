@@ -102,9 +102,11 @@ class Validation:
             self.model.load_state_dict(self.best)
             if self.best_epoch != epoch:
                 self._predicted = None
+        name = self.config.choose_by or HEADLINE[self.data.evaluation.problem_type]
+        if epoch < (self.config.epochs or epoch) and self.is_enough(epoch):
+            told = "--patience %d ends training after epoch %d of %d: %s on the held-out rows was best after epoch %d"
+            log.info(told, self.patience, epoch, self.config.epochs, name, self.best_epoch)
         if self.keeps_best:
-            assert self.data.selection is not None
-            name = self.config.choose_by or HEADLINE[self.data.selection.problem_type]
             log.info("epoch %d is kept: %s %.4f on the held-out rows", self.chosen_epoch, name, self.best_value)
         if self.config.calibrate or self.config.choose_threshold is not None:
             self._decide()
