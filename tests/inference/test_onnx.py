@@ -59,3 +59,15 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     bare.write_bytes(bare.read_bytes().replace(b'"token_types"', b'"token_tipes"'))
     with pytest.raises(UserError, match="carries no label names"):
         load_onnx(bare)
+    model = sharp_model("dense", {"vocab_size": 306}).float()
+    train_tokenizer([" ".join(WORDS)] * 3, 50 + 256, True).save(tmp_path / "tokenizer.json")
+    model.tokenizer_file = tmp_path / "tokenizer.json"
+    whole = export(model, tmp_path / "whole.onnx").read_bytes()
+    for old, new, message in (
+        (b"input_ids", b"input_idz", "its inputs are not attention_mask, input_ids"),
+        (b'"LABEL_1"', b'"LABEL_0"', "two labels have the same name"),
+    ):
+        assert old in whole
+        bare.write_bytes(whole.replace(old, new))
+        with pytest.raises(UserError, match=message):
+            load_onnx(bare)

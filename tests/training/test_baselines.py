@@ -121,7 +121,7 @@ def test_the_majority_is_the_most_frequent_class_with_the_frequencies_as_probabi
     np.testing.assert_allclose(answers(model, examples(["anything", ""], [0, 1])), [[0.25, 0.75]] * 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("change", ["weights", "vocabulary", "labels", "checksum"])
+@pytest.mark.parametrize("change", ["weights", "vocabulary", "labels", "one name", "checksum"])
 def test_a_damaged_checkpoint_is_refused(change: str, tmp_path: Path) -> None:
     model = fit("tfidf", examples(["good film", "bad film"] * 4, [1, 0] * 4))
     if change == "weights":
@@ -130,6 +130,8 @@ def test_a_damaged_checkpoint_is_refused(change: str, tmp_path: Path) -> None:
         model = replace(model, vocabularies=(model.vocabularies[0][1:],))
     elif change == "labels":
         model = replace(model, label_names=("a", "b", "c"))
+    elif change == "one name":
+        model = replace(model, label_names=("a", "a"))
     save_linear(model, tmp_path / "checkpoint")
     if change == "checksum":
         (tmp_path / "checkpoint" / "vocabulary.json").write_text("[[]]")

@@ -14,6 +14,7 @@ from test_train import weights
 from longread.cli.main import main
 from longread.config import RunConfig
 from longread.training import trainer
+from longread.training.run import train
 from many import on_processes
 
 # A batch of few tokens at once: processes have different numbers of micro-batches, and some have none.
@@ -61,6 +62,21 @@ def test_shards_train_and_resume_as_the_whole(tmp_path: Path) -> None:
     on_processes(3, out / "3", stops, replace(CONFIG, out=out, shard=True), 6, True)
     on_processes(1, out / "1", stops, replace(CONFIG, out=out), None)
     check(out)
+
+
+def in_float32(config: RunConfig) -> None:
+    torch.set_default_dtype(torch.float32)
+    train(config)
+
+
+def test_shards_in_float32_as_a_user_has_it(tmp_path: Path) -> None:
+    """The sums over processes of float64 and of float32 take different ways through torch."""
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        ended = on_processes(count, out, in_float32, replace(CONFIG, out=out, shard=count > 1, epochs=1))
+        assert [one.code for one in ended] == [0] * count, ended[0].said
+    one, two = (history(tmp_path / str(count)) for count in (1, 2))
+    assert two[-1]["train_loss"] == pytest.approx(one[-1]["train_loss"], rel=1e-5)
 
 
 def test_shards_are_for_several_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,6 +127,11 @@ def load_onnx(path: Path, device: str = "auto", threads: int | None = None) -> G
         raise UserError(f"{path}: carries no label names and tokenizer; make it with longread export") from None
     if files is None:
         raise UserError(f"{path}: carries no tokenizer; export a checkpoint that has one")
+    wanted = {"input_ids", "attention_mask"} | ({"token_type_ids"} if token_types else set())
+    if {tensor.name for tensor in session.get_inputs()} != wanted:
+        raise UserError(f"{path}: its inputs are not {', '.join(sorted(wanted))}; make it with longread export")
+    if len(set(labels)) < len(labels):
+        raise UserError(f"{path}: two labels have the same name; export it again, with a name for each")
     scorer = OnnxScorer(session, positions, token_types, len(labels), path, str(told.get("attention", "onnx")))
     decision = Decision.from_json(told.get("decision"), labels, problem, str(path))
     cut, parameters = Cut.from_json(told.get("truncation"), str(path)), told.get("num_parameters")

@@ -184,6 +184,8 @@ def load_linear(directory: Path) -> tuple[LinearModel, Mapping[str, Any] | None]
             raise ValueError("it counts other terms than this version of longread")
         vocabularies = tuple(tuple(map(str, terms)) for terms in json.loads((directory / VOCABULARY).read_bytes()))
         names = tuple(config["id2label"][str(number)] for number in range(len(config["id2label"])))
+        if len(set(names)) < len(names):
+            raise ValueError("config.json: two labels have the same name; rename one in id2label")
         problem = config.get("problem_type", SINGLE_LABEL)
         if problem not in PROBLEM_TYPES:
             raise ValueError(f"problem_type is {problem!r}")

@@ -28,6 +28,7 @@ def shard(model: nn.Module, layers: Iterable[nn.Module], entrances: Iterable[str
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # else a multiplication in the sum, which gloo has not
     for name in entrances:
         register_fsdp_forward_method(model, name)
 
