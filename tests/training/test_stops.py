@@ -313,14 +313,25 @@ def test_two_runs_differ_by_every_initial_weight_and_by_what_the_machine_chose(t
     assert tune("d", init=str(again)) != before
 
 
-def test_a_run_whose_folder_vanished_is_not_said_to_be_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_run_whose_folder_vanished_is_not_said_to_be_done(
+    late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = small(tmp_path)
+    write = records.write_record
 
     def delete(event: dict[str, Any]) -> None:
-        if event["event"] == "epoch":
+        if event["event"] == "epoch" and not late:
             shutil.rmtree(tmp_path / "runs")
 
+    def delete_and_write(out: Path, record: Any) -> records.Run:
+        shutil.rmtree(tmp_path / "runs")
+        return write(out, record)
+
+    if late:
+        monkeypatch.setattr(records, "write_record", delete_and_write)
     with pytest.raises(FileNotFoundError, match="deleted or moved while it ran"):
         train(config, on_event=delete)
+    monkeypatch.setattr(records, "write_record", write)
     assert records.load_runs(tmp_path) == []
     assert train(config).record["status"] == "ok"

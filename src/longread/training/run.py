@@ -199,9 +199,10 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
             provenance = Provenance(this.run_id, work.kind, trainer.watch.seconds, work.lineage)
             provenance.write(directory / "checkpoint")
             write_card(Run(record.to_json(), directory), directory / "checkpoint")
-        if status == "ok" and not (directory / records.LOCK).exists():  # what was written before went with it
-            raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted or moved while it ran", str(directory))
         run = records.write_record(config.out, record)
+        if status == "ok" and not (directory / records.LOCK).exists():  # what was written before went with it
+            (directory / "run.json").unlink(missing_ok=True)
+            raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted or moved while it ran", str(directory))
         if status == "ok":
             states.delete_states(directory)
         on_event(
