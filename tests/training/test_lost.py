@@ -90,6 +90,13 @@ def test_a_killed_process_is_named_and_the_run_goes_on_to_the_same_bits(
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_a_killed_process_of_a_run_in_shards_is_named(tmp_path: Path) -> None:
+    left = started(2, tmp_path, "--shard", "--save-seconds", "0", dying=1)[0]
+    assert "longread: process 1 of 2 has ended (killed or crashed); step 4 is kept in" in left.said
+    assert "Traceback" not in left.said
+    assert found(tmp_path).record["status"] == "interrupted"
+
+
 def stops(config: RunConfig, step: int | None, resume: bool = False) -> None:
     """In float64, until a signal after `step`; None: to the end, from where it was stopped."""
     torch.set_default_dtype(torch.float64)

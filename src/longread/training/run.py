@@ -178,6 +178,8 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
         failure, error = fault, _in_a_line(fault)
         if is_failed_allocation(fault):
             status, failure = "out_of_memory", None if processes.is_first() else fault
+        elif resolved.shard and (lost := processes.lost_process()) is not None:  # said by torch's own gathering
+            status, failure, error = "interrupted", _with_its_state(lost, directory), f"{lost}; --resume goes on"
     if not processes.is_first():
         return _recorded_by_the_first(config, this.run_id, failure)
     # What has failed is told whole: torchrun sends SIGTERM when a process is lost, a closed terminal a second signal.
