@@ -39,7 +39,9 @@ def prose(page: Path) -> str:
     text = FENCE.sub("", page.read_text("utf-8"))
     text = re.sub(r"<!--= .*?<!--/-->", "", text, flags=re.DOTALL)
     text = re.sub(
-        r"(?s)<!-- (rows|table|peers|lengths|goals|student study|data|machines|faithfulness)\b.*?<!-- end -->", "", text
+        r"(?s)<!-- (rows|table|peers|lengths|goals|student study|data|machines|faithfulness|reliability|serving|scaling|predict|exports|int8)\b.*?<!-- end -->",
+        "",
+        text,
     )
     text = re.sub(r"(?s)<!--.*?-->", "", text)
     text = re.sub(r"\]\([^)]*\)", "]", text)
