@@ -34,15 +34,17 @@ def links(page: Path) -> list[str]:
     return LINK.findall(FENCE.sub("", page.read_text("utf-8")))
 
 
+BLOCKS = (
+    "rows", "table", "peers", "lengths", "goals", "student study", "data", "machines", "faithfulness", "reliability",
+    "serving", "scaling", "predict", "exports", "int8",
+)  # fmt: skip
+
+
 def prose(page: Path) -> str:
     """What a person typed: no code, no tables and numbers that were filled in, no quotations, no addresses."""
     text = FENCE.sub("", page.read_text("utf-8"))
     text = re.sub(r"<!--= .*?<!--/-->", "", text, flags=re.DOTALL)
-    text = re.sub(
-        r"(?s)<!-- (rows|table|peers|lengths|goals|student study|data|machines|faithfulness|reliability|serving|scaling|predict|exports|int8)\b.*?<!-- end -->",
-        "",
-        text,
-    )
+    text = re.sub(rf"(?s)<!-- ({'|'.join(BLOCKS)})\b.*?<!-- end -->", "", text)
     text = re.sub(r"(?s)<!--.*?-->", "", text)
     text = re.sub(r"\]\([^)]*\)", "]", text)
     return re.sub(r"`[^`\n]*`", "", text)
