@@ -18,7 +18,10 @@ from benchmarks.table import keep, markdown, ratios
 TINY = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 
 
-@pytest.mark.parametrize(("attention", "phase"), [("dense", "training"), ("bigbird", "inference")])
+@pytest.mark.parametrize(
+    ("attention", "phase"),
+    [("dense", "training"), pytest.param("bigbird", "inference", marks=pytest.mark.slow)],
+)
 def test_a_row_is_measured_on_both_sides(attention: str, phase: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     name = parts.ROWS[0].name

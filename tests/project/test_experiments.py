@@ -68,8 +68,12 @@ def test_a_study_goes_on_where_it_was_stopped_and_is_not_repeated(
         return [run.record for run in runner.run_study(steps, out, kept)]
 
     monkeypatch.setattr(GridView, "on_event", listen)
-    with pytest.raises(KeyboardInterrupt):
-        run()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background commands ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not kept.exists()
     stop = False
     events.clear()

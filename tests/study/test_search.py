@@ -95,6 +95,7 @@ def test_tuning_rows_are_of_train_and_evaluation_rows_are_not_read(tmp_path: Pat
         load_task(replace(config, tuning_fraction=None).data_config())
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_where_it_was_stopped_and_ends_with_a_verdict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
