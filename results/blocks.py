@@ -17,6 +17,7 @@ Plain name: ROW
 <!-- predict -->                 `longread predict` beside transformers' pipeline
 <!-- predict memory -->          its memory by the number of lines
 <!-- scaling: CHECK -->         what `make scale-check` found
+<!-- threads -->                what waiting threads cost, alone and beside other work
 <!-- faithfulness: STUDY -->      what removing the tokens that `explain` names costs, beside random ones
 """
 
@@ -50,7 +51,7 @@ from longread.report.tables import accuracy_cells, effective
 
 NAMES = (
     "rows|table|peers|lengths|goals|student study|data|machines|reliability|serving|faithfulness|exports|int8|"
-    "predict memory|predict|scaling"
+    "predict memory|predict|scaling|threads"
 )
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
@@ -266,4 +267,5 @@ KINDS: dict[str, Callable[[str], str]] = {
     "predict": exported.throughput,
     "predict memory": exported.memory,
     "scaling": scaling.table,
+    "threads": scaling.threads,
 }

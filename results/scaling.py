@@ -1,4 +1,4 @@
-"""Tables of results/scaling, which `make scale-check` writes: one run on many processes."""
+"""Tables of results/scaling, which `make scale-check` writes: one run on many processes; and of threads that wait."""
 
 from __future__ import annotations
 
@@ -59,3 +59,24 @@ def _killed(record: dict[str, Any]) -> str:
 
 
 TABLES = {"same-losses": _same_losses, "seconds": _seconds, "killed": _killed}
+
+
+def threads(_: str) -> str:
+    """What waiting threads cost, from the record of benchmarks/threads.py."""
+    record = json.loads((RESULTS / "reliability" / "threads.json").read_text("utf-8"))
+    columns = (
+        Column("Threads"),
+        Column("Waiting", numeric=False),
+        Column("Alone", "s"),
+        Column("Beside busy loops", "s"),
+    )
+    found: dict[tuple[int, str], dict[bool, str]] = {}
+    for row in record["rows"]:
+        seconds = row["median_seconds"]
+        text = "–" if seconds is None else f"{seconds:.2f}"
+        found.setdefault((row["threads"], row["setting"]), {})[bool(row["busy_loops_beside"])] = text
+    body = [
+        Row(tuple(map(Cell, (str(count), setting, own[False], own[True])))) for (count, setting), own in found.items()
+    ]
+    where = record["environment"]
+    return markdown_table(Table(columns, tuple(body))) + f"\n\n{where['processor']}, {where['cores']} cores."

@@ -11,6 +11,8 @@ from longread.report.markdown import markdown_table
 from longread.report.measures import LOADED
 
 LATENCIES = (0.5, 0.95, 0.99)
+TIMES = {"dense": 4, "longformer": 8}  # goals: of the plain service's rate, with the most clients
+LATER = 3  # and of a sentence's p95 beside documents, times its own
 
 
 def table(_: str) -> str:
@@ -40,6 +42,12 @@ def table(_: str) -> str:
         apart.append(", ".join(f"{TITLES[s]} {load.difference(s):.0e}" for s in load.sides if s != "plain"))
     columns_beside = (Column("Attention", numeric=False), Column("Service", numeric=False), Column("p95 alone", "ms"),
                       Column("p95 beside documents", "ms"), Column("Ratio"), Column("Documents/s"))  # fmt: skip
+    verdicts = []
+    for load in loads:
+        goal = TIMES[load.attention]
+        verdicts.append(f"{load.attention.capitalize()} {goal} times: {met(load.times('ours') >= goal)}")
+    ratios = [together / alone for load in loads if (found := load.sentence("ours")) for alone, together, _ in (found,)]
+    verdicts.append(f"p95 of a sentence at most {LATER} times its own: {met(max(ratios) <= LATER)}")
     machine = loads[0].machine
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     said = f"{machine['processor']}, {machine['cores']} cores; {versions}; commit {str(machine['commit'])[:9]}."
@@ -49,5 +57,10 @@ def table(_: str) -> str:
         f"Largest difference of a probability from the plain service's, of 12 texts: {'; '.join(apart)}.",
         "One sentence at a time, alone and while two clients send documents of about 4,000 tokens:",
         markdown_table(Table(columns_beside, tuple(beside))),
+        f"Goals, at {MOST} clients and in float32: {'; '.join(verdicts)}.",
         said,
     ])  # fmt: skip
+
+
+def met(reached: bool) -> str:
+    return "met" if reached else "missed"

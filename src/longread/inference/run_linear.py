@@ -17,11 +17,11 @@ from longread.data.examples import Examples
 from longread.data.load import load_split
 from longread.data.tasks import find_task
 from longread.errors import UserError
-from longread.inference.metrics import answers_of, mean_loss, metrics, predicted_of
+from longread.inference.metrics import answers_of, mean_loss, metrics
 from longread.inference.origin import folder_of
 from longread.inference.quality import Evaluated, closer_look
+from longread.inference.scored import write_answers
 from longread.models.linear import LinearModel, load_linear
-from longread.problems import REGRESSION
 from longread.records import Dataset, Environment, RunRecord, SplitRecord
 from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
 
@@ -59,18 +59,6 @@ def score(model: LinearModel, examples: Examples) -> Scored:
         "padded_fraction": 0.0,
     }
     return Scored(answers, watch.cpu_seconds, fields)
-
-
-def write_answers(directory: Path, rows: Examples, answers: npt.NDArray[np.float32], model: LinearModel) -> None:
-    """predictions.parquet of a run."""
-    problem, thresholds = model.problem_type, model.decision.of(model.label_names)
-    records.write_predictions(
-        directory / "predictions.parquet",
-        rows.rows,
-        rows.labels,
-        None if problem == REGRESSION else answers,
-        predicted_of(answers, problem, thresholds),
-    )
 
 
 def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[str, Any]) -> Evaluated:
@@ -125,6 +113,6 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
         environment=Environment(**environment(device, "float64"), load_at_start=load, load_at_end=foreign_load()),
     )
     directory = config.out / "runs" / record.run_id
-    write_answers(directory, examples, done.answers, model)
     thresholds = model.decision.of(model.label_names)
+    write_answers(directory, examples, done.answers, thresholds)
     return Evaluated(records.write_record(config.out, record), examples, done.answers, thresholds)

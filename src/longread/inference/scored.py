@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,22 @@ from longread.models.decision import Decision
 from longread.problems import REGRESSION
 from longread.records import Dataset, RunRecord, SplitRecord
 from longread.system import processes
+
+
+def write_answers(
+    directory: Path,
+    rows: Examples | Split,
+    answers: npt.NDArray[np.floating[Any]],
+    thresholds: Sequence[float] | None,
+) -> None:
+    """predictions.parquet of a run; answers [R, C] as in metrics.py."""
+    records.write_predictions(
+        directory / "predictions.parquet",
+        rows.rows,
+        rows.labels,
+        None if rows.problem_type == REGRESSION else answers,
+        predicted_of(answers, rows.problem_type, thresholds),
+    )
 
 
 def record_scores(
@@ -74,13 +91,7 @@ def record_scores(
     directory = config.out / "runs" / name
     if processes.is_first():
         directory.mkdir(parents=True, exist_ok=True)
-        records.write_predictions(
-            directory / "predictions.parquet",
-            examples.rows,
-            examples.labels,
-            None if problem == REGRESSION else answers,
-            predicted_of(answers, problem, thresholds),
-        )
+        write_answers(directory, examples, answers, thresholds)
         records.write_record(config.out, record)
     processes.wait()
     run = records.find_run(config.out, name)

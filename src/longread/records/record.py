@@ -158,6 +158,8 @@ def current_names(record: dict[str, Any]) -> dict[str, Any]:
     if isinstance(config, dict) and "label_column" in config:
         config = dict(config)
         record = record | {"config": config | {"label_columns": [config.pop("label_column")]}}
+    if isinstance(init := record.get("init"), str) and "-repaired" in init:
+        record = record | {"init": init.replace("-repaired", "-distilled")}
     conversion = record.get("conversion")
     if isinstance(conversion, dict) and "repair" in conversion:
         record = record | {"conversion": conversion_under_current_names(conversion)}

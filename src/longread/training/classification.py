@@ -19,10 +19,11 @@ from longread.data.dataset import Indices, Prepared, Split
 from longread.inference.attention_maps import attention_map
 from longread.inference.collate import Batch
 from longread.inference.evaluate import Predictions, predict_split, split_logits
-from longread.inference.metrics import metrics, predicted_of
+from longread.inference.metrics import metrics
 from longread.inference.quality import closer_look
+from longread.inference.scored import write_answers
 from longread.models.classifier import Classifier
-from longread.problems import HEADLINE, MATCH, REGRESSION
+from longread.problems import HEADLINE, MATCH
 from longread.system import sharding
 from longread.system.measure import Stopwatch
 from longread.training.balance import weights_of
@@ -218,12 +219,6 @@ class ClassificationWork(Work):
     def write(self, trainer: Trainer, directory: Path) -> None:
         assert isinstance(trainer.evaluation, Validation)
         evaluation, done = self.data.evaluation, trainer.evaluation.predictions()
-        records.write_predictions(
-            directory / "predictions.parquet",
-            evaluation.rows,
-            evaluation.labels,
-            None if evaluation.problem_type == REGRESSION else done.answers,
-            predicted_of(done.answers, evaluation.problem_type, self.model.decision.of(evaluation.label_names)),
-        )
+        write_answers(directory, evaluation, done.answers, self.model.decision.of(evaluation.label_names))
         # No line for each number: that would be four times the bytes.
         records.write_json(directory / "attention_map.json", attention_map(self.model, self.data), indent=None)

@@ -12,7 +12,8 @@ from longread.config import RunConfig
 from longread.data.examples import Examples, carve
 from longread.data.load import check_classes, load_task
 from longread.inference.origin import Origin
-from longread.inference.run_linear import score, write_answers
+from longread.inference.run_linear import score
+from longread.inference.scored import write_answers
 from longread.models.linear import LinearModel, check_kind, save_linear
 from longread.records import Dataset, Environment, Run, RunRecord
 from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
@@ -95,7 +96,7 @@ def _fit(
         ),
         environment=Environment(**environment(CPU, "float64"), load_at_start=load, load_at_end=foreign_load()),
     )
-    write_answers(directory, evaluation, done.answers, model)
+    write_answers(directory, evaluation, done.answers, model.decision.of(model.label_names))
     trained_on = Origin(config.task, config.named(), evaluation.pairs is not None).to_json()
     save_linear(model, directory / "checkpoint", trained_on)
     Provenance(name, "train", training.seconds).write(directory / "checkpoint")
