@@ -158,8 +158,12 @@ def current_names(record: dict[str, Any]) -> dict[str, Any]:
     if isinstance(config, dict) and "label_column" in config:
         config = dict(config)
         record = record | {"config": config | {"label_columns": [config.pop("label_column")]}}
+    config = record.get("config")
     if isinstance(init := record.get("init"), str) and "-repaired" in init:
-        record = record | {"init": init.replace("-repaired", "-distilled")}
+        now = init.replace("-repaired", "-distilled")
+        record = record | {"init": now}
+        if isinstance(config, dict) and config.get("init") == init:
+            record = record | {"config": config | {"init": now}}
     conversion = record.get("conversion")
     if isinstance(conversion, dict) and "repair" in conversion:
         record = record | {"conversion": conversion_under_current_names(conversion)}
