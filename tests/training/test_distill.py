@@ -63,8 +63,9 @@ def test_gradients_are_the_whole_batchs_at_any_token_budget(attention: str, tmp_
         student = convert(teacher, attention, 64, **options)
         trainer, _ = following(student, teacher, tmp_path, tokens_per_micro_batch=budget)
         assert trainer.objective.with_outputs  # type: ignore[attr-defined]  # both parts of the loss are there
-        loss, _ = trainer._accumulate(trainer.rows[:8], trainer._planned([trainer.rows[:8]]))
-        gradients = [p.grad.flatten() for p in trainer.trained if p.grad is not None]
+        rows = trainer.rows[:8]
+        loss, _ = trainer.gradients.accumulate(rows, trainer.gradients.planned([rows], 0), 0)
+        gradients = [p.grad.flatten() for p in trainer.gradients.trained if p.grad is not None]
         found.append(torch.cat([loss.reshape(1), *gradients]))
     assert found[0].abs().max() > 0.01
     for other in found[1:]:

@@ -19,6 +19,7 @@ from longread.cli.main import main
 from longread.config import RunConfig
 from longread.training import trainer
 from longread.training.classification import Validation
+from longread.training.gradients import Gradients
 from longread.training.run import train
 from many import Ended, on_processes
 
@@ -30,7 +31,7 @@ OPTIONS = [part for name, value in SMALL.items() for part in ("--" + name.replac
 def run(dying: int | None, moment: str, *command: str) -> int:
     """The command; this process is killed in the fifth step or in the second evaluation if it is the one to die."""
     steps, evaluations = 0, 0
-    accumulate, predict = trainer.Trainer._accumulate, Validation._predict
+    accumulate, predict = Gradients.accumulate, Validation._predict
 
     def in_step(self: Any, *given: Any) -> Any:
         nonlocal steps
@@ -47,7 +48,7 @@ def run(dying: int | None, moment: str, *command: str) -> int:
         return predict(self, *given)
 
     if os.environ.get("RANK") == str(dying):
-        trainer.Trainer._accumulate, Validation._predict = in_step, in_evaluation  # type: ignore[method-assign]
+        Gradients.accumulate, Validation._predict = in_step, in_evaluation  # type: ignore[method-assign]
     return main([*command])
 
 

@@ -81,12 +81,12 @@ def test_of_several_processes_none_does_a_step_again(
                   num_hidden_layers=1, max_length=256, attention_window=8)  # fmt: skip
     run = trainer(model, data, config, tmp_path)
     indices = np.arange(32)
-    run._accumulate(indices, run._planned([indices]))
-    assert len(failures) == 1 and run.tokens == FITS
-    run.tokens = 2 * FITS
+    run.gradients.accumulate(indices, run.gradients.planned([indices], 0), 0)
+    assert len(failures) == 1 and run.gradients.tokens == FITS
+    run.gradients.tokens = 2 * FITS
     monkeypatch.setattr(processes, "count", lambda: 2)
     with pytest.raises((RuntimeError, torch.OutOfMemoryError), match="memory"):
-        run._accumulate(indices, run._planned([indices]))
+        run.gradients.accumulate(indices, run.gradients.planned([indices], 0), 0)
 
 
 def test_a_single_text_that_does_not_fit_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_processes_make_the_update_of_one(
         model = copy.deepcopy(begun)
         run = classification_trainer(model.train(), data, config, tmp_path, lambda event: None)
         steps = epoch_batches(len(data.train), 8, 0, 0)
-        planned = run._planned(steps)
+        planned = run.gradients.planned(steps, run.step)
         losses = [run._step(indices, planned) for indices in steps]
         return torch.cat([torch.tensor(losses), *(p.detach().flatten() for p in model.parameters())])
 

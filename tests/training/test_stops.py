@@ -20,8 +20,9 @@ from longread.errors import ProcessLost, UserError
 from longread.inference.evaluate import Predictions
 from longread.models.weights import CHECKSUMS
 from longread.system.memory import is_failed_allocation
-from longread.training import classification, state
+from longread.training import classification, gradients, state
 from longread.training import trainer as training
+from longread.training.gradients import Gradients
 from longread.training.run import train
 from longread.training.signals import signals_interrupt
 
@@ -253,16 +254,16 @@ def test_a_nan_is_found_in_its_step_before_it_reaches_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models: list[torch.nn.Module] = []
-    original = training.Trainer._accumulate
+    original = Gradients.accumulate
 
-    def spoilt(self: training.Trainer, indices: Any, planned: Any) -> Any:
-        found = original(self, indices, planned)
-        if self.step == 4:
+    def spoilt(self: Gradients, indices: Any, planned: Any, step: int) -> Any:
+        found = original(self, indices, planned, step)
+        if step == 4:
             models.append(self.model)
             next(p for p in self.trained if p.dim() == 1).grad[0] = float("inf")  # type: ignore[index]
         return found
 
-    monkeypatch.setattr(training.Trainer, "_accumulate", spoilt)
+    monkeypatch.setattr(Gradients, "accumulate", spoilt)
     run = train(small(tmp_path, gradient_clip=0.0))
     assert run.record["status"] == "diverged"
     assert "the gradient is inf at step 5" in run.record["error"]
@@ -273,7 +274,7 @@ def test_any_other_fault_leaves_a_record_and_its_traceback(tmp_path: Path, monke
     def broken(*args: Any) -> None:
         raise RuntimeError("out of shape: memory layout")
 
-    monkeypatch.setattr(training, "clip", broken)
+    monkeypatch.setattr(gradients, "clip", broken)
     with pytest.raises(RuntimeError, match="memory layout"):
         train(small(tmp_path))
     (run,) = records.load_runs(tmp_path)

@@ -31,6 +31,7 @@ from longread.models.classifier import Classifier, build
 from longread.problems import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL, ProblemType
 from longread.records.compact import compact
 from longread.study.worker import CODES
+from longread.training import gradients
 from longread.training import trainer as loop
 from longread.training.classification import Validation, classification_trainer
 from longread.training.optimize import make_optimizer, rate_at
@@ -100,7 +101,7 @@ def test_micro_batches_give_the_update_of_the_whole_batch(tmp_path: Path, attent
                       num_labels=len(data.train.label_names)).double()  # fmt: skip
         run = trainer(model.train(), data, replace(config, tokens_per_micro_batch=tokens), tmp_path)
         steps = epoch_batches(len(data.train), 8, 0, 0)[:3]
-        planned = run._planned(steps)
+        planned = run.gradients.planned(steps, run.step)
         for indices in steps:
             run._step(indices, planned)
         results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
@@ -119,11 +120,11 @@ def test_a_step_is_torchs_own_with_plain_gradients(tmp_path: Path) -> None:
         for _ in range(2)
     ]  # fmt: skip
     run = trainer(models[0], data, config, tmp_path)
-    assert run.table is not None
+    assert run.gradients.table is not None
     optimizer = make_optimizer(models[1], config, config.learning_rate or 0.0)
     rates = [group["lr"] for group in optimizer.param_groups]
     for step, indices in enumerate(epoch_batches(len(data.train), 8, 0, 0)[:4]):
-        run._step(indices, run._planned([indices]))
+        run._step(indices, run.gradients.planned([indices], run.step))
         batch = make_batch(data.train, indices, torch.device("cpu"))
         loss = torch.nn.functional.cross_entropy(models[1].classify(batch.tokens, batch.packed), batch.labels)
         loss.backward()
@@ -277,7 +278,7 @@ def test_the_mean_of_the_weights_is_evaluated_and_kept(tmp_path: Path, decay: fl
     for mean, kept in zip(expected, model.parameters(), strict=True):
         torch.testing.assert_close(kept.detach(), mean)
     assert isinstance(run.evaluation, Validation)
-    again = predict_split(model, data.evaluation, tokens=run.tokens, device=run.device)
+    again = predict_split(model, data.evaluation, tokens=run.gradients.tokens, device=run.gradients.device)
     np.testing.assert_array_equal(run.evaluation.predictions().answers, again.answers)
 
 
@@ -369,7 +370,7 @@ def test_batches_made_in_a_thread_train_the_same_weights(tmp_path: Path, monkeyp
     for threaded in (False, True):
         if threaded:
             monkeypatch.setattr(
-                loop, "planned_batches", lambda *given, **more: made_ahead(planned_batches(*given, **more), 2)
+                gradients, "planned_batches", lambda *given, **more: made_ahead(planned_batches(*given, **more), 2)
             )
         run = train(small(tmp_path / str(threaded), dropout=0.2, token_dropout=0.2, tokens_per_micro_batch=150))
         results.append(weights(run))

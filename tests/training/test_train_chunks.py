@@ -75,7 +75,7 @@ def test_loss_and_gradients_are_those_of_a_plain_loop_over_the_texts(
     plain = copy.deepcopy(run.model).eval()
     plain.embeddings.lookup = None
     (indices, *_) = epoch_batches(len(given.train), 6, 0, 0)
-    found, _ = run._accumulate(indices, run._planned([indices]))
+    found, _ = run.gradients.accumulate(indices, run.gradients.planned([indices], run.step), run.step)
     texts = load_task(config.data_config())[0].texts
     losses, several = [], 0
     for row in indices:
@@ -94,14 +94,14 @@ def test_loss_and_gradients_are_those_of_a_plain_loop_over_the_texts(
     wanted = torch.stack(losses).mean()
     wanted.backward()
     assert float(found) == pytest.approx(float(wanted.detach()), rel=1e-12)
-    assert run.table is not None
-    word = run.table.weight
+    assert run.gradients.table is not None
+    word = run.gradients.table.weight
     own = plain.embeddings.word.weight.grad
     assert own is not None
     gradients = {name: p.grad for name, p in run.model.named_parameters() if p is not word and p.grad is not None}
     expected = {name: p.grad for name, p in plain.named_parameters() if name in gradients}
     differences = [(gradients[name] - expected[name]).abs().max() for name in expected]
-    differences.append((run.table.gradient() - own[run.table.rows]).abs().max())
+    differences.append((run.gradients.table.gradient() - own[run.gradients.table.rows]).abs().max())
     assert max(differences) <= 1e-10 * max(gradient.abs().max() for gradient in expected.values())
 
 
@@ -116,7 +116,7 @@ def test_an_update_is_the_same_however_it_is_cut_and_dealt_out(
         model = copy.deepcopy(begun)
         run = trainer(model.train(), data, replace(config, tokens_per_micro_batch=tokens), tmp_path)
         steps = epoch_batches(len(data.train), 6, 0, 0)[:2]
-        planned = run._planned(steps)
+        planned = run.gradients.planned(steps, run.step)
         losses = [run._step(indices, planned) for indices in steps]
         return torch.cat([torch.tensor(losses), *(p.detach().flatten() for p in model.parameters())])
 

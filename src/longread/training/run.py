@@ -287,7 +287,8 @@ def _record(
     chosen: Status = status  # type: ignore[assignment]
     found = dict(found)
     cpu_seconds = trainer.watch.cpu_seconds + found.pop("cpu_seconds", 0.0)
-    fitting = None if trainer.tokens == this.config.tokens_per_micro_batch else trainer.tokens
+    tokens = trainer.gradients.tokens
+    fitting = None if tokens == this.config.tokens_per_micro_batch else tokens
     fields: dict[str, Any] = {
         "init": this.config.init,
         "mechanism": work.model.config.look(),
@@ -296,7 +297,7 @@ def _record(
         "num_parameters": work.model.num_parameters,
         "truncated_fraction": work.truncated_fraction(),
         "tokens_per_micro_batch_that_fit": fitting,
-        "padded_fraction": trainer.usage.padded_fraction,
+        "padded_fraction": trainer.gradients.usage.padded_fraction,
         "dataset": work.dataset(),
         "lineage": work.lineage,
         "train_seconds": trainer.watch.seconds,

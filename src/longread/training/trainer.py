@@ -6,33 +6,30 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from longread.attention.base import SelfAttention
 from longread.config import RunConfig
-from longread.data.dataset import Indices, Split, epoch_batches, micro_batches
+from longread.data.dataset import Indices, Split, epoch_batches
 from longread.data.reading import one_line
 from longread.errors import ProcessLost, UserError
-from longread.inference.collate import Batch, Usage, make_batch, planned_batches
+from longread.inference.collate import Batch
 from longread.models.classifier import Classifier
-from longread.ops.row_gradients import RowGradients, clip
 from longread.problems import MATCH
 from longread.records import write_atomically
 from longread.system import processes, sharding
 from longread.system.measure import Stopwatch
-from longread.system.memory import is_failed_allocation
 from longread.training import state as states
 from longread.training.average import WeightAverage
 from longread.training.components import Evaluation, Objective
+from longread.training.gradients import Gradients
 from longread.training.optimize import rate_at
-from longread.training.parts import own_share, parts_of, passes_of
 from longread.training.signals import Interrupted, StopRequest
 from longread.training.state import State
 
@@ -67,25 +64,16 @@ class Trainer:
 
         `steps`: how many updates (None: as many as `config.epochs` passes over the rows take).
         """
-        assert config.tokens_per_micro_batch
         self.model, self.split, self.objective, self.evaluation = model, split, objective, evaluation
         self.optimizer, self.config, self.directory, self.on_event = optimizer, config, directory, on_event
         self.rows = np.arange(len(split)) if rows is None else rows
-        self.device = next(model.parameters()).device
-        self.tokens = config.tokens_per_micro_batch
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
-        self.trained = [p for p in model.parameters() if p.requires_grad]
-        word = model.embeddings.word.weight
-        self.sharded = sharding.is_sharded(model)
-        # An accelerator clears a table in no time; shards of it are put together by who sharded them.
-        own = word.requires_grad and self.device.type == "cpu" and not self.sharded
-        self.table = model.embeddings.lookup = RowGradients(word) if own else None
+        self.gradients = Gradients(model, split, objective, config)
         self.steps_per_epoch = -(-len(self.rows) // config.batch_size)
         self.steps = self.steps_per_epoch * (config.epochs or 1) if steps is None else steps
         self.epochs = -(-self.steps // self.steps_per_epoch)  # the last one may be cut short by `steps`
         self.average = WeightAverage(model, config.average_weights) if config.average_weights else None
-        self.usage = Usage()
-        self.watch = Stopwatch(self.device)
+        self.watch = Stopwatch(self.gradients.device)
         self.history: list[Event] = []
         self.epoch, self.step = 0, 0  # finished epochs, and steps of all
         self.sums = [0.0, 0.0, 0.0]  # of the epoch under way: loss, correct rows, rows
@@ -125,7 +113,7 @@ class Trainer:
         batches = epoch_batches(len(self.rows), self.config.batch_size, self.config.seed, self.epoch)
         done = self.step - self.epoch * self.steps_per_epoch
         steps = [self.rows[places] for places in batches[done : done + self.steps - self.step]]
-        with closing(self._planned(steps)) as planned:
+        with closing(self.gradients.planned(steps, self.step)) as planned:
             for indices in steps:
                 try:
                     with self.watch:
@@ -144,42 +132,16 @@ class Trainer:
     def _is_due(self) -> bool:
         return time.monotonic() - self._last_state > self.save_seconds
 
-    def _planned(self, steps: Sequence[Indices]) -> Generator[Batch]:
-        """The micro-batches of all steps, one after the other, each made before the device has done the one before."""
-        first = self.step
-
-        def made() -> Iterator[Batch]:
-            for step, indices in enumerate(steps, first):
-                for part in parts_of(self.split, indices, step, self.config, self.tokens):
-                    batch = make_batch(self.split, part.rows, self.device, part.kept)
-                    batch.packed.noise = part.noise
-                    yield batch
-                for _ in range(self._idle_passes(indices, step)):
-                    shortest = indices[np.argmin(self.split.lengths[indices])]
-                    yield make_batch(self.split, np.array([shortest]), self.device)
-
-        return planned_batches(
-            self.model, made(), precision=self.config.precision, gradients=True, teacher=self.objective.teacher
-        )
-
-    def _idle_passes(self, indices: Indices, step: int) -> int:
-        """Where weights are in shards, all processes compute equally often: what this one computes for nothing."""
-        if not self.sharded:
-            return 0
-        ordered, share = own_share(self.split, indices, step)
-        own = sum(1 for _ in micro_batches(ordered[share], self.split.lengths, self.tokens))
-        return passes_of(self.split, indices, step, self.tokens) - own
-
     def _step(self, indices: Indices, planned: Iterator[Batch]) -> float:
         """One optimizer step on the rows `indices`, the next ones of `planned`; the mean loss over them.
 
         Diverged before weights are spoilt.
         """
-        total, correct = self._accumulate(indices, planned)
-        self._add_up(total, correct)
-        norm = clip(
-            self.trained, self.config.gradient_clip or math.inf, self.table, self._summed if self.sharded else None
-        )
+        total, correct = self.gradients.accumulate(indices, planned, self.step)
+        if processes.count() > 1:
+            due = self._is_due and processes.is_first()
+            self._all_stop, self._all_save = self.gradients.add_up(total, correct, self._stop.asked, due)
+        norm = self.gradients.clip()
         mean_loss, right_rows, gradient = torch.stack([total, correct, norm.to(total)]).tolist()
         for name, value in (("loss", mean_loss), ("gradient", gradient)):
             if not math.isfinite(value):
@@ -188,97 +150,6 @@ class Trainer:
         self.sums = [self.sums[0] + mean_loss * len(indices), self.sums[1] + right_rows, self.sums[2] + len(indices)]
         return float(mean_loss)
 
-    def _accumulate(self, indices: Indices, planned: Iterator[Batch]) -> tuple[Tensor, Tensor]:
-        """The gradients of this process's share of the batch, one micro-batch after the other; its loss and its rows
-
-        classified right.
-        """
-        self.objective.begin(indices)
-        ordered, share = own_share(self.split, indices, self.step)
-        too_much, used = False, self.usage.copy()
-        left = share.stop - share.start
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        correct = torch.zeros((), dtype=torch.float64, device=self.device)
-        # One autocast context for all micro-batches: the weights are cast once a step.
-        with torch.autocast(self.device.type, torch.bfloat16, self.config.precision == "bfloat16"):
-            while left:
-                batch = next(planned)
-                left -= len(batch.labels)
-                if too_much:
-                    continue
-                try:
-                    loss, right = self._pass(batch)
-                except Exception as error:
-                    shortest = int(self.split.lengths[ordered[share]].min())
-                    on_one = processes.count() == 1 and not self.sharded
-                    if not (is_failed_allocation(error) and on_one and self.tokens > shortest):
-                        raise
-                    too_much = True
-                    continue
-                total += loss
-                correct += right
-                self.usage.add(self.model, batch.packed)
-            for _ in range(self._idle_passes(indices, self.step)):
-                loss, _ = self.objective.loss(self.model, next(planned))
-                with torch.autocast(self.device.type, enabled=False):
-                    (0 * loss).backward()
-        return self._in_halves(indices, used) if too_much else (total, correct)
-
-    def _pass(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Adds the gradients of a micro-batch; its loss and its rows classified right. Once failed it keeps nothing."""
-        if batch.packed.noise is not None:
-            batch.packed.noise.seed_generators()
-        loss, right = self.objective.loss(self.model, batch)
-        with torch.autocast(self.device.type, enabled=False):
-            loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), right
-
-    def _in_halves(self, indices: Indices, used: Usage) -> tuple[Tensor, Tensor]:
-        """The step again in smaller micro-batches, which are kept for the rest of the run: it is the same update."""
-        self._drop_gradients()
-        self.usage = used
-        self.tokens = max(1, self.tokens // 2)
-        log.warning(
-            "step %d did not fit into memory: it is done again, %d tokens at a time", self.step + 1, self.tokens
-        )
-        with closing(self._planned([indices])) as planned:
-            return self._accumulate(indices, planned)
-
-    def _drop_gradients(self) -> None:
-        for parameter in self.trained:
-            if self.table is None or parameter is not self.table.weight:
-                parameter.grad = None
-        if self.table is not None:
-            self.table.clear()
-
-    def _summed(self, square: Tensor) -> Tensor:
-        processes.add_up([square])
-        return square
-
-    def _add_up(self, total: Tensor, correct: Tensor) -> None:
-        """Loss and gradients of the whole batch, on every process of the run; and whether any was asked to stop."""
-        if processes.count() == 1:
-            return
-        due = self._is_due and processes.is_first()
-        flags = torch.tensor([float(p.grad is not None) for p in self.trained] + [float(self._stop.asked), float(due)])
-        processes.add_up([total, correct, flags])
-        *has, asked, save = flags.tolist()
-        self._all_stop, self._all_save = bool(asked), bool(save)
-        if self.sharded:  # the gradients were added up as they came
-            return
-        grads = []
-        for parameter, some in zip(self.trained, has, strict=True):
-            if some and (self.table is None or parameter is not self.table.weight):
-                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                grads.append(parameter.grad)
-        if self.table is not None:
-            self.table.see(processes.all_of(self.table.rows))
-            own = self.table.gradient()
-            grads.append(own)
-        processes.add_up(grads)
-        if self.table is not None:
-            self.table.replace(own)
-
     def _update(self) -> None:
         factor = rate_at(self.step, self.steps, self.config)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
@@ -286,7 +157,7 @@ class Trainer:
         self.optimizer.step()
         if self.average is not None:
             self.average.update()
-        self._drop_gradients()
+        self.gradients.drop()
         self.step += 1
         for module in self.model.modules():
             if isinstance(module, SelfAttention):
@@ -305,7 +176,7 @@ class Trainer:
         try:
             with (
                 # Shards are saved by all processes, which a signal would stop at different places.
-                nullcontext() if self.sharded else stop.acting_at_once(),
+                nullcontext() if self.gradients.sharded else stop.acting_at_once(),
                 self.evaluation.watch,
                 self.average.in_model() if self.average is not None else nullcontext(),
             ):
@@ -353,10 +224,12 @@ class Trainer:
 
     def _save(self, evaluation: State, why: Exception | None = None) -> None:
         """why: what ends the run here; where processes are lost, another one than the first may have to save."""
-        if self.sharded and isinstance(why, ProcessLost):  # what the lost one held is gone; the state before is there
+        if self.gradients.sharded and isinstance(
+            why, ProcessLost
+        ):  # what the lost one held is gone; the state before is there
             return
         saves = why.speaks if isinstance(why, ProcessLost) else processes.is_first()  # they hold the same
-        if not saves and not self.sharded:
+        if not saves and not self.gradients.sharded:
             return
         watch, evaluating = self.watch, self.evaluation.watch
         state = State(
@@ -369,8 +242,8 @@ class Trainer:
                 "sums": self.sums,
                 "history": self.history,
                 "seconds": [watch.seconds, watch.cpu_seconds, evaluating.seconds, evaluating.cpu_seconds],
-                "tokens_per_micro_batch": self.tokens,
-                "usage": [self.usage.tokens, self.usage.slots, dict(self.usage.coverage)],
+                "tokens_per_micro_batch": self.gradients.tokens,
+                "usage": [self.gradients.usage.tokens, self.gradients.usage.slots, dict(self.gradients.usage.coverage)],
             }
         )
         state.add("model", State(states.whole(self.model.state_dict(), keep=saves)))
@@ -399,7 +272,7 @@ class Trainer:
         )  # fmt: skip
         watch, evaluating = self.watch, self.evaluation.watch
         watch.seconds, watch.cpu_seconds, evaluating.seconds, evaluating.cpu_seconds = values["seconds"]
-        self.usage.tokens, self.usage.slots = values["usage"][:2]
-        self.usage.coverage.update(values["usage"][2])
-        self.tokens = values.get("tokens_per_micro_batch", self.tokens)
+        self.gradients.usage.tokens, self.gradients.usage.slots = values["usage"][:2]
+        self.gradients.usage.coverage.update(values["usage"][2])
+        self.gradients.tokens = values.get("tokens_per_micro_batch", self.gradients.tokens)
         self.on_event({"event": "resumed", "epoch": self.epoch, "step": self.step, "steps": self.steps})
