@@ -156,7 +156,7 @@ def at_the_end(service: Service, known: Known, memory: int) -> Iterator[Case]:
     last = [well_formed(service.port, known, rng) for _ in range(40)]
     yield next((case for case in last if not case.held), Case("answers at the end", True, "answered right"))
     grown = service.memory() - memory
-    yield Case("memory at the end", grown < GROWTH_BYTES, "as before", f"{grown / 2**20:.0f} MiB more")
+    yield Case("memory at the end", grown < GROWTH_BYTES, "memory as before", f"{grown / 2**20:.0f} MiB more")
     with ThreadPoolExecutor(CLIENTS) as clients:  # what was taken before the signal is answered
         asked = [clients.submit(well_formed, service.port, known, random.Random(n)) for n in range(CLIENTS)]
         time.sleep(0.02)
@@ -168,12 +168,14 @@ def at_the_end(service: Service, known: Known, memory: int) -> Iterator[Case]:
     except subprocess.TimeoutExpired:
         service.process.kill()
         code = "none: it hangs"
-    yield Case("its end", code == 0 and not wrong, "ended with 0", f"status {code}; {wrong[:1]}")
+    yield Case("its end", code == 0 and not wrong, "drained, exit status 0", f"status {code}; {wrong[:1]}")
     log = service.log.read_text("utf-8", "replace")
     told = next((line for line in log.splitlines() if "Traceback" in line or '"status": 500' in line), "")
-    yield Case("tracebacks in its log", not told, "none", log[max(0, log.find("Traceback") - 300) :][:1500])
+    yield Case(
+        "tracebacks in its log", not told, "no traceback in its log", log[max(0, log.find("Traceback") - 300) :][:1500]
+    )
     said = next((line for line in log.splitlines() if SECRET in line.lower()), "")
-    yield Case("texts in its log", not said, "none", said[:300])
+    yield Case("texts in its log", not said, "no text in its log", said[:300])
 
 
 END_CASES = 5
@@ -209,8 +211,9 @@ def cases(count: int, folder: Path) -> Iterator[Case]:
 PARTS = (
     Part(
         "client",
-        "a request of a hostile client is refused in a line, and those beside it are answered right",
-        10_000,
+        f"a request of a hostile client is refused in a line, and those beside it are answered right; {END_CASES} checks "
+        "of the service at the end",
+        10_000 + END_CASES,
         cases,
     ),
 )
