@@ -64,8 +64,8 @@ def three_table(group: Group) -> Table | None:
     if three is None:
         return None
     notes = [
-        f"Behind: of the accuracy, over the same rows; at worst: with 95 % confidence (one-sided). Within {POINT}: "
-        "“yes” where even the worst is; “not shown” does not mean that it is not.",
+        "Behind: of the accuracy, over the same rows; in brackets at worst, with 95 % confidence (one-sided). "
+        f"Within {POINT}: “yes” where even the worst is; “not shown” does not mean that it is not.",
         f"The most accurate of {three.of} was picked on these rows: expect a little less of it on others.",
     ]
     if FASTEST not in dict(three.chosen):
@@ -83,8 +83,7 @@ def columns(group: Group) -> tuple[Column, ...]:
         Column("Model", numeric=False),
         Column(group.measure.capitalize(), "%"),
         Column("95 % interval", "%", numeric=False),
-        Column("Behind", "points"),
-        Column("at worst", "points"),
+        Column("Behind, and at worst", "points", numeric=False),
         Column(f"Within {POINT}", numeric=False),
         Column("Inference", "s"),
         Column("Parameters"),
@@ -96,10 +95,10 @@ def row(what: str, line: Line, found: NonInferiority | None, is_best: bool) -> R
     decimals = accuracy_decimals(line)
     time, size = quiet_seconds(line), parameters(line)
     low, high = say.percent(interval.low, decimals), say.percent(interval.high, decimals)
-    apart = [Cell(say.NOTHING, None)] * 2
+    apart = Cell(say.NOTHING, None)
     if found is not None:
-        numbers = (found.difference, found.lower)
-        apart = [Cell(say.signed_percent(number, 2), number) for number in numbers]
+        told = f"{say.signed_percent(found.difference, 2)} ({say.signed_percent(found.lower, 2)})"
+        apart = Cell(told, found.difference)
     within = say.NOTHING if is_best else "yes" if found is not None and found.shown else "not shown"
     return Row(
         (
@@ -107,7 +106,7 @@ def row(what: str, line: Line, found: NonInferiority | None, is_best: bool) -> R
             Cell(full_name(line), full_name(line)),
             Cell(say.percent(mean, decimals), mean),
             Cell(f"{low} – {high}", interval.low, f"over {interval.over}"),
-            *apart,
+            apart,
             Cell(within, within),
             Cell(say.NOTHING if time is None else say.significant(time, 2), time),
             Cell(say.NOTHING if size is None else f"{size:,.0f}", size),
