@@ -8,6 +8,7 @@ import signal
 import sys
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ import pytest
 
 from longread.cli.live import GridView
 from longread.config import RunConfig
+from longread.errors import UserError
 from longread.inference.predictor import load
 from longread.records import load_runs
 from longread.report.goals import read_goals
 from longread.study.chain import Step, in_order
+from longread.training.run import train
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from experiments import explain_faithfulness  # noqa: E402
+from experiments import explain_faithfulness, imdb_lengths_times  # noqa: E402
 from experiments import run as runner  # noqa: E402
 from experiments.recipes import distilled, tuned  # noqa: E402
 from experiments.recorded import asks_for  # noqa: E402
@@ -154,6 +157,22 @@ def test_an_earlier_studys_name_leads_to_its_question(capsys: pytest.CaptureFixt
     assert "sst2_slower is part of sentences now" in capsys.readouterr().err
     assert runner.main(["nowhere"]) == 2
     assert "there is no study 'nowhere'" in capsys.readouterr().err
+
+
+def test_times_are_of_the_models_that_were_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imdb_lengths_times, "ROWS", RunConfig(eval_rows=8))
+    config = RunConfig(
+        train_rows=16, eval_rows=4, epochs=1, hidden_size=16, num_attention_heads=2, vocab_size=300, max_length=96,
+        precision="float32", threads=1, out=tmp_path / "imdb_lengths_times",
+    )  # fmt: skip
+    with pytest.raises(UserError, match="no trained dense of 96 tokens; run imdb_lengths first"):
+        imdb_lengths_times.run(config, lambda event: None)
+    trained = train(replace(config, eval_rows=8, out=tmp_path / "imdb_lengths"))
+    timed = imdb_lengths_times.run(config, lambda event: None)
+    assert timed.record["init"] == f"imdb-lengths/{trained.record['run_id']}"
+    assert timed.record["eval_seconds"] > 0 and timed.record["dataset"]["eval"]["rows"] == 4
+    events: list[dict[str, Any]] = []
+    assert imdb_lengths_times.run(config, events.append).record == timed.record and events[0]["event"] == "skipped"
 
 
 def test_faithfulness_is_measured_on_the_answers_that_are_given(tmp_path: Path) -> None:
