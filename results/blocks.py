@@ -17,6 +17,7 @@ Plain name: ROW
 <!-- predict -->                 `longread predict` beside transformers' pipeline
 <!-- predict memory -->          its memory by the number of lines
 <!-- scaling: CHECK -->         what `make scale-check` found
+<!-- cost: TABLE -->            the cost model: its work, fit, errors and predictions
 <!-- threads -->                what waiting threads cost, alone and beside other work
 <!-- faithfulness: STUDY -->      what removing the tokens that `explain` names costs, beside random ones
 """
@@ -29,6 +30,7 @@ import statistics as plain
 from collections import Counter
 from collections.abc import Callable
 
+import cost
 import exported
 import faithfulness
 import scaling
@@ -51,7 +53,7 @@ from longread.report.tables import accuracy_cells, effective
 
 NAMES = (
     "rows|table|peers|lengths|goals|student study|data|machines|reliability|serving|faithfulness|exports|int8|"
-    "predict memory|predict|scaling|threads"
+    "predict memory|predict|scaling|threads|cost"
 )
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
@@ -268,4 +270,5 @@ KINDS: dict[str, Callable[[str], str]] = {
     "predict memory": exported.memory,
     "scaling": scaling.table,
     "threads": scaling.threads,
+    "cost": cost.table,
 }

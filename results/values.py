@@ -4,6 +4,7 @@
     <!--= sst2: dense - longformer: points -->0.6 points<!--/-->     two rows, on the same evaluation rows
     <!--= benchmarks: longformer-reviews-inference: times -->…       beside a peer
     <!--= lengths: bigbird: forward crossover -->…                   by length
+    <!--= cost: all: median error -->…                              of the cost model
 
 A time that was taken on a busy machine is no number for prose: to ask for one is an error.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import re
 import statistics as plain
 
+import cost
 from benchmarks.table import allocator_of, read_records
 from rows import RESULTS, NoSuchRowError, bench, compared, row, series, studies, verdicts
 
@@ -51,6 +53,8 @@ def value(question: str) -> str:
             return summary([verdict for each in studies() for verdict in verdicts(each)]).split(". ")[0] + "."
         if study == "lengths":
             return by_length(name, measure)
+        if study == "cost":
+            return cost.value(name, measure)
         if " - " in name:
             return of_two(study, *name.split(" - "), measure)
         return of_one(row(study, name), measure)
