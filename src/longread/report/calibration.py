@@ -17,7 +17,7 @@ MOST_LINES = 8
 def reliability_pictures(group: Group) -> list[Picture]:
     """One figure with a line for each configuration; none where no record has bins, or where there are too many."""
     found = [(line, first_record(line).get("calibration") or {}) for line in group.done]
-    named = [(line.label() or line.title(), line.attention, own) for line, own in found if own.get("bins")]
+    named = [(line.label(), line.attention, own) for line, own in found if own.get("bins")]
     if not 0 < len(named) <= MOST_LINES:
         return []
     figure, axes = new_figure(6.2, 4.3)

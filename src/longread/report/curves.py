@@ -51,11 +51,11 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def curve_pictures(group: Group) -> list[Picture]:
-    """Two figures a group; where many settings were tried, two for each setting."""
+    """Two figures a group, none after a single epoch; where many settings were tried, two for each setting."""
     lines = [line for line in group.lines if not line.is_baseline]
     drawable = [line for line in lines if any(run.history() for run in all_runs(line))]
-    if not drawable:
-        return []
+    if max((len(run.history()) for line in drawable for run in all_runs(line)), default=0) < 2:
+        return []  # a curve of one point says what the table says
     variants = sorted({line.variant() for line in drawable}, key=[line.variant() for line in drawable].index)
     if len(drawable) <= LINES_IN_ONE_FIGURE:
         return curve_pair(group, drawable, "", "")
@@ -86,12 +86,11 @@ def draw(group: Group, lines: Sequence[Line], field: str, scale: float, name: st
     figure, axes = new_figure()
     figure.subplots_adjust(left=0.085, right=0.79, top=0.90, bottom=0.135)
     tips, styles = Tips(), dashes(lines)
-    same_variant = len({line.variant() for line in lines}) == 1
     ends: list[tuple[float, float, str, str]] = []
     several, failed = False, False
     for line in lines:
         color, style = color_of(line.attention), styles.get(line.variant(), "-")
-        label = line.title(short=True) if same_variant else line.label()
+        label = line.label()
         curves = [curve_of(o.run, field, scale) for o in line.outcomes]
         mean = mean_curve(curves)
         if len(curves) > 1:

@@ -93,9 +93,9 @@ class Line:
         return f"{self.title()} ({apart})" if apart else self.title()
 
     def label(self) -> str:
-        """`Longformer, 2 layers`: for the corner of a figure."""
-        name = "" if self.only_mechanism and self.settings else self.title(short=True)
-        return ", ".join(filter(None, (name, self.variant())))
+        """`Longformer, 2 layers`: the same for the corner of a figure or the head of a column."""
+        apart = [setting_text(k, v) for k, v in self.apart.items()]
+        return ", ".join(apart if self.only_mechanism and apart else [self.title(short=True), *apart])
 
     def variant(self) -> str:
         """What sets this line apart from others with the same mechanism; empty where nothing does."""

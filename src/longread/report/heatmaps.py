@@ -28,8 +28,7 @@ def map_pictures(group: Group) -> list[Picture]:
             stored = outcome.run.attention_map()
             if stored is None or not stored.get("heads"):
                 continue
-            same = len({other.variant() for other in group.lines if not other.is_baseline}) == 1
-            title = line.title() if same else line.label()
+            title = line.name()
             name = f"{group.key}-map-{len(pictures) + 1}-{slug(line.attention)}"
             pictures.append(draw(name, title, stored, outcome.run.record.get("seed")))
             break

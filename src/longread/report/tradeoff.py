@@ -37,7 +37,6 @@ class Point:
 
 def points_of(group: Group, field: str) -> list[Point]:
     points = []
-    same = len({line.variant() for line in group.done if not line.is_baseline}) <= 1
     for line in group.done:
         costs = [say.finite(o.run.record.get(field)) for o in line.quiet]
         known = [cost for cost in costs if cost is not None and cost > 0]
@@ -45,8 +44,7 @@ def points_of(group: Group, field: str) -> list[Point]:
             continue
         mean, span = line.accuracy
         in_percent = Interval(100 * span.low, 100 * span.high, span.draws)
-        label = line.title(short=True) if same else line.label()
-        label += " †" if line.timed_under_load else ""
+        label = line.label() + (" †" if line.timed_under_load else "")
         points.append(Point(line, plain.fmean(known), min(known), max(known), 100 * mean, in_percent, label))
     return points
 
