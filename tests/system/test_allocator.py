@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from longread.system import allocator
+
 WORDS = """
 import sys
 import longread
@@ -27,3 +29,23 @@ def test_it_is_tuned_by_name_alone_and_the_record_says_so() -> None:
     for added, rest in (({}, ""), ({"MALLOC_TRIM_THRESHOLD_": "1"}, ", MALLOC_TRIM_THRESHOLD_=1")):
         done = subprocess.run([sys.executable, "-c", WORDS], capture_output=True, text=True, env=plain | added)
         assert done.stdout.split("\n")[:2] == [f"default{rest}", f"tuned{rest}"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("machine", "precision", "kept"),
+    [
+        ("x86_64", "float32", "8"),
+        ("x86_64", "bfloat16", "128"),
+        ("x86_64", "auto", "128"),
+        ("aarch64", "float32", "128"),
+    ],
+)
+def test_little_is_kept_of_shapes_that_do_not_come_back(
+    machine: str, precision: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    monkeypatch.setattr(allocator, "_glibc", lambda: None)
+    monkeypatch.setattr(allocator.platform, "machine", lambda: machine)
+    allocator.tune_allocator(precision)
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == kept

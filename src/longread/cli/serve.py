@@ -44,20 +44,20 @@ def serve(
         raise UserError(f"serve needs the extra serve ({error}); pip install 'longread[serve]'") from None
     load = partial(_load, checkpoint, settings, cut, computing)
     if settings.workers == 1:
-        _begin()
+        _begin(computing.precision)
         run(load, settings)
     else:
-        serve_with_workers(load, settings, partial(_begin, logs.now()))
+        serve_with_workers(load, settings, partial(_begin, computing.precision, logs.now()))
     return 0
 
 
-def _begin(log: logs.LogSettings | None = None) -> None:
+def _begin(precision: str, log: logs.LogSettings | None = None) -> None:
     """What comes first in a process that has the model; a worker's log is its parent's."""
     from longread.system.allocator import tune_allocator
 
     if log is not None:
         logs.set_up(log)
-    tune_allocator()
+    tune_allocator(precision)
 
 
 def _load(checkpoint: str, settings: ServeSettings, cut: Cut, computing: Computing) -> Service:

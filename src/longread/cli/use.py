@@ -183,7 +183,7 @@ def predict(
     """
     from longread.system.allocator import tune_allocator
 
-    tune_allocator()
+    tune_allocator(computing.precision)
     from longread.inference.outputs import check_output
     from longread.system import processes
 
