@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from longread.attention import ATTENTIONS
 from longread.models.classifier import Classifier, build
 from longread.models.config import ACTIVATIONS, ClassifierConfig
+from longread.ops.dropout import Noise
 from longread.ops.packed import PackedBatch
 from mechanisms import label, normal, relative_error, sparse_settings
 
@@ -125,6 +126,33 @@ def test_a_row_without_tokens_has_no_gradient(name: str, options: dict[str, Any]
         assert logits.isfinite().all()
         nn.functional.cross_entropy(logits[::2], torch.ones(len(logits[::2]), dtype=torch.long)).backward()
         assert (gradients(encoder) == 0).all()
+
+
+@pytest.mark.parametrize(("name", "options"), [*sparse_settings(), ("local dense", {"local_window": 6})], ids=label)
+@pytest.mark.parametrize("norm_position", ["pre", "post"])
+def test_the_first_token_alone_is_what_all_tokens_give(name: str, options: dict[str, Any], norm_position: str) -> None:
+    """The last block may leave out what pooling does not read: same logits, same gradients, same dropout."""
+    position = {"relative_buckets": 8} if norm_position == "post" else {"position_kind": "rotary", "head_dim": 6}
+    position = position if name == "dense" else {}
+    encoder = model(
+        name, options, pooling="first", norm_position=norm_position, num_hidden_layers=2, dropout=0.3,
+        gated=norm_position == "pre", **position,
+    ).double()  # fmt: skip
+    lengths = [n for n in LENGTHS if n]
+    packed, text = PackedBatch(lengths, first_text_lengths=[0] * len(lengths)), tokens(sum(lengths))
+    for training in (False, True):
+        encoder.train(training)
+        packed.noise = Noise(seed=3, step=1, first_token=7, first_sequence=2)
+        found = []
+        for logits in (
+            encoder.classify(text, packed),
+            encoder.head(encoder.pool(encoder.encode(text, packed), packed), packed.noise),
+        ):
+            encoder.zero_grad(set_to_none=True)
+            (logits * tokens(*logits.shape)).sum().backward()
+            found.append((logits.detach(), gradients(encoder)))
+        for ours, whole in zip(*found, strict=True):
+            assert relative_error(ours, whole) < (1e-12 if ours.dtype == torch.float64 else 1e-6)
 
 
 def test_an_empty_batch_has_no_logits() -> None:

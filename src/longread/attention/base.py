@@ -56,6 +56,7 @@ class SelfAttention(nn.Module, ABC):
     has_global_tokens: ClassVar[bool] = False  # which may be given with a batch
     supports_relative_bias: ClassVar[bool] = False  # whether it adds `relative_vector` to its scores, by offset
     supports_rotary: ClassVar[bool] = False  # whether its queries and keys come from the `heads` methods below
+    spares_queries: ClassVar[bool] = False  # whether its `mix_first` makes no query but the first of a sequence
     int8_layers: ClassVar[tuple[str, ...]] = ("query", "key", "value", "output")  # called as modules, on every token
     new_parameters: ClassVar[tuple[str, ...]] = ()  # names of parameters that dense attention has no counterpart of
 
@@ -173,12 +174,16 @@ class SelfAttention(nn.Module, ABC):
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         """x [T, hidden] -> [T, H * D], before the output projection. Asks the device for no number."""
 
-    def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
-        """x [T, hidden] -> [T, hidden]."""
+    def mix_first(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        """What `mix` gives for the first token of each sequence, [B, H * D]: `spares_queries` classes do less."""
+        return self.mix(x, batch).index_select(0, batch.first_tokens)
+
+    def forward(self, x: Tensor, batch: PackedBatch, first: bool = False) -> Tensor:
+        """x [T, hidden] -> [T, hidden]; with `first` that of the first token of each sequence alone, [B, hidden]."""
         kind = x.device.type
         if torch.is_autocast_enabled(kind):  # cast here once, where each projection would make a copy of its own
             x = x.to(torch.get_autocast_dtype(kind))
-        return self.output(self.mix(x, batch))
+        return self.output(self.mix_first(x, batch) if first else self.mix(x, batch))
 
     @abstractmethod
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ class DenseAttention(SelfAttention):
     color = "#3a3f47"
     supports_rotary = True
     supports_relative_bias = True
+    spares_queries = True
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = self.packed_heads(x, batch)
@@ -35,6 +36,25 @@ class DenseAttention(SelfAttention):
             else:
                 made = attend_by_offset(q, k, v, vector, bias=bias, dropout=dropout)
             mixed.append(group.pack(made))
+        return join(mixed).flatten(1)
+
+    def mix_first(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        if x.device.type != "cpu":  # an accelerator's kernel takes all queries at once
+            return super().mix_first(x, batch)
+        query = self.heads(self.query(x.index_select(0, batch.first_tokens)))  # rotary positions turn the first by 0
+        key, value = self.heads(self.key(x)), self.heads(self.value(x))
+        key = key if self.rotary_base is None else self.packed_turned(key, batch)
+        vector, dropout = self.relative_vector(), self.dropping
+        mixed = []
+        parts = (split(heads, batch.groups) for heads in (key, value))
+        queries = query.unsqueeze(2).split([group.count for group in batch.groups])
+        for group, q, *own in zip(batch.groups, queries, *parts, strict=True):
+            k, v = (group.pad(heads).transpose(1, 2) for heads in own)
+            bias = group.key_bias(q.dtype)
+            if vector is None:
+                mixed.append(attend(q, k, v, bias=bias, dropout=dropout))
+            else:
+                mixed.append(attend_by_offset(q, k, v, vector, bias=bias, dropout=dropout))
         return join(mixed).flatten(1)
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,129 +6,21 @@ token-wise layer sees [T, hidden] and no padding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from longread.attention import ATTENTIONS, SelfAttention
+from longread.attention import SelfAttention
 from longread.data.config import Cut
-from longread.models.config import ACTIVATIONS, IN_PLACE, ClassifierConfig
+from longread.models.config import ClassifierConfig
 from longread.models.decision import Decision
-from longread.ops.dropout import Dropout, Noise
+from longread.models.layers import Block, Embeddings, Head, norm
+from longread.ops.dropout import Dropout
 from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch, to_device
-
-
-def _norm(config: ClassifierConfig, width: int) -> nn.LayerNorm:
-    return nn.LayerNorm(width, eps=config.layer_norm_eps, bias=config.norm_bias)
-
-
-class Embeddings(nn.Module):
-    """Word + position (+ token type), normalised."""
-
-    def __init__(self, config: ClassifierConfig) -> None:
-        super().__init__()
-        self.config = config
-        width = config.width_of_embedding
-        self.word = nn.Embedding(config.vocab_size, width)
-        learned = config.position_kind == "learned"
-        self.position = nn.Embedding(config.max_length + config.position_offset, width) if learned else None
-        self.token_type = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None
-        self.norm = _norm(config, width)
-        self.dropout = Dropout(config.dropout_of("embedding"))
-        self.project = nn.Linear(width, config.hidden_size) if width != config.hidden_size else None
-        self.lookup: Callable[[Tensor], Tensor] | None = None  # a training loop's own; None: the plain one
-
-    def forward(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None) -> Tensor:
-        """tokens [T] -> [T, hidden]."""
-        x = (self.lookup or self.word)(tokens)
-        if self.config.embedding_scale != 1:
-            x = x * self.config.embedding_scale
-        if self.token_type is not None:
-            # Without token types all are of type 0, as in Hugging Face's models.
-            x = x + (self.token_type.weight[0] if token_types is None else self.token_type(token_types))
-        if self.position is not None:
-            x = x + self.position(batch.positions + self.config.position_offset)
-        noise = batch.noise
-        x = self.norm(self.dropout(x, noise)) if self.config.dropout_before_norm else self.dropout(self.norm(x), noise)
-        return x if self.project is None else self.project(x)
-
-
-class Block(nn.Module):
-    """Attention and feed-forward, each with its norm and residual: before ("pre") or behind it ("post", as in BERT)."""
-
-    def __init__(self, config: ClassifierConfig, layer: int, relative: RelativeBias | None = None) -> None:
-        super().__init__()
-        self.pre = config.norm_position == "pre"
-        mechanism = config.attention_of(layer)
-        self.attention = ATTENTIONS[mechanism](
-            hidden_size=config.hidden_size,
-            num_attention_heads=config.num_attention_heads,
-            head_dim=config.width_of_head,
-            max_length=config.max_length,
-            options=config.options_of(mechanism),
-            layer=layer,
-            seed=config.seed,
-            dropout=config.attention_dropout,
-            bias=config.attention_bias,
-            rotary_base=config.rotary_base_of(layer),
-            relative=relative if mechanism in config.bias_layers else None,
-        )
-        normalised = self.pre and layer == 0 and not config.first_attention_norm  # by the embedding
-        self.attention_norm = nn.Identity() if normalised else _norm(config, config.hidden_size)
-        self.gated = config.gated
-        width = config.width_of_intermediate  # with a gate, `up` has what is activated and then the gate
-        self.up = nn.Linear(config.hidden_size, width * (2 if self.gated else 1), bias=config.feed_forward_bias)
-        self.down = nn.Linear(width, config.hidden_size, bias=config.feed_forward_bias)
-        self.activation = config.hidden_act  # by name: torch's functions cannot be pickled
-        self.output_norm = _norm(config, config.hidden_size)
-        self.attention_output_dropout = Dropout(config.dropout_of("attention_output"))
-        self.inner_dropout = Dropout(config.dropout if config.dropout_inside else 0.0)
-        self.dropout = Dropout(0.0 if config.dropout_inside else config.dropout)
-
-    def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
-        noise = batch.noise
-        if self.pre:
-            x = x + self.attention_output_dropout(self.attention(self.attention_norm(x), batch), noise)
-            return x + self.dropout(self.feed_forward(self.output_norm(x), noise), noise)
-        x = self.attention_norm(x + self.attention_output_dropout(self.attention(x, batch), noise))
-        return self.output_norm(x + self.dropout(self.feed_forward(x, noise), noise))
-
-    def feed_forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
-        hidden = self.up(x)
-        hidden, gate = hidden.chunk(2, -1) if self.gated else (hidden, None)
-        if torch.is_grad_enabled():
-            hidden = ACTIVATIONS[self.activation](hidden)
-            hidden = hidden if gate is None else hidden * gate
-        else:  # the widest tensor of a layer, once and not twice
-            hidden = IN_PLACE[self.activation](hidden)
-            hidden = hidden if gate is None else hidden.mul_(gate)
-        return self.down(self.inner_dropout(hidden, noise))
-
-
-class Head(nn.Module):
-    """Pooled sequences -> logits: linear, or dense + activation (+ norm) + linear."""
-
-    def __init__(self, config: ClassifierConfig) -> None:
-        super().__init__()
-        hidden = config.hidden_size
-        self.dense = nn.Linear(hidden, hidden, bias=config.head_bias) if config.head_activation else None
-        self.norm = _norm(config, hidden) if config.head_activation and config.head_norm else None
-        self.activation = config.head_activation
-        rate = config.dropout_of("classifier")
-        self.dense_dropout = Dropout(rate if config.dropout_before_head else 0.0)
-        self.dropout = Dropout(rate)
-        width = config.max_length if config.pooling == "positions" else config.hidden_size
-        self.classifier = nn.Linear(width, config.num_labels)
-
-    def forward(self, pooled: Tensor, noise: Noise | None = None) -> Tensor:
-        if self.dense is not None and self.activation is not None:
-            pooled = ACTIVATIONS[self.activation](self.dense(self.dense_dropout(pooled, noise, sequences=True)))
-            pooled = pooled if self.norm is None else self.norm(pooled)
-        return self.classifier(self.dropout(pooled, noise, sequences=True))
 
 
 class Classifier(nn.Module):
@@ -151,7 +43,7 @@ class Classifier(nn.Module):
         self.blocks = nn.ModuleList(
             Block(config, layer, self.relative_bias) for layer in range(config.num_hidden_layers)
         )
-        self.final_norm = _norm(config, config.hidden_size) if config.norm_position == "pre" else None
+        self.final_norm = norm(config, config.hidden_size) if config.norm_position == "pre" else None
         self.score = nn.Linear(config.hidden_size, 1) if config.pooling == "positions" else None
         self.head = Head(config)
         for site, module in enumerate(m for m in self.modules() if isinstance(m, Dropout)):
@@ -208,22 +100,29 @@ class Classifier(nn.Module):
         if not batch.lengths:  # a loss of nothing has a gradient too: zero
             none = torch.zeros(batch.count, self.config.num_labels, device=tokens.device)
             return none + 0 * self.head.classifier.bias
-        logits = self.head(self.pool(self.encode(tokens, batch, token_types), batch), batch.noise)
+        logits = self.head(self._pooled(tokens, batch, token_types), batch.noise)
         if batch.filled is None:
             return logits
         return logits.new_zeros(batch.count, logits.shape[1]).index_copy(0, batch.filled, logits)
 
     def encode(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None = None) -> Tensor:
         """tokens [T] -> the last hidden states [T, hidden]; no other is kept."""
-        for state in self._states(tokens, batch, token_types):
-            last = state
-        return last
+        return _last(self._states(tokens, batch, token_types))
+
+    def _pooled(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None) -> Tensor:
+        """`pool` of the last hidden states. Of a first token alone the last block computes nothing that is not read."""
+        if self.config.pooling == "first" and len(self.blocks) > 0:
+            return _last(self._states(tokens, batch, token_types, first=True))
+        return self.pool(self.encode(tokens, batch, token_types), batch)
 
     def hidden_states(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None = None) -> list[Tensor]:
         """The embedding's output and each block's, [T, hidden] each; the last one normalised."""
         return list(self._states(tokens, batch, token_types))
 
-    def _states(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None) -> Iterator[Tensor]:
+    def _states(
+        self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None, first: bool = False
+    ) -> Iterator[Tensor]:
+        """first: the last one is that of the first token of each sequence, [B, hidden]."""
         if batch.longest > self.config.max_length:
             raise ValueError(
                 f"a row has {batch.longest} tokens and the model {self.config.max_length} positions; "
@@ -232,12 +131,13 @@ class Classifier(nn.Module):
         if token_types is not None and self._chooser is not None and not batch.knows_globals:
             batch = _with_global_tokens(batch, token_types, self._chooser)
         x = self.embeddings(tokens, batch, token_types)
-        for block in self.blocks:
+        for layer, block in enumerate(self.blocks, 1):
             yield x
+            last = first and layer == len(self.blocks)
             if self.config.checkpointing and torch.is_grad_enabled():
-                x = torch.utils.checkpoint.checkpoint(block, x, batch, use_reentrant=False)
+                x = torch.utils.checkpoint.checkpoint(block, x, batch, last, use_reentrant=False)
             else:
-                x = block(x, batch)
+                x = block(x, batch, last)
         yield x if self.final_norm is None else self.final_norm(x)
 
     @property
@@ -293,6 +193,12 @@ class Classifier(nn.Module):
     @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+def _last(states: Iterator[Tensor]) -> Tensor:
+    for state in states:
+        last = state
+    return last
 
 
 def _with_global_tokens(batch: PackedBatch, token_types: Tensor, chooser: SelfAttention) -> PackedBatch:

@@ -51,7 +51,8 @@ class PaddedClassifier(nn.Module):
         x = model.embeddings.norm(x)
         x = x if model.embeddings.project is None else model.embeddings.project(x)
         for block in model.blocks:
-            x = self._block(block, x, real)
+            # Of the last block's tokens, pooling "first" reads one.
+            x = self._block(block, x, real, config.pooling == "first" and block is model.blocks[-1])
         if model.final_norm is not None:
             x = model.final_norm(x)
         if config.pooling == "first":
@@ -62,11 +63,12 @@ class PaddedClassifier(nn.Module):
         return model.head(pooled) * (tokens > 0)
 
     @staticmethod
-    def _block(block: nn.Module, x: Tensor, real: Tensor) -> Tensor:
-        """`Block.forward` with the padded attention."""
-        attention = block.attention.padded  # type: ignore[union-attr]
+    def _block(block: nn.Module, x: Tensor, real: Tensor, first: bool) -> Tensor:
+        """`Block.forward` with the padded attention; with `first` [B, 1, hidden]."""
+        mixed = block.attention.padded(block.attention_norm(x) if block.pre else x, real)  # type: ignore[operator, union-attr]
+        x, mixed = (x[:, :1], mixed[:, :1]) if first else (x, mixed)
         if block.pre:
-            x = x + attention(block.attention_norm(x), real)  # type: ignore[operator]
+            x = x + mixed
             return x + block.feed_forward(block.output_norm(x))  # type: ignore[operator]
-        x = block.attention_norm(x + attention(x, real))  # type: ignore[operator]
+        x = block.attention_norm(x + mixed)  # type: ignore[operator]
         return block.output_norm(x + block.feed_forward(x))  # type: ignore[operator, no-any-return]

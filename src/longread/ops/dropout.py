@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,16 @@ class Noise:
         drawn = bits.random_raw(x.shape[0] * words).view(np.uint16).reshape(x.shape[0], -1)[:, :width]
         return _factors(drawn, rate, x.dtype)
 
+    def factors_of(self, rows: Sequence[int], x: Tensor, rate: float, site: int) -> Tensor:
+        """As `factors`, of x [B, width] whose rows are these of the micro-batch's tokens, in rising order."""
+        words = -(-x.shape[1] // DROPS_PER_WORD)
+        bits, drawn, at = np.random.PCG64([self.seed, self.step, site]), [], 0  # type: ignore[arg-type]
+        for row in rows:
+            ahead = (self.first_token + row) * words
+            drawn.append(bits.advance(ahead - at).random_raw(words))
+            at = ahead + words
+        return _factors(np.stack(drawn).view(np.uint16)[:, : x.shape[1]], rate, x.dtype)
+
     def seed_generators(self) -> None:
         """What is not drawn by place, attention dropout and all dropout of an accelerator, is a micro-batch's own."""
         mixed = np.random.SeedSequence([self.seed, self.step, self.first_token]).generate_state(1, np.uint64)[0]
@@ -53,14 +64,21 @@ class Dropout(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Tensor, noise: Noise | None = None, *, sequences: bool = False) -> Tensor:
-        """x of any shape; with `noise` [T, width], the micro-batch's tokens, or with `sequences` [B, width]."""
+    def forward(
+        self, x: Tensor, noise: Noise | None = None, *, sequences: bool = False, rows: Sequence[int] | None = None
+    ) -> Tensor:
+        """x of any shape; with `noise` [T, width], the micro-batch's tokens, or with `sequences` [B, width].
+
+        rows: x has these of the tokens alone, in rising order.
+        """
         if not self.training or self.rate == 0:
             return x
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.rate)
         if noise is None:
             return x * factors_like(x, self.rate)
+        if rows is not None:
+            return x * noise.factors_of(rows, x, self.rate, self.site)
         first = noise.first_sequence if sequences else noise.first_token
         return x * noise.factors(x, self.rate, self.site, first)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from longread.attention import SelfAttention
 from longread.models.classifier import Classifier
 from longread.models.config import ClassifierConfig
 from longread.ops.packed import PackedBatch
@@ -99,9 +100,15 @@ def floor_flops(model: Classifier, length: int, phase: str) -> float:
 def model_flops(model: Classifier, length: int) -> float:
     """Of one text, forward: products only, which is where the time goes. Embedding and head are not counted."""
     config: ClassifierConfig = model.config
-    inner = config.num_attention_heads * config.width_of_head
-    projections = 2.0 * length * 4 * config.hidden_size * inner
-    matrices = 3 if config.gated else 2
-    feed_forward = 2.0 * length * matrices * config.hidden_size * config.width_of_intermediate
-    mixing = sum(block.attention.flops(length) for block in model.blocks)  # type: ignore[operator, union-attr]
-    return len(model.blocks) * (projections + feed_forward) + mixing
+    first = config.pooling == "first"  # the last block then computes what the first token needs
+    return sum(_block_flops(block, config, length, first and block is model.blocks[-1]) for block in model.blocks)
+
+
+def _block_flops(block: torch.nn.Module, config: ClassifierConfig, length: int, first: bool) -> float:
+    attention: SelfAttention = block.attention  # type: ignore[assignment]
+    read = 1 if first else length  # tokens whose output is read
+    queries = read if attention.spares_queries else length
+    of_projection = 2.0 * config.hidden_size * config.num_attention_heads * config.width_of_head
+    of_feed_forward = 2.0 * (3 if config.gated else 2) * config.hidden_size * config.width_of_intermediate
+    mixing = attention.flops(length) * queries / length
+    return of_projection * (2 * length + queries + read) + of_feed_forward * read + mixing
