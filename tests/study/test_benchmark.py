@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from longread.cli import logs
 from longread.cli.lengths import LengthsView
 from longread.config import RunConfig
 from longread.errors import UserError
@@ -85,6 +86,7 @@ def test_both_directions_are_printed_with_sizes_and_crossovers(
     patterns = ["longformer", "dense local local", "dense  local local dense local local"]
     configs = benchmarks(replace(TINY, out=tmp_path, num_hidden_layers=3), patterns, {})
     assert [config.attention for config in configs] == ["dense", "longformer", "dense local local"]
+    logs.set_up(logs.LogSettings())
     with LengthsView(configs) as view:
         view.console.width = 200
         view.table([benchmark(config) for config in configs])
