@@ -29,7 +29,7 @@ BASELINE_CHOICES = ("class_weights", "calibrate", "choose_threshold", "selection
 SCRATCH_SETTINGS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim", "intermediate_size",
                     "norm_position", "vocab_size", "lowercase")  # fmt: skip
 # Where a run happens and what it keeps do not change what it computes: they are no part of its name.
-OUTSIDE_THE_NAME = ("data_dir", "out", "seed", "save_seconds", "shard")
+OUTSIDE_THE_NAME = ("data_dir", "out", "seed", "save_seconds", "shard", "stream", "workers")
 # Fields that came later are left out at their default, so that older records keep their names.
 LATER_FIELDS: dict[str, Any] = {
     "fill_rows": False, "new_weights_rate": 1.0, "average_weights": 0.0, "attention_dropout": 0.0, "calibrate": False,
@@ -77,6 +77,12 @@ class RowSettings:
         what the checkpoint brings.
     data_dir:
         Directory with TASK/SPLIT.parquet (.csv, .tsv, .jsonl); default LONGREAD_DATA_DIR, else the Hub.
+    stream:
+        Keep texts and tokens in files under OUT/cache and read them from there, for data beyond memory. The result is
+        the same; only a tokenizer is trained on a sample where there are more than 100,000 rows. Default: for files of
+        more than 1 GiB together, URLs and .arrow files.
+    workers:
+        Processes that tokenize streamed rows; default one a core. The result does not depend on it.
     """
 
     eval_rows: Count | None = None
@@ -94,6 +100,8 @@ class RowSettings:
     eval_file: str | None = None
     tokenizer: str | None = None
     data_dir: Path | None = None
+    stream: bool | None = None
+    workers: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

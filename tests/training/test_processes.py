@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longread.config import RunConfig
-from longread.data.dataset import Prepared, epoch_batches, prepare, shares
+from longread.data.dataset import EpochBatches, Prepared, prepare, shares
 from longread.models.classifier import build
 from longread.system import processes
 from longread.training.classification import classification_trainer
@@ -101,7 +101,7 @@ def test_processes_make_the_update_of_one(
     def three_steps() -> Tensor:
         model = copy.deepcopy(begun)
         run = classification_trainer(model.train(), data, config, tmp_path, lambda event: None)
-        steps = epoch_batches(len(data.train), 8, 0, 0)
+        steps = EpochBatches(len(data.train), 8, 0, 0)
         planned = run.gradients.planned(steps, run.step)
         losses = [run._step(indices, planned) for indices in steps]
         return torch.cat([torch.tensor(losses), *(p.detach().flatten() for p in model.parameters())])

@@ -18,7 +18,7 @@ import torch
 from checkpoints import POSTNORM, random_model, rewrite
 from longread import records
 from longread.config import LATER_FIELDS, RunConfig
-from longread.data.dataset import Prepared, epoch_batches, micro_batches, prepare
+from longread.data.dataset import EpochBatches, Prepared, micro_batches, prepare
 from longread.data.load import load_split
 from longread.data.tokenizer import byte_tokenizer
 from longread.errors import UserError
@@ -100,7 +100,7 @@ def test_micro_batches_give_the_update_of_the_whole_batch(tmp_path: Path, attent
                       num_hidden_layers=1, max_length=96, dropout=0.2, problem_type=problem,
                       num_labels=len(data.train.label_names)).double()  # fmt: skip
         run = trainer(model.train(), data, replace(config, tokens_per_micro_batch=tokens), tmp_path)
-        steps = epoch_batches(len(data.train), 8, 0, 0)[:3]
+        steps = EpochBatches(len(data.train), 8, 0, 0)[:3]
         planned = run.gradients.planned(steps, run.step)
         for indices in steps:
             run._step(indices, planned)
@@ -123,7 +123,7 @@ def test_a_step_is_torchs_own_with_plain_gradients(tmp_path: Path) -> None:
     assert run.gradients.table is not None
     optimizer = make_optimizer(models[1], config, config.learning_rate or 0.0)
     rates = [group["lr"] for group in optimizer.param_groups]
-    for step, indices in enumerate(epoch_batches(len(data.train), 8, 0, 0)[:4]):
+    for step, indices in enumerate(EpochBatches(len(data.train), 8, 0, 0)[:4]):
         run._step(indices, run.gradients.planned([indices], run.step))
         batch = make_batch(data.train, indices, torch.device("cpu"))
         loss = torch.nn.functional.cross_entropy(models[1].classify(batch.tokens, batch.packed), batch.labels)
@@ -342,10 +342,10 @@ def test_records_made_before_a_field_existed_keep_their_names() -> None:
 
 def test_every_row_is_seen_once_an_epoch_and_no_budget_is_exceeded() -> None:
     lengths = np.random.default_rng(0).integers(1, 400, 103)
-    batches = epoch_batches(103, 10, seed=3, epoch=4)
+    batches = EpochBatches(103, 10, seed=3, epoch=4)
     assert sorted(np.concatenate(batches).tolist()) == list(range(103))
-    assert not np.array_equal(batches[0], epoch_batches(103, 10, seed=3, epoch=5)[0])
-    assert not np.array_equal(batches[0], epoch_batches(103, 10, seed=2, epoch=4)[0])
+    assert not np.array_equal(batches[0], EpochBatches(103, 10, seed=3, epoch=5)[0])
+    assert not np.array_equal(batches[0], EpochBatches(103, 10, seed=2, epoch=4)[0])
     for budget in (1, 399, 1000):
         for batch in batches:
             parts = list(micro_batches(batch, lengths, budget))

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 import longread
 from longread.data.config import Cut
 from longread.data.cut import pooled
-from longread.data.dataset import Prepared, epoch_batches, prepare
+from longread.data.dataset import EpochBatches, Prepared, prepare
 from longread.data.load import load_task
 from longread.errors import UserError
 from longread.inference.collate import Chunks
@@ -74,7 +74,7 @@ def test_loss_and_gradients_are_those_of_a_plain_loop_over_the_texts(
     run = trainer(model_for(data, problem).train(), given, replace(config, tokens_per_micro_batch=tokens), tmp_path)
     plain = copy.deepcopy(run.model).eval()
     plain.embeddings.lookup = None
-    (indices, *_) = epoch_batches(len(given.train), 6, 0, 0)
+    (indices, *_) = EpochBatches(len(given.train), 6, 0, 0)
     found, _ = run.gradients.accumulate(indices, run.gradients.planned([indices], run.step), run.step)
     texts = load_task(config.data_config())[0].texts
     losses, several = [], 0
@@ -115,7 +115,7 @@ def test_an_update_is_the_same_however_it_is_cut_and_dealt_out(
     def two_steps(tokens: int) -> torch.Tensor:
         model = copy.deepcopy(begun)
         run = trainer(model.train(), data, replace(config, tokens_per_micro_batch=tokens), tmp_path)
-        steps = epoch_batches(len(data.train), 6, 0, 0)[:2]
+        steps = EpochBatches(len(data.train), 6, 0, 0)[:2]
         planned = run.gradients.planned(steps, run.step)
         losses = [run._step(indices, planned) for indices in steps]
         return torch.cat([torch.tensor(losses), *(p.detach().flatten() for p in model.parameters())])

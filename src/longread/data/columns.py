@@ -59,6 +59,15 @@ def obvious_texts(names: Sequence[str], label_columns: Sequence[str] = ()) -> tu
 
 def read_texts(table: Table, column: str, *, may_be_empty: bool) -> list[str]:
     """Column `column` as texts, unchanged; a missing value, a number or anything else is an error."""
+    check_texts(table, column, may_be_empty=may_be_empty)
+    values = table.columns[column]
+    if all(is_number(value) for value in values):
+        raise only_numbers(table, column)
+    return list(values)
+
+
+def check_texts(table: Table, column: str, *, may_be_empty: bool) -> None:
+    """UserError for a value that is no text."""
     values = table.columns[column]
     for row, value in enumerate(values):
         if isinstance(value, str) and (value.strip() or may_be_empty):
@@ -74,15 +83,17 @@ def read_texts(table: Table, column: str, *, may_be_empty: bool) -> list[str]:
             f"{table.place(row)}: column {column!r} holds {kind} where text is expected ({short(value)}); "
             f"{other_columns(table, column)}"
         )
-    if all(_is_number(value) for value in values):
-        raise UserError(
-            f"{table.place(0)}: column {column!r} holds a number where text is expected "
-            f"({short(values[0])}), and so in every row; {other_columns(table, column)}"
-        )
-    return list(values)
 
 
-def _is_number(value: str) -> bool:
+def only_numbers(table: Table, column: str) -> UserError:
+    """What to say of a column that has a number in every row."""
+    return UserError(
+        f"{table.place(0)}: column {column!r} holds a number where text is expected "
+        f"({short(table.columns[column][0])}), and so in every row; {other_columns(table, column)}"
+    )
+
+
+def is_number(value: str) -> bool:
     try:
         float(value)
     except ValueError:

@@ -91,4 +91,6 @@ class DataConfig:
     truncation: Truncation | None = None  # what is read of a text that is too long; None: what the tokenizer says
     chunk_stride: int = 0
     fill_rows: bool = False  # every sequence is padded to the greatest length, and attention sees the padding
+    stream: bool | None = None  # rows stay in files (data/rows.py); None: where they are many
+    workers: int | None = None  # processes that tokenize them; None: one a core
     cache: Path | None = None  # where tokens and trained tokenizers are kept between runs

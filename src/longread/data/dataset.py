@@ -6,10 +6,12 @@ sorted by length and cut under a budget of tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +19,21 @@ import numpy.typing as npt
 from longread.data import cache
 from longread.data import tokenizer as tokenizers_room
 from longread.data.config import Cut, DataConfig
-from longread.data.cut import read
-from longread.data.examples import Examples, carve
-from longread.data.load import load_task
+from longread.data.encoding import encode, encode_to, encoded_in
+from longread.data.examples import Examples, carve, stratified_sample
+from longread.data.load import load_task, wide
+from longread.data.stored import StoredTexts
 from longread.data.tasks import find_task
 from longread.data.tokenizer import Encoded, Tokenizer
 from longread.errors import UserError
 from longread.problems import SINGLE_LABEL, ProblemType
 from longread.records import fingerprint
 
+log = logging.getLogger("longread")
+
 Indices = npt.NDArray[np.int64]
+# A tokenizer is trained on so many rows and characters at most, where the rows are not in memory.
+TOKENIZER_ROWS, TOKENIZER_CHARACTERS = 100_000, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Split:
 
     encoded: Encoded
     labels: npt.NDArray[Any]  # [R], or [R, C] of several labels
-    rows: Indices  # [R], index in the source split
+    rows: npt.NDArray[Any]  # [R], index in the source split
     name: str
     task: str
     label_names: tuple[str, ...]
@@ -78,6 +85,8 @@ class Split:
         """Tokens [T] and token types [T] (None without pairs) of the rows, one after the other."""
         places = _ranges(self.encoded.offsets[indices], self.lengths[indices])
         types = self.encoded.types
+        if self.encoded.maps is not None:
+            self.encoded.maps.used(len(indices))
         return self.encoded.tokens[places].astype(np.int64), None if types is None else types[places].astype(np.int64)
 
 
@@ -104,6 +113,7 @@ def prepare(config: DataConfig, max_length: int, checkpoint_tokenizer: Tokenizer
     selection = None
     if config.selection_fraction is not None:
         train, selection = carve(train, config.selection_fraction, config.sample_seed, config.task)
+        selection = wide(selection)
     tokenizer = checkpoint_tokenizer or make_tokenizer(config, train)
     if config.fill_rows and tokenizer.pad_id is None:
         raise UserError("--fill-rows: the tokenizer has no padding token; use another tokenizer")
@@ -111,7 +121,7 @@ def prepare(config: DataConfig, max_length: int, checkpoint_tokenizer: Tokenizer
         raise UserError("--fill-rows: a text in chunks has no one length to fill up to; choose another --truncation")
     cut = Cut(truncation=config.truncation, chunk_stride=config.chunk_stride)
     splits = [
-        None if examples is None else tokenize(examples, tokenizer, max_length, config.cache, cut)
+        None if examples is None else tokenize(examples, tokenizer, max_length, config.cache, cut, config.workers)
         for examples in (train, evaluation, selection)
     ]
     if config.fill_rows:
@@ -124,9 +134,8 @@ def prepare(config: DataConfig, max_length: int, checkpoint_tokenizer: Tokenizer
 def make_tokenizer(config: DataConfig, train: Examples) -> Tokenizer:
     """What `--tokenizer` names, or what suits the task; a trained one is kept in the cache."""
     kind = config.tokenizer or find_task(config.task).tokenizer
-    texts = train.texts + (train.pairs or [])
     if kind == "symbols":
-        return tokenizers_room.symbol_tokenizer(texts)
+        return tokenizers_room.symbol_tokenizer(chain(train.texts, train.pairs or ()))
     if kind == "bytes":
         return tokenizers_room.byte_tokenizer()
     if kind != "train":
@@ -135,6 +144,8 @@ def make_tokenizer(config: DataConfig, train: Examples) -> Tokenizer:
     path = None if config.cache is None else config.cache / f"tokenizer-{key}"
     kept = None if path is None else cache.read(path)
     if kept is None:
+        learned = train if not isinstance(train.texts, StoredTexts) else sample_for_tokenizer(train, config.sample_seed)
+        texts = chain(learned.texts, learned.pairs or ())
         trained = tokenizers_room.train_tokenizer(texts, config.vocab_size, config.lowercase)
         kept = trained.inner.to_str().encode()
         if path is not None:
@@ -142,26 +153,60 @@ def make_tokenizer(config: DataConfig, train: Examples) -> Tokenizer:
     return tokenizers_room.tokenizer_of(kept.decode())
 
 
+def sample_for_tokenizer(train: Examples, seed: int) -> Examples:
+    """What a tokenizer is trained on where the rows are not in memory: all of them, or a sample of a bounded size."""
+    texts = [own for own in (train.texts, train.pairs) if isinstance(own, StoredTexts)]
+    characters = max(1, sum(own.characters for own in texts))
+    most = min(TOKENIZER_ROWS, len(train) * TOKENIZER_CHARACTERS // characters)
+    if most >= len(train):
+        return train
+    chosen = np.sort(stratified_sample(np.zeros(len(train), dtype=np.uint8), most, seed, "tokenizer"))
+    log.info("the tokenizer is trained on %s of the %s training rows, drawn at random", f"{most:,}", f"{len(train):,}")
+    return train.take(chosen)
+
+
 def tokenize(
-    examples: Examples, tokenizer: Tokenizer, max_length: int, folder: Path | None, cut: Cut | None = None
+    examples: Examples,
+    tokenizer: Tokenizer,
+    max_length: int,
+    folder: Path | None,
+    cut: Cut | None = None,
+    workers: int | None = None,
 ) -> Split:
     """Texts as tokens, at most `max_length` of a sequence; taken from the cache in `folder` if they are there.
 
     cut: what is read of longer texts, and whether it is counted how long they are; None: as the tokenizer cuts them.
+    workers: processes that tokenize rows that are not in memory; None: as many as there are cores.
     """
     asked = "" if cut is None or cut.truncation is None else repr(cut)
     own = ("tokens, first texts", examples.fingerprint, tokenizer.fingerprint, str(max_length))
     key = fingerprint(*own, *([asked] if asked else []))
     path = None if folder is None else folder / f"tokens-{key}"
+    if isinstance(examples.texts, StoredTexts):
+        assert path is not None
+        return _stored_split(examples, tokenizer, max_length, path.with_name(f"{path.name}-maps"), cut, workers)
     encoded = None if path is None else cache.read_tokens(path)
     if encoded is None:
-        if asked:
-            encoded = read(tokenizer, examples.texts, examples.pairs, max_length, cut).by_text()
-        else:
-            encoded = tokenizer.encode(examples.texts, examples.pairs, max_length)
+        encoded = encode(tokenizer, examples.texts, examples.pairs, max_length, cut)
         if path is not None:
             cache.write_tokens(path, encoded)
     return split_of(examples, tokenizer, encoded)
+
+
+def _stored_split(
+    examples: Examples, tokenizer: Tokenizer, max_length: int, path: Path, cut: Cut | None, workers: int | None
+) -> Split:
+    """Labels and rows are kept beside the tokens: none of them is in memory."""
+    encoded = encoded_in(path)
+    if encoded is None:
+        assert isinstance(examples.texts, StoredTexts)
+        assert examples.pairs is None or isinstance(examples.pairs, StoredTexts)
+        also = {"labels": examples.labels, "rows": examples.rows}
+        encoded = encode_to(path, tokenizer, examples.texts, examples.pairs, max_length, cut, workers, also)
+    assert encoded.maps is not None
+    return replace(
+        split_of(examples, tokenizer, encoded), labels=encoded.maps.arrays["labels"], rows=encoded.maps.arrays["rows"]
+    )
 
 
 def split_of(examples: Examples, tokenizer: Tokenizer, encoded: Encoded) -> Split:
@@ -195,10 +240,33 @@ def filled(split: Split, length: int, pad_id: int | None) -> Split:
     return replace(split, encoded=Encoded(tokens.ravel(), offsets, flat, encoded.truncated, encoded.first_texts))
 
 
-def epoch_batches(num_rows: int, batch_size: int, seed: int, epoch: int) -> list[Indices]:
-    """Every row once, in an order that seed and epoch decide, in batches; the last one may be smaller."""
-    order = np.random.default_rng([seed, epoch]).permutation(num_rows)
-    return [order[i : i + batch_size] for i in range(0, num_rows, batch_size)]
+class EpochBatches(Sequence[Indices]):
+    """Every row once, in an order that seed and epoch decide, in batches; the last one may be smaller.
+
+    The order is an array, and a batch is made when it is asked for: of millions of rows nothing else is held.
+    """
+
+    def __init__(self, num_rows: int, batch_size: int, seed: int, epoch: int) -> None:
+        self.batch_size = batch_size
+        # numpy's permutation shuffles numbers of eight bytes; the shuffle is the same for any size.
+        self.order = np.arange(num_rows, dtype=np.uint32 if num_rows < 1 << 32 else np.int64)
+        np.random.default_rng([seed, epoch]).shuffle(self.order)
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    @overload
+    def __getitem__(self, place: int) -> Indices: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Indices]: ...
+
+    def __getitem__(self, place: int | slice) -> Indices | list[Indices]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        return self.order[place * self.batch_size : (place + 1) * self.batch_size].astype(np.int64)
 
 
 def by_length(indices: Indices, lengths: Indices) -> Indices:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from longread.data import cache
+from longread.data.stored import StoredTexts
 from longread.errors import UserError
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 
 Integers = npt.NDArray[np.int64]
+PART = 1 << 18  # rows that are looked at together
 
 
 @dataclass(frozen=True)
@@ -22,47 +27,72 @@ class Examples:
 
     task: str
     split: str
-    texts: list[str]
-    pairs: list[str] | None  # the second text of each row, where a task compares two
+    texts: Sequence[str]
+    pairs: Sequence[str] | None  # the second text of each row, where a task compares two
     labels: npt.NDArray[Any]  # [R], or [R, C] of several labels: see data/targets.py
-    rows: Integers  # [R]
+    rows: npt.NDArray[Any]  # [R], integers
     label_names: tuple[str, ...]
     problem_type: ProblemType = SINGLE_LABEL
-    fingerprint: str = field(default="")  # 16 hex digits over texts, labels and rows; made here
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fingerprint", _fingerprint(self))
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over texts, labels and rows, wherever they are kept."""
+        if not isinstance(self.texts, StoredTexts):
+            return _fingerprint(self)
+        # To read all texts again takes longer than the first batch may.
+        own = hashlib.sha256(self.texts.digest.encode())
+        for part in _bytes_of(self):
+            own.update(part)
+        path = self.texts.folder.parent / f"fingerprint-{own.hexdigest()[:16]}"
+        kept = cache.read(path)
+        if kept is None:
+            kept = _fingerprint(self).encode()
+            cache.write(path, kept)
+        return kept.decode()
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, indices: Integers, split: str | None = None) -> Examples:
         """The rows at `indices` (positions here, not source indices), in that order."""
+        rows = self.rows[indices]
+
+        def taken(texts: Sequence[str]) -> Sequence[str]:
+            return texts.at(rows) if isinstance(texts, StoredTexts) else [texts[index] for index in indices]
+
         return replace(
             self,
             split=split or self.split,
-            texts=[self.texts[index] for index in indices],
-            pairs=None if self.pairs is None else [self.pairs[index] for index in indices],
+            texts=taken(self.texts),
+            pairs=None if self.pairs is None else taken(self.pairs),
             labels=self.labels[indices],
-            rows=self.rows[indices],
+            rows=rows,
         )
 
 
 def _fingerprint(examples: Examples) -> str:
     digest = hashlib.sha256()
-    for texts in (examples.texts, examples.pairs or []):
+    for texts in (examples.texts, examples.pairs or ()):
         digest.update(f"{len(texts)}:".encode())
         for text in texts:
             data = text.encode("utf-8", "surrogatepass")
             digest.update(b"%d:" % len(data))
             digest.update(data)
-    if examples.problem_type != SINGLE_LABEL:
-        digest.update(examples.problem_type.encode())
-    kind = "<f8" if examples.problem_type == REGRESSION else "<i8"
-    digest.update(examples.labels.astype(kind).tobytes())
-    digest.update(examples.rows.astype("<i8").tobytes())
-    digest.update(repr(examples.label_names).encode())
+    for part in _bytes_of(examples):
+        digest.update(part)
     return digest.hexdigest()[:16]
+
+
+def _bytes_of(examples: Examples) -> Iterator[bytes]:
+    """Of what is no text, a part at a time."""
+    if examples.problem_type != SINGLE_LABEL:
+        yield examples.problem_type.encode()
+    kind = "<f8" if examples.problem_type == REGRESSION else "<i8"
+    for begin in range(0, len(examples), PART):
+        yield examples.labels[begin : begin + PART].astype(kind).tobytes()
+    for begin in range(0, len(examples), PART):
+        yield examples.rows[begin : begin + PART].astype("<i8").tobytes()
+    yield repr(examples.label_names).encode()
 
 
 def stratified_sample(labels: Integers, size: int, seed: int, stream: str) -> Integers:
@@ -74,19 +104,37 @@ def stratified_sample(labels: Integers, size: int, seed: int, stream: str) -> In
     """
     if size >= len(labels):
         return np.arange(len(labels))
-    keys = np.random.PCG64([seed, zlib.crc32(stream.encode())]).random_raw(len(labels))
-    order = np.argsort(keys, kind="stable")
     classes, counts = np.unique(labels, return_counts=True)
     exact = counts * size / len(labels)
     quota = np.floor(exact).astype(int)
     for index in np.argsort(quota - exact, kind="stable")[: size - quota.sum()]:
         quota[index] += 1
-    rank = np.empty(len(labels), dtype=np.int64)  # how many rows of its class come before a row
-    for label in classes:
-        members = order[labels[order] == label]
-        rank[members] = np.arange(len(members))
-    chosen = rank < quota[np.searchsorted(classes, labels)]
-    return order[chosen[order]].astype(np.int64)
+    # Which sixteenth, say, of all keys the last chosen one of each class is in: then few rows have to be sorted.
+    parts = max(16, min(4096, len(labels) // 256))
+    width = 2**64 // parts
+    found = np.zeros((len(classes), parts), dtype=np.int64)
+    for _, keys, own in _keyed(labels, classes, seed, stream):
+        np.add.at(found, (own, np.minimum(keys // np.uint64(width), parts - 1).astype(int)), 1)
+    last = (np.cumsum(found, axis=1) < quota[:, None]).sum(axis=1)
+    chosen: list[tuple[Integers, Any, Any]] = []
+    for begin, keys, own in _keyed(labels, classes, seed, stream):
+        there = np.flatnonzero(np.minimum(keys // np.uint64(width), parts - 1).astype(int) <= last[own])
+        chosen.append((begin + there, keys[there], own[there]))
+    places, keys, own = (np.concatenate(part) for part in zip(*chosen, strict=True))
+    order = np.argsort(keys, kind="stable")
+    places, own = places[order], own[order]
+    kept = np.zeros(len(places), dtype=bool)
+    for label, most in enumerate(quota.tolist()):
+        kept[np.flatnonzero(own == label)[:most]] = True
+    return places[kept]
+
+
+def _keyed(labels: Integers, classes: Integers, seed: int, stream: str) -> Iterator[tuple[int, Any, Integers]]:
+    """A part of the rows at a time: where it begins, a random key of each row, and which of the classes it has."""
+    generator = np.random.PCG64([seed, zlib.crc32(stream.encode())])
+    for begin in range(0, len(labels), PART):
+        part = labels[begin : begin + PART]
+        yield begin, generator.random_raw(len(part)), np.searchsorted(classes, part)
 
 
 def strata(examples: Examples) -> Integers:

@@ -109,16 +109,16 @@ def _in_words(names: tuple[str, ...]) -> str:
 
 
 def _name_classes(table: Table, column: str, keys: list[str]) -> tuple[str, ...]:
-    distinct = set(keys)
+    distinct, rows = set(keys), table.total or len(keys)
     if len(distinct) == 1:
         raise UserError(
             f"{table.source}: column {column!r} has one value only ({short(keys[0])}); "
             "at least two classes are needed: check --label-columns"
         )
-    if len(distinct) > MAX_CLASSES or (len(distinct) > 20 and len(distinct) > len(keys) // 2):
+    if len(distinct) > MAX_CLASSES or (len(distinct) > 20 and len(distinct) > rows // 2):
         number = all(key.lstrip("-").isdecimal() for key in distinct)
         raise UserError(
-            f"{table.source}: column {column!r} has {len(distinct)} different values in {len(keys)} rows, "
+            f"{table.source}: column {column!r} has {len(distinct)} different values in {rows} rows, "
             f"too many for classes: {'--problem-type regression predicts the number, or ' if number else ''}"
             f"check --label-columns; {other_columns(table, column)}"
         )

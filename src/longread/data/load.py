@@ -13,6 +13,8 @@ from longread.data import hub
 from longread.data.columns import find_columns, read_texts
 from longread.data.config import DataConfig
 from longread.data.examples import Examples, carve, strata, stratified_sample
+from longread.data.rows import Asked, stored_rows
+from longread.data.shards import LARGE, Shard, local_shard, shards_of
 from longread.data.sources import FORMATS_IN_WORDS, Table, concatenate, find_split, read_table
 from longread.data.targets import read_targets
 from longread.data.tasks import TASKS, Task, find_task
@@ -34,7 +36,7 @@ def load_task(config: DataConfig) -> tuple[Examples, Examples]:
     if config.tuning_fraction is not None:
         rows = _sample(_train_alone(task, config), config.train_rows, config.sample_seed)
         train, tuning = carve(rows, config.tuning_fraction, config.sample_seed, config.task)
-        return train, tuning.take(np.arange(len(tuning)), "tuning")
+        return train, wide(tuning.take(np.arange(len(tuning)), "tuning"))
     if task.generate is not None:
         return (
             _make(task, "train", config.train_rows, config.sample_seed),
@@ -43,14 +45,13 @@ def load_task(config: DataConfig) -> tuple[Examples, Examples]:
     source = _Source(task, config.task, config)
     train = source.examples(task.train_split)
     if config.eval_file is not None:
-        evaluation = source.as_in(train).read(source.own_table(Path(config.eval_file)), "evaluation", train.label_names)
+        evaluation = source.as_in(train).own(str(config.eval_file), "evaluation", train.label_names)
     elif (split := source.eval_split()) is not None:
         evaluation = source.as_in(train).examples(split, train.label_names)
     else:
         train, evaluation = carve(train, config.validation_fraction, config.sample_seed, config.task)
-    return _sample(train, config.train_rows, config.sample_seed), _sample(
-        evaluation, config.eval_rows, config.sample_seed
-    )
+    train = _sample(train, config.train_rows, config.sample_seed)
+    return train, wide(_sample(evaluation, config.eval_rows, config.sample_seed))
 
 
 def _train_alone(task: Task, config: DataConfig) -> Examples:
@@ -80,14 +81,14 @@ def load_split(
     source = _Source(task, config.task, config)
     there = source.eval_split()
     if split is None and config.eval_file is not None:
-        found = source.read(source.own_table(Path(config.eval_file)), "evaluation", label_names)
+        found = source.own(str(config.eval_file), "evaluation", label_names)
     elif there is None and split in (None, "train", "validation"):
         whole = source.examples("train", label_names)
         parts = carve(whole, config.validation_fraction, config.sample_seed, config.task)
         found = parts[split != "train"]
     else:
         found = source.examples(split or there or task.eval_split, label_names)
-    return _sample(found, config.eval_rows, config.sample_seed)
+    return wide(_sample(found, config.eval_rows, config.sample_seed))
 
 
 def check_classes(train: Examples) -> None:
@@ -106,7 +107,7 @@ def _checked(config: DataConfig) -> Task:
         if size is not None and size < 1:
             raise UserError(f"{option} {size}: at least 1 row is needed")
     if task.generate is not None:
-        for name in ("eval_file", "text_columns", "label_columns", "encoding", "delimiter"):
+        for name in ("eval_file", "text_columns", "label_columns", "encoding", "delimiter", "stream", "workers"):
             if getattr(config, name) is not None:
                 raise UserError(f"--{name.replace('_', '-')}: task {config.task} makes its own rows; leave it out")
     if task.label_names and (config.label_separator or config.problem_type not in (None, SINGLE_LABEL)):
@@ -143,6 +144,12 @@ def _sample(examples: Examples, size: int | None, seed: int) -> Examples:
     return examples.take(stratified_sample(strata(examples), size, seed, examples.split))
 
 
+def wide(examples: Examples) -> Examples:
+    """Classes as int64, for arithmetic with them: those of streamed rows are kept in the smallest type."""
+    narrow = examples.labels.dtype in (np.uint8, np.uint16)
+    return replace(examples, labels=examples.labels.astype(np.int64)) if narrow else examples
+
+
 @dataclass(frozen=True)
 class _Source:
     """Where the splits of one task that is not generated are read from, and how."""
@@ -167,7 +174,65 @@ class _Source:
     def examples(self, split: str, label_names: tuple[str, ...] | None = None) -> Examples:
         if self.task.pools:
             return self._pooled(split, label_names)
-        return self.read(self._table(split), split, label_names)
+        if (folder := self._public_folder()) is not None and (found := find_split(folder, split)):
+            return self._of(str(folder), [local_shard(path) for path in found], split, label_names)
+        if self.task.hub_id or self.name.startswith("hub:"):
+            if self.config.stream:
+                raise UserError(f"--stream: task {self.name} is read from the Hub; give files of your own")
+            return self.read(self._hub_table(split), split, label_names)
+        if Path(self.name).is_dir() and any(find_split(Path(self.name), one) for one in ("train", *EVAL_SPLITS)):
+            if not (found := find_split(Path(self.name), split)):
+                raise UserError(f"{self.name}: holds no file of split {split!r}; expected {split}{FORMATS_IN_WORDS}")
+            return self._of(self.name, [local_shard(path) for path in found], split, label_names)
+        if split != "train":
+            raise UserError(f"{self.name}: one table has no split {split!r}; it can be cut into train and validation")
+        return self.own(self.name, split, label_names)
+
+    def own(self, name: str, split: str, label_names: tuple[str, ...] | None = None) -> Examples:
+        """The rows of a file, folder, pattern or URL of the user's."""
+        return self._of(name, shards_of(name), split, label_names)
+
+    def _of(self, name: str, shards: list[Shard], split: str, label_names: tuple[str, ...] | None) -> Examples:
+        """Of files that are one table: held in memory, or left in files where that is asked for or they are large."""
+        stream = self.config.stream
+        alone = next((shard for shard in shards if shard.streamed_alone), None)
+        if stream is None:
+            stream = alone is not None or sum(shard.size for shard in shards) > LARGE
+        elif not stream and alone is not None:
+            raise UserError(f"--no-stream: {alone.source} can only be streamed; leave it out")
+        if stream:
+            return self._stored(shards, split, label_names)
+        given = (None, None) if self.task.hub_id else (self.config.encoding, self.config.delimiter)
+        tables = []
+        for shard in shards:
+            assert isinstance(shard.place, Path)
+            tables.append(read_table(shard.place, None, *given))
+        return self.read(concatenate(tables, name), split, label_names)
+
+    def _stored(self, shards: list[Shard], split: str, label_names: tuple[str, ...] | None) -> Examples:
+        task, config = self.task, self.config
+        assert config.cache is not None
+        asked = Asked(
+            tuple(config.text_columns or task.text_columns),
+            tuple(config.label_columns or ((task.label_column,) if task.hub_id else ())),
+            config.encoding,
+            config.delimiter,
+            task.hub_id is not None,
+        )
+        stored = stored_rows(shards, asked, config.cache)
+        found = stored.targets(
+            task.label_names or None, label_names, separator=config.label_separator, problem_type=config.problem_type
+        )
+        texts = stored.texts()
+        rows = np.arange(len(stored), dtype=np.uint32 if len(stored) < 1 << 32 else np.int64)
+        pairs = texts[1] if len(texts) == 2 else None
+        return Examples(task.name, split, texts[0], pairs, found.labels, rows, found.names, found.problem_type)
+
+    def _public_folder(self) -> Path | None:
+        """Of a public task under --data-dir."""
+        data_dir = _data_directory(self.config.data_dir) if self.task.hub_id else None
+        folder = data_dir / self.task.name if data_dir else None
+        return folder if folder and folder.is_dir() else None
 
     def _pooled(self, split: str, label_names: tuple[str, ...] | None) -> Examples:
         """A fifth of all different texts for validation, the same whatever is sampled; the rest is train.
@@ -216,33 +281,15 @@ class _Source:
         owner, repository, *config = address.split("/")
         return f"{owner}/{repository}", *hub.list_splits(f"{owner}/{repository}", "".join(config), revision)
 
-    def _table(self, split: str) -> Table:
-        if self.task.hub_id:
-            return self._public_table(split)
-        if self.name.startswith("hub:"):
+    def _hub_table(self, split: str) -> Table:
+        task = self.task
+        if not task.hub_id:
             repository, commit, splits = self._hub()
             if split not in splits:
                 raise UserError(f"{self.name}: there is no split {split!r}; there are {', '.join(splits)}")
             return hub.read_files(repository, commit, splits[split], "try again, or give a file of your own")
-        path = Path(self.name)
-        if not path.is_dir():
-            if split != "train":
-                raise UserError(f"{path}: one file has no split {split!r}; it can be cut into train and validation")
-            return self.own_table(path)
-        if not (found := find_split(path, split)):
-            raise UserError(f"{path}: holds no file of split {split!r}; expected {split}{FORMATS_IN_WORDS}")
-        return concatenate([self.own_table(part) for part in found], str(path))
-
-    def own_table(self, path: Path) -> Table:
-        return read_table(path, None, self.config.encoding, self.config.delimiter)
-
-    def _public_table(self, split: str) -> Table:
-        """The file under --data-dir, or else the Hub's."""
-        task = self.task
         data_dir = _data_directory(self.config.data_dir)
         folder = data_dir / task.name if data_dir else None
-        if folder and folder.is_dir() and (found := find_split(folder, split)):
-            return concatenate([read_table(part) for part in found], str(folder))
         if split not in task.hub_files:
             raise UserError(f"task {task.name}: there is no split {split!r}; there are {', '.join(task.hub_files)}")
         mend = (

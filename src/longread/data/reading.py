@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from longread.data.limits import LONGEST_TEXT, Holding, check_unpacked
@@ -52,15 +51,16 @@ class TextFile:
     """One file of text and how it is to be read; what is None is found out and, where it is unusual, logged.
 
     `ending` is the kind of file, such as `.csv.gz`; `source` is what messages call it. `held`: whoever reads keeps all
-    rows in memory.
+    rows in memory. `once`: it is not looked through before it is read; what has no mark and no `encoding` is UTF-8.
     """
 
-    path: Path
+    path: Any  # a Path, or what opens like one
     ending: str
     source: str
     encoding: str | None = None
     delimiter: str | None = None
     held: bool = False
+    once: bool = False
     position: Position = field(default_factory=Position, compare=False)
 
     def cells(self) -> Iterator[tuple[int, list[str]]]:
@@ -141,11 +141,32 @@ class TextFile:
 
     def _bounded(self, text: io.TextIOWrapper) -> Iterator[str]:
         holding = Holding(self.source) if self.held else None
-        for number, line in enumerate(iter(partial(text.readline, LONGEST_TEXT), ""), 1):
+        lines = self._as_it_comes(text) if self.once else iter(partial(text.readline, LONGEST_TEXT), "")
+        for number, line in enumerate(lines, 1):
             if len(line) == LONGEST_TEXT:
                 raise UserError(f"{self.source}, line {number}: has more than {LONGEST_TEXT:,} characters; cut it")
             if holding is not None:
                 holding.add(len(line))
+            yield line
+
+    def _as_it_comes(self, text: io.TextIOWrapper) -> Iterator[str]:
+        """Lines whose encoding nobody has checked before."""
+        number, read, packed = 0, 0, self.ending.endswith(COMPRESSIONS)
+        while True:
+            try:
+                line = text.readline(LONGEST_TEXT)
+            except UnicodeDecodeError:
+                raise UserError(
+                    f"{self.source}, after line {number}: this is not {text.encoding.upper()} text; save the file as "
+                    "UTF-8, or name its --encoding"
+                ) from None
+            if not line:
+                return
+            number, read = number + 1, read + len(line)
+            if "\0" in line:
+                raise UserError(f"{self.source}, line {number}: holds a NUL byte; the file is damaged or no text")
+            if packed:
+                check_unpacked(self.source, self.path, read)
             yield line
 
     @contextmanager
@@ -172,9 +193,11 @@ class TextFile:
         with self._open() as file:
             mark = file.read(2)
         if self.encoding:
-            return self._checked(self.encoding, self.encoding)
+            return self._known(self.encoding) if self.once else self._checked(self.encoding, self.encoding)
         if mark in (b"\xff\xfe", b"\xfe\xff"):
-            return self._checked("utf-16", "UTF-16")
+            return "utf-16" if self.once else self._checked("utf-16", "UTF-16")
+        if self.once:
+            return "utf-8-sig"
         try:
             return self._checked("utf-8-sig", "UTF-8")
         except _OtherEncoding:
@@ -188,11 +211,15 @@ class TextFile:
             return encoding
         return self._checked("latin-1", "Latin-1")
 
-    def _checked(self, encoding: str, name: str) -> str:
+    def _known(self, encoding: str) -> str:
         try:
-            decoder = codecs.getincrementaldecoder(encoding)()
+            codecs.getincrementaldecoder(encoding)
         except LookupError:
             raise UserError(f"--encoding {encoding}: not known; utf-8, cp1252 and utf-16 are") from None
+        return encoding
+
+    def _checked(self, encoding: str, name: str) -> str:
+        decoder = codecs.getincrementaldecoder(self._known(encoding))()
         line, beyond_ascii, read = 1, False, 0
         packed = self.ending.endswith(COMPRESSIONS)
         with self._open() as file:

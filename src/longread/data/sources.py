@@ -33,17 +33,22 @@ class Table:
     lines: list[int] | None = None  # line of the file on which each row begins; None where there are no lines
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # a Hub file's own names of classes
     parts: tuple[Table, ...] = ()  # the files that the rows are from, one after the other
+    first: int = 0  # rows of the file that stand before these
+    places: tuple[str, ...] = ()  # of the different values of a longer table: where each of them stands first
+    total: int | None = None  # rows of that table
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
 
     def place(self, row: int) -> str:
         """Where row `row` (from 0) stands, as a person counts."""
+        if self.places:
+            return self.places[row]
         for part in self.parts:
             if row < len(part):
                 return part.place(row)
             row -= len(part)
-        return f"{self.source}, line {self.lines[row]}" if self.lines else f"{self.source}, row {row + 1}"
+        return f"{self.source}, line {self.lines[row]}" if self.lines else f"{self.source}, row {self.first + row + 1}"
 
 
 def file_format(path: Path | str) -> str | None:
@@ -171,10 +176,10 @@ def _read_parquet(path: Path, source: str) -> Table:
             metadata = file.schema_arrow.metadata or {}
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{source}: not a whole Parquet file ({one_line(error)}); write it again") from error
-    return Table(source, columns, class_names=_class_names(metadata))
+    return Table(source, columns, class_names=class_names_in(metadata))
 
 
-def _class_names(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+def class_names_in(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
     """Names of classes that the `datasets` library keeps in a Parquet file's metadata."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]

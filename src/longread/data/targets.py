@@ -92,7 +92,7 @@ def _float(value: Any) -> float | None:
         return None
 
 
-def _number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
     number = _float(value)
     return number if number is not None and math.isfinite(number) else None
 
@@ -100,7 +100,7 @@ def _number(value: Any) -> float | None:
 def _numbers(table: Table, column: str, known: tuple[str, ...] | None) -> npt.NDArray[np.float64]:
     found = []
     for row, value in enumerate(table.columns[column]):
-        number = _number(value)
+        number = as_number(value)
         if number is None:
             empty = value is None or value == ""
             what = "is empty" if empty else f"holds {short(value)}, not a number; write it like 3.5"

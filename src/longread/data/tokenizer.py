@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from longread.data.mapped import Maps
 from longread.data.tokenizer_config import TokenizerConfig, check_ids, files_of, read_tokenizer_config, set_flags
 from longread.data.tokenizer_files import tokenizer_file
 from longread.errors import UserError
@@ -45,16 +46,19 @@ class Encoded:
     first_texts: npt.NDArray[np.int64] | None = None  # [R]: tokens of each pair's first text; None: no pairs
     sequences: npt.NDArray[np.int64] | None = None  # [S + 1], offsets; None: each text is one sequence
     whole: npt.NDArray[np.int64] | None = None  # [R]: tokens of each text, with those that were cut; None: not counted
+    maps: Maps | None = None  # the files that all of these are, where they are not in memory
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
-        return np.diff(self.offsets)
+        return np.diff(self.offsets) if self.maps is None else self.maps.arrays["lengths"]
 
     @cached_property
     def first_sequences(self) -> npt.NDArray[np.int64]:
         """[R + 1], of each text its first sequence's number: those of text r are from first[r] up to first[r + 1]."""
         if self.sequences is None:
             return np.arange(len(self.offsets))
+        if self.maps is not None:
+            return self.maps.arrays["first_sequences"]
         return np.searchsorted(self.sequences, self.offsets)  # no sequence is empty
 
 
@@ -173,7 +177,7 @@ def first_text(encoding: tokenizers.Encoding) -> int:
     return end + (end < len(sources) and sources[end] is None)
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int, lowercase: bool) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, lowercase: bool) -> Tokenizer:
     """A byte-level BPE made from `texts`: every text can be encoded, nothing is unknown."""
     from tokenizers import models, normalizers, trainers
 
@@ -218,7 +222,7 @@ def byte_tokenizer() -> Tokenizer:
     return Tokenizer(_with_marks(inner))
 
 
-def symbol_tokenizer(texts: Sequence[str]) -> Tokenizer:
+def symbol_tokenizer(texts: Iterable[str]) -> Tokenizer:
     """Each symbol between spaces is one token; symbols that no text of `texts` has are unknown."""
     import tokenizers
     from tokenizers import models, pre_tokenizers

@@ -84,7 +84,7 @@ def make_batch(
     """The rows `indices`; of their tokens only those that are `kept` (bool [T]; None: all)."""
     tokens, types = split.gather(indices)
     labels = split.labels[indices]
-    labels = labels if split.problem_type == SINGLE_LABEL else labels.astype(np.float32)
+    labels = labels.astype(np.int64 if split.problem_type == SINGLE_LABEL else np.float32)
     counts, lengths = split.sequences_of(indices)
     several = split.encoded.sequences is not None  # never of pairs
     first_texts = np.zeros(len(lengths), dtype=np.int64) if several else split.first_texts(indices)

@@ -85,7 +85,9 @@ def record_scores(
         samples_per_second=count / seconds,
         tokens_per_second=tokens / seconds,
         truncated_fraction=float(read.truncated.mean()),
-        dataset=Dataset(label_names=split.label_names, problem_type=problem, eval=seen),
+        dataset=Dataset(
+            label_names=split.label_names, problem_type=problem, eval=seen, streamed=read.maps is not None or None
+        ),
         **fields,
     )
     directory = config.out / "runs" / name

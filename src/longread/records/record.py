@@ -49,6 +49,7 @@ class Dataset:
     selection: SplitRecord | None = None
     tokens_per_row: Mapping[str, float] | None = None
     problem_type: ProblemType | None = None  # None in records from before there were several: one class for each row
+    streamed: bool | None = None  # True: texts and tokens stayed in files; None: they were in memory
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from longread.config import RunConfig
 from longread.data.dataset import Split
-from longread.data.examples import Examples
+from longread.data.examples import PART, Examples
 from longread.errors import UserError
 from longread.problems import MULTI_LABEL, REGRESSION
 
@@ -25,9 +25,11 @@ FORMS = "none, balanced, or NAME=NUMBER,NAME=NUMBER"
 
 def counts(split: Split | Examples) -> npt.NDArray[np.int64]:
     """[C] rows of each class, or with each label."""
-    if split.problem_type == MULTI_LABEL:
-        return split.labels.sum(axis=0, dtype=np.int64)  # type: ignore[no-any-return]
-    return np.bincount(split.labels, minlength=len(split.label_names))
+    classes, found = len(split.label_names), np.zeros(len(split.label_names), dtype=np.int64)
+    for begin in range(0, len(split), PART):
+        part = split.labels[begin : begin + PART]
+        found += part.sum(axis=0) if split.problem_type == MULTI_LABEL else np.bincount(part, minlength=classes)
+    return found
 
 
 def check_targets(split: Split | Examples, config: RunConfig) -> None:

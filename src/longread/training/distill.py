@@ -128,7 +128,7 @@ class DistillationWork(Work):
         assert isinstance(held_out, HeldOut)
         done = {
             "task": self.split.task,
-            "rows": len(trainer.rows),
+            "rows": trainer.num_rows,
             "steps": trainer.step,
             "rows_seen": trainer.rows_seen,
             "seconds": trainer.watch.seconds,

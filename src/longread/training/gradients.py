@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -43,7 +43,7 @@ class Gradients:
         own = word.requires_grad and self.device.type == "cpu" and not self.sharded
         self.table = model.embeddings.lookup = RowGradients(word) if own else None
 
-    def planned(self, steps: Sequence[Indices], first: int) -> Generator[Batch]:
+    def planned(self, steps: Iterable[Indices], first: int) -> Generator[Batch]:
         """The micro-batches of all steps from the `first` on, each made before the device has done the one before."""
 
         def made() -> Iterator[Batch]:

@@ -11,12 +11,11 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from longread.attention.base import SelfAttention
 from longread.config import RunConfig
-from longread.data.dataset import Indices, Split, epoch_batches
+from longread.data.dataset import EpochBatches, Indices, Split
 from longread.data.reading import one_line
 from longread.errors import ProcessLost, UserError
 from longread.inference.collate import Batch
@@ -66,10 +65,11 @@ class Trainer:
         """
         self.model, self.split, self.objective, self.evaluation = model, split, objective, evaluation
         self.optimizer, self.config, self.directory, self.on_event = optimizer, config, directory, on_event
-        self.rows = np.arange(len(split)) if rows is None else rows
+        self.rows = rows
+        self.num_rows = len(split) if rows is None else len(rows)
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.gradients = Gradients(model, split, objective, config)
-        self.steps_per_epoch = -(-len(self.rows) // config.batch_size)
+        self.steps_per_epoch = -(-self.num_rows // config.batch_size)
         self.steps = self.steps_per_epoch * (config.epochs or 1) if steps is None else steps
         self.epochs = -(-self.steps // self.steps_per_epoch)  # the last one may be cut short by `steps`
         self.average = WeightAverage(model, config.average_weights) if config.average_weights else None
@@ -110,11 +110,16 @@ class Trainer:
         self.evaluation.end(self.epoch)
 
     def _train_epoch(self, stop: StopRequest) -> None:
-        batches = epoch_batches(len(self.rows), self.config.batch_size, self.config.seed, self.epoch)
+        batches = EpochBatches(self.num_rows, self.config.batch_size, self.config.seed, self.epoch)
         done = self.step - self.epoch * self.steps_per_epoch
-        steps = [self.rows[places] for places in batches[done : done + self.steps - self.step]]
-        with closing(self.gradients.planned(steps, self.step)) as planned:
-            for indices in steps:
+        places = range(done, min(len(batches), done + self.steps - self.step))
+
+        def steps() -> Iterator[Indices]:
+            for place in places:
+                yield batches[place] if self.rows is None else self.rows[batches[place]]
+
+        with closing(self.gradients.planned(steps(), self.step)) as planned:
+            for indices in steps():
                 try:
                     with self.watch:
                         loss = self._step(indices, planned)
@@ -199,7 +204,7 @@ class Trainer:
     def rows_seen(self) -> int:
         """With repetitions; the last batch of an epoch may be smaller."""
         epochs, steps = divmod(self.step, self.steps_per_epoch)
-        return epochs * len(self.rows) + steps * self.config.batch_size
+        return epochs * self.num_rows + steps * self.config.batch_size
 
     def _report(self, loss: float) -> None:
         now = time.monotonic()

@@ -60,6 +60,7 @@ class Work(ABC):
         return Dataset(
             label_names=self.splits["train"].label_names,
             problem_type=self.splits["train"].problem_type,
+            streamed=self.splits["train"].encoded.maps is not None or None,
             **{name: split_record(split, self.config) for name, split in self.splits.items()},
             tokens_per_row={
                 "mean": float(lengths.mean()),

@@ -1,0 +1,68 @@
+"""Training on rows that stay in files: the run that it would be in memory, to the bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_stops import same, stop_at
+from test_train import small
+
+from longread.config import RunConfig
+from longread.data.dataset import EpochBatches
+from longread.inference.run import evaluate
+from longread.training import trainer
+from longread.training.run import train
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three files."""
+    folder = tmp_path_factory.mktemp("rows")
+    drawn = np.random.default_rng(0)
+    for number in range(3):
+        with (folder / f"part-{number}.jsonl").open("w") as file:
+            for _ in range(40):
+                good = bool(drawn.integers(2))
+                words = drawn.choice(["fine", "well"] if good else ["late", "lost"], drawn.integers(2, 30))
+                file.write(json.dumps({"text": " ".join(words), "label": "good" if good else "bad"}) + "\n")
+    return folder
+
+
+def config(rows: Path, out: Path, **more: Any) -> RunConfig:
+    return small(out, task=str(rows), train_rows=None, eval_rows=None, epochs=2, max_length=32, dropout=0.2, **more)
+
+
+def test_a_streamed_run_is_the_run_in_memory_also_stopped_inside_an_epoch(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_EVENTS", 0)
+    choices: dict[str, Any] = {"class_weights": "balanced", "choose_by": "f1:bad", "token_dropout": 0.1}
+    memory = train(config(rows, tmp_path / "memory", **choices))
+    assert "streamed" not in memory.record["dataset"]
+    streamed = config(rows, tmp_path / "streamed", stream=True, **choices)
+    steps = 86 // streamed.batch_size
+    assert steps > 2
+    stopped = train(streamed, on_event=stop_at(steps // 2))
+    assert stopped.record["status"] == "interrupted"
+    run = train(streamed, resume=True)
+    assert run.record["status"] == "ok" and run.record["dataset"].pop("streamed")
+    assert same(memory, run) and run.record["run_id"] == memory.record["run_id"]
+    for name in ("metrics", "dataset", "config", "calibration", "class_metrics"):
+        assert run.record.get(name) == memory.record.get(name)
+    files = [(found.directory / "predictions.parquet").read_bytes() for found in (memory, run)]
+    assert files[0] == files[1]
+    again = evaluate(replace(RunConfig(task=str(rows)), out=tmp_path / "e", stream=True), run.directory / "checkpoint")
+    assert again.record["metrics"]["accuracy"] == run.record["metrics"]["accuracy"]
+    assert again.record["dataset"]["streamed"]
+
+
+def test_the_order_of_an_epoch_is_numpys_permutation_in_half_the_bytes() -> None:
+    for rows in (1, 2, 103, 5000):
+        batches = EpochBatches(rows, 10, 3, 4)
+        assert batches.order.nbytes == 4 * rows
+        assert np.array_equal(np.concatenate(batches[:]), np.random.default_rng([3, 4]).permutation(rows))
