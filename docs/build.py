@@ -2,11 +2,13 @@
 
 The pages lie where GitHub shows them (README.md, docs/, results/STUDY/report.md). They are copied as they lie into
 out/site-source, so that their links hold on the site too; links to files that are no pages (source code, notebooks)
-become plain text there. `python docs/build.py reference` writes docs/reference/cli.md alone, from `--help`.
+become plain text there. `python docs/build.py reference` writes what is made from the source alone:
+docs/reference/cli.md, from `--help`, and the fields in docs/reference/records.md, from dataclasses and their comments.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -19,6 +21,14 @@ SOURCE = ROOT / "out" / "site-source"
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 REFERENCE = ROOT / "docs" / "reference" / "cli.md"
+# What a type of a record is in its JSON.
+AS_JSON = {
+    "str": "text", "int": "whole number", "float": "number", "bool": "true or false", "tuple": "list",
+    "Mapping": "object", "Kind": "text", "Status": "text", "ProblemType": "text", "Literal": "text",
+    "SplitRecord": "object, below",
+}  # fmt: skip
+RECORDS = ROOT / "docs" / "reference" / "records.md"
+FIELDS = re.compile(r"(<!-- fields: (\w+) -->\n).*?<!-- end -->", re.DOTALL)
 HEAD = """# Command line
 
 Made from `--help` by `python docs/build.py reference`. Exit status: 0 done; 2 the input is wrong (one line says what
@@ -75,9 +85,29 @@ def reference() -> str:
     return "\n".join(parts)
 
 
+def records() -> str:
+    """docs/reference/records.md with its tables of fields made anew."""
+    return FIELDS.sub(lambda found: f"{found[1]}\n{fields_of(found[2])}\n\n<!-- end -->", RECORDS.read_text("utf-8"))
+
+
+def fields_of(name: str) -> str:
+    """A table of a dataclass of records/record.py: field, type, and the comment behind it."""
+    source = (ROOT / "src" / "longread" / "records" / "record.py").read_text("utf-8")
+    (found,) = (n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == name)
+    rows = ["| Field | In JSON | What it says |", "| --- | --- | --- |"]
+    for node in found.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            _, _, comment = source.splitlines()[node.lineno - 1].partition("  # ")
+            kind = ast.unparse(node.annotation).removesuffix(" | None")
+            word = AS_JSON.get(kind) or AS_JSON.get(kind.split("[")[0]) or f"{kind.lower()}, below"
+            rows.append(f"| `{node.target.id}` | {word} | {comment.replace('[', chr(92) + '[')} |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     if sys.argv[1:] == ["reference"]:
         REFERENCE.write_text(reference(), "utf-8")
+        RECORDS.write_text(records(), "utf-8")
         return
     stage()
     subprocess.run([sys.executable, "-m", "zensical", "build", "--clean"], cwd=ROOT, check=True)

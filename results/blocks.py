@@ -48,6 +48,7 @@ from longread.report.crossings import crossing, crossing_text, spread
 from longread.report.groups import Line
 from longread.report.markdown import markdown_table
 from longread.report.measures import AT_LEAST, LOADED, partly_unknown, whole_training
+from longread.report.mechanisms import title_of
 from longread.report.naming import dense_here, train_part
 from longread.report.tables import accuracy_cells, effective
 
@@ -152,7 +153,7 @@ def peers(text: str) -> str:
         if name not in records:
             raise NoSuchRowError(f"results/{PEERS} has no row {name!r}")
         record = records[name]
-        what, peer = record["row"]["what"], record["row"]["peer"]
+        what, peer = peer_work(record["row"]["what"]), record["row"]["peer"]
         if record["status"] != "ok":
             body.append(Row((Cell(what), Cell(peer), Cell(record["status"], span=4))))
             continue
@@ -166,6 +167,12 @@ def peers(text: str) -> str:
         body.append(Row(tuple(map(Cell, cells))))
     older = any(not allocator_of(records[name]) for name in names)
     return markdown_table(Table(columns, tuple(body))) + (f"\n\n{OLDER} {OLDER_NOTE}" if older else "")
+
+
+def peer_work(what: str) -> str:
+    """Earlier records name the student study and the mechanisms in other words."""
+    name, comma, rest = what.replace("the older study's", "the student study's").partition(",")
+    return title_of(name) + comma + rest
 
 
 def lengths(_: str) -> str:

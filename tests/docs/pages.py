@@ -36,7 +36,7 @@ def links(page: Path) -> list[str]:
 
 BLOCKS = (
     "rows", "table", "peers", "lengths", "goals", "student study", "data", "machines", "faithfulness", "reliability",
-    "serving", "scaling", "predict", "exports", "int8", "threads", "cost",
+    "serving", "scaling", "predict", "exports", "int8", "threads", "cost", "fields",
 )  # fmt: skip
 
 

@@ -147,6 +147,11 @@ def test_the_reference_of_the_command_line_is_todays() -> None:
     assert build.REFERENCE.read_text("utf-8") == build.reference(), "run `python docs/build.py reference`"
 
 
+def test_the_fields_of_a_record_are_todays() -> None:
+    assert build.RECORDS.read_text("utf-8") == build.records(), "run `python docs/build.py reference`"
+    assert "`eval_seconds`" in build.records() and "`load_at_end`" in build.records()
+
+
 def test_names_of_the_python_reference_exist() -> None:
     import importlib
 

@@ -84,7 +84,12 @@ def evaluate(
     tokenizer: str | None = None,
     untrained_head: bool = False,
 ) -> Run:
-    """The run of `evaluated`."""
+    """A checkpoint on a task without any training: its record, written like a training run's.
+
+    `config` names the task, its rows and how to compute; the checkpoint's own shape counts, not the configuration's.
+    `tokenizer`: a folder, where the checkpoint has none. `untrained_head`: go on though the head was never trained.
+    UserError for a label that the model does not know.
+    """
     return evaluated(config, checkpoint, tokenizer=tokenizer, untrained_head=untrained_head).run
 
 
@@ -95,9 +100,8 @@ def evaluated(
     tokenizer: str | None = None,
     untrained_head: bool = False,
 ) -> Evaluated:
-    """A checkpoint on a task without any training; the record is written like a training run's.
+    """What `evaluate` does, with the answers beside the record.
 
-    `config` names the task, its rows and how to compute; the checkpoint's own shape counts, not the configuration's.
     Scored are the rows of `eval_file`, or the task's evaluation rows; of a single table the part that is held out of
     training. Labels are read against the model's names. UserError for a label that the model does not know, and for a
     classifier that was never trained, unless untrained_head asks for it: its time is then the result.

@@ -26,35 +26,32 @@ def _now() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRecord:
-    """Which rows were read. `rows_of_split`: rows of the whole split, where these are a sample of it.
-
-    `pairs`: each row is two texts.
-    """
+    """Which rows were read."""
 
     name: str
     split: str
     rows: int
-    fingerprint: str
-    rows_of_split: int | None = None
-    pairs: bool | None = None
+    fingerprint: str  # a hash of its rows
+    rows_of_split: int | None = None  # of the whole split, where these are a sample of it
+    pairs: bool | None = None  # each row is two texts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The rows of a run; `selection` was held out of `train` to choose an epoch. `tokens_per_row` is of `train`."""
+    """The rows of a run; `selection` was held out of `train` to choose an epoch."""
 
     label_names: tuple[str, ...]
     train: SplitRecord | None = None
     eval: SplitRecord | None = None
     selection: SplitRecord | None = None
-    tokens_per_row: Mapping[str, float] | None = None
+    tokens_per_row: Mapping[str, float] | None = None  # of train: mean, median, longest
     problem_type: ProblemType | None = None  # None in records from before there were several: one class for each row
     streamed: bool | None = None  # True: texts and tokens stayed in files; None: they were in memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """What a result depends on beside its configuration; `load_at_…` in cores that other programs kept busy."""
+    """What a result depends on beside its configuration."""
 
     device: str
     processor: str
@@ -68,8 +65,8 @@ class Environment:
     allocator: str | None = None
     longread: str | None = None
     commit: str | None = None
-    dirty: bool | None = None
-    load_at_start: float | None = None
+    dirty: bool | None = None  # the source had changes that no commit has
+    load_at_start: float | None = None  # in cores that other programs kept busy
     load_at_end: float | None = None
 
 
@@ -80,7 +77,7 @@ class Ancestor:
     Runs that share an ancestor are not independent draws, and its seconds are part of what the result cost.
     """
 
-    role: Literal["init", "teacher", "distillation"]
+    role: Literal["init", "teacher", "distillation"]  # init, teacher or distillation
     run_id: str | None  # None: made by an earlier version, which did not record such runs
     kind: Kind
     seconds: float
@@ -90,28 +87,28 @@ class Ancestor:
 class RunRecord:
     """One run, whether it ended well or not. What a run does not have is None, and absent from the file."""
 
-    run_id: str
-    kind: Kind
-    status: Status
+    run_id: str  # a hash of all that decides the result
+    kind: Kind  # train, evaluate, distill, pretrain, benchmark
+    status: Status  # ok, diverged, out_of_memory, interrupted, error
     task: str
     attention: str  # a mechanism, or tfidf or nbsvm
     init: str  # "scratch", or where the first weights came from
     config: Mapping[str, Any]  # resolved: nothing in it is left to the machine
     seed: int
-    error: str | None = None
+    error: str | None = None  # why it did not end well
     metrics: Mapping[str, float] = field(default_factory=dict)
-    per_class: Mapping[str, Mapping[str, float]] | None = None  # class -> precision, recall, f1, support
-    confusion_matrix: tuple[tuple[int, ...], ...] | None = None  # [true][predicted], as dataset.label_names
+    per_class: Mapping[str, Mapping[str, float]] | None = None  # of each class: precision, recall, f1, support
+    confusion_matrix: tuple[tuple[int, ...], ...] | None = None  # by true, then by predicted label
     calibration: Mapping[str, Any] | None = None  # expected calibration error and its bins (inference/calibration.py)
     by_length: Mapping[str, Any] | None = None  # accuracy of shorter and longer texts (inference/slices.py)
     decision: Mapping[str, Any] | None = None  # temperature and thresholds, chosen on held-out rows
     train_seconds: float | None = None
-    eval_seconds: float | None = None
+    eval_seconds: float | None = None  # to classify the evaluation rows
     cpu_seconds: float | None = None
     samples_per_second: float | None = None  # of the evaluation
     tokens_per_second: float | None = None
     peak_memory_bytes: int | None = None
-    memory_kind: str | None = None
+    memory_kind: str | None = None  # how the memory was measured
     num_parameters: int | None = None
     truncated_fraction: float | None = None  # of the rows: longer than max_length
     tokens_per_micro_batch_that_fit: int | None = None  # fewer than the config's, once memory did not suffice
