@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.attention import varlen as torchs
 
 from longread.ops import varlen
-from longread.ops.packed import PackedBatch
+from longread.ops.packed import PackedBatch, to_device
 from mechanisms import assert_equal, layer, normal, with_gradients
 
 LENGTHS = (1, 3, 3, 17, 40, 41)
@@ -54,3 +54,11 @@ def test_the_kernel_is_left_alone_where_it_does_not_exist() -> None:
     taken = inspect.signature(torchs.varlen_attn).parameters
     given = inspect.signature(by_definition).parameters
     assert list(taken)[:7] == list(given)[:7] and "window_size" in taken
+
+
+def test_what_a_card_needs_is_pinned_and_copied_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Any] = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: (done.append("pinned"), self)[1])
+    monkeypatch.setattr(Tensor, "to", lambda self, *to, **how: (done.append((*map(str, to), how)), self)[1])
+    to_device(torch.zeros(3), torch.device("cuda"))
+    assert done == ["pinned", ("cuda", {"non_blocking": True})]

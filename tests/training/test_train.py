@@ -286,6 +286,7 @@ def test_lower_layers_learn_slower_and_new_weights_faster() -> None:
     model = build("linformer", vocab_size=20, hidden_size=8, num_attention_heads=2, num_hidden_layers=2, max_length=16,
                   projection_rate=0.2)  # fmt: skip
     optimizer = make_optimizer(model, RunConfig(layer_decay=0.5, new_weights_rate=10.0), 1e-2)
+    assert optimizer.defaults["fused"]
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     found = {name: rates[id(p)] for name, p in model.named_parameters()}
     assert found["head.classifier.weight"] == pytest.approx(0.1)

@@ -258,6 +258,11 @@ class SelfAttention(nn.Module, ABC):
 
         return batch.plan(("rotary", base, self.head_dim), make)  # type: ignore[no-any-return]
 
+    @property
+    def has_relative(self) -> bool:
+        """Whether scores get something added by the offset of a key."""
+        return self._shared[0] is not None
+
     def relative_vector(self) -> Tensor | None:
         """What scores get added, [H, offsets] with offset 0 in the middle; None: nothing."""
         (relative,) = self._shared

@@ -19,6 +19,7 @@ from torch import Tensor
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Count, Natural
 from longread.errors import UserError
+from longread.ops import flex, varlen
 from longread.ops.eager import EagerAttention, longest_kept
 from longread.ops.gathered import attend_blocks, attend_blocks_by_offset
 from longread.ops.offsets import attend_by_offset
@@ -77,9 +78,17 @@ class BigBirdAttention(SelfAttention):
     @property
     def plan_key(self) -> Hashable:
         drawn = self.options.num_random_blocks and self.options.random_block_plan == "seeded"
-        return type(self), self.options, self.num_attention_heads, (self.seed, self.layer) if drawn else None
+        return (
+            type(self), self.options, self.num_attention_heads, self.dropping > 0,
+            (self.seed, self.layer) if drawn else None,
+        )  # fmt: skip
 
-    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> list[_Part]:
+    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> _Packed | list[_Part]:
+        if not self.has_relative and flex.has_kernel(batch.device, dtype, self.head_dim, self.dropping):
+            _ = batch.cu_seqlens
+            if batch.longest <= self.longest_full:
+                return _Packed(None)
+            return _Packed(flex.by_blocks(batch, self.options.block_size, self._times))
         parts: list[_Part] = []
         for group in batch.groups:
             whole = group.longest <= self.longest_full or _is_short(group, dtype, gradients)
@@ -95,7 +104,11 @@ class BigBirdAttention(SelfAttention):
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = self.packed_heads(x, batch)
-        plan: list[_Part] = self.planned(batch, query.dtype)
+        plan: _Packed | list[_Part] = self.planned(batch, query.dtype)
+        if isinstance(plan, _Packed):
+            if plan.pattern is None:
+                return varlen.attend_packed(query, key, value, batch).flatten(1)
+            return flex.attend(query, key, value, plan.pattern, batch).flatten(1)
         groups = [part.group for part in plan]
         vector = self.relative_vector()
         mixed = []
@@ -116,26 +129,31 @@ class BigBirdAttention(SelfAttention):
 
     def _pattern(self, group: Group, dtype: torch.dtype) -> Tensor:
         """[b, H, N, N] to add to scores: ln m for a key whose block is seen m times, very negative for m = 0."""
-        size, heads = self.options.block_size, self.num_attention_heads
+        size = self.options.block_size
         block = torch.arange(group.longest) // size
         made: dict[int, Tensor] = {}
         biases = []
         for length in group.lengths:
             num_blocks = -(-length // size)
             if num_blocks not in made:
-                times = torch.ones(heads, num_blocks, num_blocks, dtype=torch.float64)
-                if length > self.longest_full:
-                    seen, wanted = self._seen(num_blocks)
-                    times[:, 1:-1] = 0.0
-                    times[:, 1:-1].scatter_add_(2, seen, wanted.to(times.dtype))
                 at = block.clamp(max=num_blocks - 1)
-                bias = times.log().clamp(min=torch.finfo(dtype).min / 4).to(dtype)
+                bias = self._times(length).log().clamp(min=torch.finfo(dtype).min / 4).to(dtype)
                 made[num_blocks] = bias[:, at][:, :, at]
             biases.append(made[num_blocks])
         whole = torch.stack(biases)
         lowest = torch.finfo(dtype).min / 4
         valid = group.planned_valid
         return whole if valid is None else whole.masked_fill(~valid[:, None, None, :], lowest)
+
+    def _times(self, length: int) -> Tensor:
+        """float64 [H, num_blocks, num_blocks]: how often each block of a sequence sees each."""
+        num_blocks = -(-length // self.options.block_size)
+        times = torch.ones(self.num_attention_heads, num_blocks, num_blocks, dtype=torch.float64)
+        if length > self.longest_full:
+            seen, wanted = self._seen(num_blocks)
+            times[:, 1:-1] = 0.0
+            times[:, 1:-1].scatter_add_(2, seen, wanted.to(times.dtype))
+        return times
 
     def _seen(self, num_blocks: int) -> tuple[Tensor, Tensor]:
         """int64 [H, middle, seen]: the blocks that each middle one sees, and bool: which of them count."""
@@ -290,6 +308,12 @@ class _Blocks:
     bias: Tensor
     key_bias: Tensor
     steps: Tensor
+
+
+class _Packed(NamedTuple):
+    """Kernels for packed sequences mix all of them, by the pattern; None: each has full attention."""
+
+    pattern: flex.Pattern | None
 
 
 class _Part(NamedTuple):

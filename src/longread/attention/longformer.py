@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Rule
 from longread.errors import UserError
+from longread.ops import flex, varlen
 from longread.ops.band import band
 from longread.ops.offsets import ExtraKeys, along, attend_by_offset, tile_bias
 from longread.ops.packed import Group, PackedBatch, bias_from, join, neighbours, split, to_device
@@ -95,16 +96,20 @@ class LongformerAttention(SelfAttention):
 
     @property
     def plan_key(self) -> Hashable:
-        return type(self), self.side, self.options.global_tokens, self.rotary_base
+        return type(self), self.side, self.options.global_tokens, self.rotary_base, self.dropping > 0
 
     def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> _Plan:
         super().plan(batch, dtype, gradients)
         positions = self.positions(batch)
+        packed = not self.has_relative and flex.has_kernel(batch.device, dtype, self.head_dim, self.dropping)
+        pattern = None
+        if packed and batch.longest > self.side + 1:
+            pattern = flex.window_and_global(batch, self.side, positions)
         parts, tokens = [], []
         for group in batch.groups:
             group.plan(torch.promote_types(dtype, torch.float32))  # the scores of global tokens
             own = None if positions is None else positions[group.first : group.first + group.count]
-            part, places = _part(group, own, self.side, dtype)
+            part, places = _part(group, own, self.side, dtype, tiled=not packed)
             if self.rotary_base is not None:
                 table = cosines_and_sines(torch.arange(group.longest), self.head_dim, self.rotary_base)
                 cosines, sines = (to_device(angles.unsqueeze(1), batch.device) for angles in table)
@@ -112,7 +117,7 @@ class LongformerAttention(SelfAttention):
             starts = batch.offsets[group.first : group.first + group.count]
             tokens += [start + place for start, some in zip(starts, places, strict=True) for place in some]
             parts.append(part)
-        return _Plan(tuple(parts), to_device(torch.tensor(tokens, dtype=torch.long), batch.device))
+        return _Plan(tuple(parts), to_device(torch.tensor(tokens, dtype=torch.long), batch.device), packed, pattern)
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = self.packed_heads(x, batch)
@@ -122,9 +127,14 @@ class LongformerAttention(SelfAttention):
         tensors = (split(tokens, batch.groups) for tokens in (x, query, key, value))
         for part, own_x, *own in zip(plan.parts, *tensors, strict=True):
             group = part.group
-            q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
-            mixed.append(group.pack(self._local(q, k, v, part, vector)))
+            if not plan.packed:
+                q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
+                mixed.append(group.pack(self._local(q, k, v, part, vector)))
             outputs.append(self._global(group.pad(own_x), part, vector))
+        if plan.pattern is not None:
+            mixed = [flex.attend(query, key, value, plan.pattern, batch)]
+        elif plan.packed:  # each token's window is the whole sequence
+            mixed = [varlen.attend_packed(query, key, value, batch)]
         return join(mixed).index_copy(0, plan.tokens, torch.cat(outputs).to(query.dtype)).flatten(1)
 
     def _local(self, q: Tensor, k: Tensor, v: Tensor, part: _Part, vector: Tensor | None) -> Tensor:
@@ -269,6 +279,8 @@ class LongformerAttention(SelfAttention):
 class _Plan:
     parts: tuple[_Part, ...]  # one for each group of the batch
     tokens: Tensor  # int64: the global tokens among all packed ones, in the order of the parts
+    packed: bool = False  # whether kernels for packed sequences mix the local tokens
+    pattern: flex.Pattern | None = None  # then: what they see, None: their whole sequence
 
 
 @dataclass(frozen=True)
@@ -301,12 +313,12 @@ class _Part:
 
 
 def _part(
-    group: Group, positions: Sequence[Sequence[int]] | None, side: int, dtype: torch.dtype
+    group: Group, positions: Sequence[Sequence[int]] | None, side: int, dtype: torch.dtype, tiled: bool
 ) -> tuple[_Part, Sequence[Sequence[int]]]:
     """The plan of a group, and the global tokens of each of its sequences. positions None: the first of each."""
     tiles = None
     if positions is None:
-        if group.longest > side + 1:
+        if tiled and group.longest > side + 1:
             tiles = band(group, group.planned_valid, 1, side, dtype)
         return _Part(group, None, None, None, tiles), [(0,)] * group.count
     most = max(1, *map(len, positions))  # a slot, even an unused one, where no sequence has a global token
@@ -314,7 +326,7 @@ def _part(
     there = torch.arange(most) < count[:, None]
     index = torch.zeros(group.count, most, dtype=torch.long)
     index[there] = torch.tensor([place for own in positions for place in own], dtype=torch.long)
-    if group.longest > side + 1:
+    if tiled and group.longest > side + 1:
         valid = group.planned_valid
         local = torch.ones(group.count, group.longest, dtype=torch.bool) if valid is None else valid.clone()
         local[torch.arange(group.count)[:, None].expand_as(index)[there], index[there]] = False

@@ -153,21 +153,25 @@ class Usage:
     tokens: int = 0
     slots: int = 0
     coverage: Counter[str] = field(default_factory=Counter)
+    kernels: set[str] = field(default_factory=set)  # of torch's for packed sequences; none on a processor
 
     def copy(self) -> Usage:
-        return Usage(self.tokens, self.slots, self.coverage.copy())
+        return Usage(self.tokens, self.slots, self.coverage.copy(), self.kernels.copy())
 
     def add(self, model: Classifier, batch: PackedBatch) -> None:
         self.tokens += batch.num_tokens
         self.slots += batch.padded_slots
+        self.kernels |= batch.kernels
         for block in model.blocks:
             self.coverage.update(block.attention.covered(batch))  # type: ignore[operator, union-attr]
 
     def of_all_processes(self) -> Usage:
         """The sum over the processes of a run."""
         total = Usage()
-        for tokens, slots, coverage in processes.everyones([self.tokens, self.slots, self.coverage]):
+        own = [self.tokens, self.slots, self.coverage, sorted(self.kernels)]
+        for tokens, slots, coverage, kernels in processes.everyones(own):
             total.tokens, total.slots = total.tokens + tokens, total.slots + slots
+            total.kernels.update(kernels)
             total.coverage.update(coverage)
         return total
 

@@ -185,6 +185,7 @@ def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | No
         memory_kind=memory.kind,
         padded_fraction=done.usage.padded_fraction,
         effective_attention=done.usage.effective_attention,
+        kernels=tuple(sorted(done.usage.kernels)) or None,
         environment=Environment(
             **environment(device, settings.precision),
             processes=processes.count(),

@@ -158,6 +158,7 @@ class PackedBatch:
         self.device = device
         self.global_positions = None if global_positions is None else tuple(tuple(global_positions[i]) for i in filled)
         self.first_text_lengths = None if first_text_lengths is None else tuple(first_text_lengths[i] for i in filled)
+        self.kernels: set[str] = set()  # torch's for packed sequences that have run over it
         self.noise: Noise | None = None  # which random numbers dropout draws; None: torch's next ones
         self._plans: dict[Any, Any] = {}
 

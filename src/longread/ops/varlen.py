@@ -18,14 +18,19 @@ FIRST_CAPABILITY = (8, 0)  # Ampere
 
 def has_kernel(query: Tensor, dropout: float) -> bool:
     """Whether the kernel takes queries like these, [T, H, D]."""
+    return is_there(query.device, query.dtype, query.shape[-1], dropout)
+
+
+def is_there(device: torch.device, dtype: torch.dtype, head_dim: int, dropout: float) -> bool:
+    """The same of queries that are not there yet."""
     return (
-        query.device.type == "cuda"
-        and query.dtype in (torch.bfloat16, torch.float16)
+        device.type == "cuda"
+        and dtype in (torch.bfloat16, torch.float16)
         and not dropout
-        and query.shape[-1] % HEAD_STEP == 0
-        and query.shape[-1] <= LARGEST_HEAD
+        and head_dim % HEAD_STEP == 0
+        and head_dim <= LARGEST_HEAD
         and torch.version.hip is None
-        and torch.cuda.get_device_capability(query.device) >= FIRST_CAPABILITY
+        and torch.cuda.get_device_capability(device) >= FIRST_CAPABILITY
     )
 
 
@@ -33,5 +38,6 @@ def attend_packed(query: Tensor, key: Tensor, value: Tensor, batch: PackedBatch,
     """query, key, value [T, H, D] -> [T, H, D]. side: tokens that are seen to the left and to the right; -1: all."""
     from torch.nn.attention.varlen import varlen_attn
 
+    batch.kernels.add("varlen_attn")
     starts, longest = batch.cu_seqlens, batch.longest
     return varlen_attn(query, key, value, starts, starts, longest, longest, window_size=(side, side))  # type: ignore[return-value]

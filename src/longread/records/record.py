@@ -114,6 +114,7 @@ class RunRecord:
     tokens_per_micro_batch_that_fit: int | None = None  # fewer than the config's, once memory did not suffice
     padded_fraction: float | None = None  # of the computed positions
     effective_attention: Mapping[str, float] | None = None  # which attention really ran, by fraction of the tokens
+    kernels: tuple[str, ...] | None = None  # of torch's for packed sequences that ran; None on a processor
     dataset: Dataset | None = None
     environment: Environment | None = None
     lineage: tuple[Ancestor, ...] = ()  # nearest first

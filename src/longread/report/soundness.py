@@ -89,7 +89,7 @@ FIELDS: dict[str, Check] = {
     "memory_kind": _text, "seed": _count, "chosen_epoch": _count, "config": _object, "encoder": _object,
     "environment": _object, "environment.threads": _count, "dataset": _object, "dataset.label_names": _texts,
     "metrics": _object, "metrics.accuracy": _fraction, "effective_attention": _numbers, "conversion": _object,
-    "samples": _objects, "per_class": _classes, "confusion_matrix": _matrix, "calibration": _object,
+    "kernels": _texts, "samples": _objects, "per_class": _classes, "confusion_matrix": _matrix, "calibration": _object,
     "calibration.bins": _bins, "by_length": _object, "by_length.measure": _text, "by_length.slices": _slices,
     "decision": _object,
 }  # fmt: skip

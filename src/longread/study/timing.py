@@ -30,8 +30,12 @@ def measure(model: Classifier, length: int, phase: str, precision: str, enough: 
     tokens = torch.randint(model.config.vocab_size, (length,), generator=generator).to(device)
     cast = torch.autocast(device.type, torch.bfloat16, precision == "bfloat16")
 
+    ran: set[str] = set()
+
     def text() -> PackedBatch:
-        return PackedBatch((length,), device, first_text_lengths=(0,))
+        batch = PackedBatch((length,), device, first_text_lengths=(0,))
+        batch.kernels = ran
+        return batch
 
     def forward() -> None:
         with torch.inference_mode(), cast:
@@ -65,7 +69,8 @@ def measure(model: Classifier, length: int, phase: str, precision: str, enough: 
         work()
         synchronise(device)
         seconds.append((time.perf_counter() - start) / (len(layers) if phase == "mixing" else 1))
-    return {"seconds": seconds, "peak_memory_bytes": memory.bytes()}
+    kernels = {"kernels": sorted(ran)} if ran else {}  # torch's for packed sequences; none on a processor
+    return {"seconds": seconds, "peak_memory_bytes": memory.bytes(), **kernels}
 
 
 def _projected(attention: torch.nn.Module, x: torch.Tensor) -> Any:

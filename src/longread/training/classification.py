@@ -214,6 +214,7 @@ class ClassificationWork(Work):
             "samples_per_second": len(self.data.evaluation) / done.seconds,
             "tokens_per_second": done.usage.tokens / done.seconds,
             "effective_attention": done.usage.effective_attention,
+            "kernels": tuple(sorted(done.usage.kernels)) or None,
         }
 
     def write(self, trainer: Trainer, directory: Path) -> None:
