@@ -53,7 +53,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def take(self, indices: Integers, split: str | None = None) -> Examples:
+    def take(self, indices: npt.NDArray[Any], split: str | None = None) -> Examples:
         """The rows at `indices` (positions here, not source indices), in that order."""
         rows = self.rows[indices]
 
@@ -163,7 +163,14 @@ def carve(examples: Examples, fraction: float, seed: int, source: str) -> tuple[
         )
     held_out = np.zeros(len(examples), dtype=bool)
     held_out[stratified_sample(strata(examples), size, seed, "validation")] = True
-    return (
-        examples.take(np.flatnonzero(~held_out), "train"),
-        examples.take(np.flatnonzero(held_out), "validation"),
-    )
+    return examples.take(_where(~held_out), "train"), examples.take(_where(held_out), "validation")
+
+
+def _where(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    """numpy's flatnonzero in half the bytes."""
+    found, end = np.empty(np.count_nonzero(chosen), dtype=np.uint32), 0
+    for begin in range(0, len(chosen), PART):
+        own = np.flatnonzero(chosen[begin : begin + PART])
+        found[end : end + len(own)] = own + begin
+        end += len(own)
+    return found

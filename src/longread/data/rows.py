@@ -75,7 +75,9 @@ class StoredRows:
         by_label = found.labels
         if found.problem_type != REGRESSION and by_label.ndim == 1:
             by_label = by_label.astype(np.min_scalar_type(max(1, len(found.names) - 1)))
-        return Targets(by_label[self.maps.arrays["codes"]], found.names, found.problem_type)
+        labels = by_label[self.maps.arrays["codes"]]
+        self.maps.release()
+        return Targets(labels, found.names, found.problem_type)
 
 
 def stored_rows(shards: Sequence[Shard], asked: Asked, folder: Path) -> StoredRows:
