@@ -1,11 +1,11 @@
 """Memory of `longread train --stream` by the number of rows: python -m benchmarks.stream_memory [--rows N ...]
 
 The command itself on generated Parquet shards of so many rows, no two alike, with the smallest model, in a process of
-its own, twice: cold, and again when everything is kept. It is stopped after its first 200 steps. Highest resident memory of
-that process (and of each that tokenizes for it), above that of the same command on a hundred rows (the program with the
-model), and the seconds from the start of the command to the first step. Memory may be measured on a busy machine;
-whether the seconds were is in the record. results/scaling/stream-memory.json has one entry for each number of rows.
-Ten million rows take ten minutes and four gigabytes of disk.
+its own, twice: cold, and again when everything is kept. It is stopped after its first 200 steps. Highest resident
+memory of that process (and of each that tokenizes for it), above that of the same command on a hundred rows (the
+program with the model), and the seconds from the start of the command to the first step. Memory may be measured on a
+busy machine; whether the seconds were is in the record. results/scaling/stream-memory.json has one entry for each
+number of rows. Ten million rows take ten minutes and four gigabytes of disk.
 """
 
 from __future__ import annotations
