@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.predict_memory import ROOT, WORDS
 
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -70,7 +72,7 @@ def first_steps(folder: Path, out: Path, steps: int = STEPS) -> dict[str, Any]:
     )
     command = [sys.executable, "-c", code, "train", str(folder), "--stream", "--out", str(out), "--restart", *OPTIONS]
     shutil.rmtree(out / "runs", ignore_errors=True)  # a finished run would be skipped
-    load, began = os.getloadavg()[0], time.time()
+    load, began = foreign_load(), time.time()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stderr=errors, cwd=ROOT)
         workers = 0
@@ -91,7 +93,13 @@ def first_steps(folder: Path, out: Path, steps: int = STEPS) -> dict[str, Any]:
         "worker_peak_bytes": workers,
         "seconds_to_first_step": round(first - began, 2),
         "load_at_start": load,
+        "load_at_end": foreign_load(),
     }
+
+
+def foreign_load() -> float:
+    """Cores that other programs keep busy; longread.system.measure would bring torch, and this process stays small."""
+    return round(psutil.cpu_percent(interval=0.4) / 100 * (psutil.cpu_count() or 1), 2)
 
 
 def _children(process: int) -> list[int]:

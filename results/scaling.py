@@ -7,19 +7,24 @@ import statistics
 from typing import Any
 
 from rows import RESULTS, NoSuchRowError
+from values import BUSY_CORES
 
 from longread.attention import ATTENTIONS
 from longread.report.cells import Cell, Column, Row, Table
 from longread.report.markdown import markdown_table
+
+STREAM_GOAL = 300_000_000  # bytes above the model, at the most rows
 
 
 def table(name: str) -> str:
     """The table of one check. NoSuchRowError where it has no record."""
     path = RESULTS / "scaling" / f"{name}.json"
     if name not in TABLES or not path.exists():
-        raise NoSuchRowError(f"results/scaling has no {name}; run `make scale-check`")
+        raise NoSuchRowError(
+            f"results/scaling has no {name}; run `make scale-check`, or python -m benchmarks.stream_memory"
+        )
     record = json.loads(path.read_text("utf-8"))
-    where = record["environment"]
+    where = record["environment"] if "environment" in record else record["runs"][-1]["environment"]
     machine = f"{where['processor']}, {where['cores']} cores, torch {where['torch']}"
     return f"{TABLES[name](record)}\n\n{machine}."
 
@@ -58,7 +63,30 @@ def _killed(record: dict[str, Any]) -> str:
     return markdown_table(Table(columns, tuple(body)))
 
 
-TABLES = {"same-losses": _same_losses, "seconds": _seconds, "killed": _killed}
+def _stream_memory(record: dict[str, Any]) -> str:
+    """Of benchmarks/stream_memory.py; seconds of a busy machine are left out."""
+    columns = (Column("Rows"), Column("Files", "MiB"), Column("Kept in the cache", "MiB"),
+               Column("Memory above the model", "MiB"), Column("of it when all is kept", "MiB"),
+               Column("First step after", "s"), Column("when all is kept", "s"))  # fmt: skip
+    body = []
+    for run in record["runs"]:
+        ways = [run["cold"], run["warm"]]
+        sizes = [run["file_bytes"], run["cache_bytes"], *(way["peak_bytes"] - run["program_bytes"] for way in ways)]
+        seconds = [
+            "–" if max(way["load_at_start"], way.get("load_at_end", 0)) > BUSY_CORES
+            else f"{way['seconds_to_first_step']:.0f}"
+            for way in ways
+        ]  # fmt: skip
+        texts = [f"{run['rows']:,}", *(f"{size / 2**20:,.0f}" for size in sizes), *seconds]
+        body.append(Row(tuple(map(Cell, texts))))
+    most = record["runs"][-1]
+    verdict = "met" if most["above_bytes"] < STREAM_GOAL else "missed"
+    limit, needed = (f"{value / 1e6:.0f}" for value in (STREAM_GOAL, most["above_bytes"]))
+    said = f"Goal, at {most['rows']:,} rows: below {limit} MB ({needed}): {verdict}."
+    return f"{markdown_table(Table(columns, tuple(body)))}\n\n{said}"
+
+
+TABLES = {"same-losses": _same_losses, "seconds": _seconds, "killed": _killed, "stream-memory": _stream_memory}
 
 
 def threads(_: str) -> str:
