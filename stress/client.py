@@ -31,25 +31,13 @@ GOOD_SHARE = 0.25
 WAIT_SECONDS = 60.0  # on a machine that has other things to do
 CLOSE = 1e-5
 GROWTH_BYTES = 300 * 2**20
-ATTENTION = {"attention": "longformer", "attention_window": 8}
+SHAPE = {"attention_window": 8, "max_length": 512}
 
 
 def make_model(folder: Path) -> Path:
-    import torch
+    from checkpoints import save_with_tokenizer  # of the tests
 
-    import longread
-    from longread.data.tokenizer import train_tokenizer
-
-    torch.manual_seed(0)
-    train_tokenizer(texts(200), 400, True).save(folder / "tokenizer.json")
-    model = longread.build(**ATTENTION, vocab_size=400, hidden_size=16, num_attention_heads=2, max_length=512,
-                           label_names=("bad", "<b>good"))  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(4)
-    model.tokenizer_file = folder / "tokenizer.json"
-    longread.save_pretrained(model, folder / "checkpoint", layout="longread")
-    return folder / "checkpoint"
+    return save_with_tokenizer(folder, "longformer", SHAPE, texts(200), label_names=("bad", "<b>good"))
 
 
 class Service:

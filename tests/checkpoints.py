@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from longread.data.tokenizer import train_tokenizer
 from longread.models.checkpoint import save_pretrained
 from longread.models.classifier import Classifier, build
 from longread.models.weights import CHECKSUMS
@@ -94,6 +95,25 @@ def save_bert(directory: Path) -> Path:
     save_pretrained(random_model(POSTNORM | {"type_vocab_size": 2}), directory, layout="huggingface")
     (directory / CHECKSUMS).unlink()
     return directory
+
+
+TALK = ["a", "long", "warm", "funny", "film", "that", "crashes", "at", "once", "and", "works", "so", "well"]
+
+
+def save_with_tokenizer(
+    directory: Path, attention: str, options: dict[str, Any], texts: list[str] | None = None, **config: Any
+) -> Path:
+    """A random classifier in our own layout, with a tokenizer made from `texts`; its logits are not all alike."""
+    file = directory / "tokenizer.json"
+    train_tokenizer(texts or [" ".join(TALK)] * 3, 300, True).save(file)
+    shape = {"vocab_size": 300, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
+    model = build(attention, **(shape | options | config))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)
+    model.tokenizer_file = file
+    save_pretrained(model, directory / "checkpoint", layout="longread")
+    return directory / "checkpoint"
 
 
 def rewrite(directory: Path, change: Any) -> None:

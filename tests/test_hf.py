@@ -10,27 +10,15 @@ import pytest
 import torch
 
 import longread
+from checkpoints import TALK, save_with_tokenizer
 from mechanisms import label, sparse_settings
 
 transformers = pytest.importorskip("transformers")
 import longread.hf  # noqa: E402
 
-WORDS = ["a", "long", "warm", "funny", "film", "that", "crashes", "at", "once", "and", "works", "so", "well"]
-
 
 def saved(directory: Path, attention: str, options: dict[str, Any], **config: Any) -> Path:
-    """A checkpoint in our own layout, with a tokenizer."""
-    from longread.data.tokenizer import train_tokenizer
-
-    train_tokenizer([" ".join(WORDS)] * 3, 300, True).save(directory / "tokenizer.json")
-    shape = {"vocab_size": 300, "hidden_size": 12, "num_attention_heads": 2, "num_hidden_layers": 2, "max_length": 64}
-    model = longread.build(attention, **shape, **options, **config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(4)
-    model.tokenizer_file = directory / "tokenizer.json"
-    longread.save_pretrained(model, directory / "checkpoint", layout="longread")
-    return directory / "checkpoint"
+    return save_with_tokenizer(directory, attention, options, hidden_size=12, max_length=64, **config)
 
 
 @pytest.mark.parametrize(("attention", "options"), sparse_settings(), ids=label)
@@ -70,7 +58,7 @@ def test_thresholds_survive_and_it_is_said_that_a_pipeline_ignores_them(
 
 def test_a_pipeline_reads_long_texts(tmp_path: Path) -> None:
     place = saved(tmp_path, "linformer", {"projection_size": 8}, label_names=("bad", "good"))
-    texts = ["a warm film", " ".join(WORDS * 20)]
+    texts = ["a warm film", " ".join(TALK * 20)]
     pipe = transformers.pipeline("text-classification", model=str(place), device="cpu")
     answers = pipe(texts, truncation=True, max_length=64, top_k=None)
     for answer, ours in zip(answers, longread.load(place).predict(texts), strict=True):

@@ -19,10 +19,9 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 
 import longread
-from longread.data.tokenizer import train_tokenizer
+from checkpoints import TALK, save_with_tokenizer
 
 pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
@@ -33,23 +32,15 @@ from longread.serving.bodies import ExplainRequest, PredictRequest, Refused, rea
 from longread.serving.server import bind
 from longread.serving.settings import ServeSettings
 
-WORDS = ["a", "long", "warm", "funny", "film", "that", "crashes", "at", "once", "and", "works", "so", "well"]
-TEXTS = [" ".join(WORDS[: 1 + n % 12] * (1 + n % 5)) for n in range(40)]
+TEXTS = [" ".join(TALK[: 1 + n % 12] * (1 + n % 5)) for n in range(40)]
+SHAPE = {"attention_window": 8, "max_length": 2048}
 LIMITS = ["--max-texts", "4", "--max-body-bytes", "20000", "--max-concurrent", "64"]
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("serve")
-    train_tokenizer([" ".join(WORDS)] * 3, 300, True).save(place / "tokenizer.json")
-    model = longread.build("longformer", attention_window=8, vocab_size=300, hidden_size=16, num_attention_heads=2,
-                           max_length=2048, label_names=("bad", "<b>good"))  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(4)
-    model.tokenizer_file = place / "tokenizer.json"
-    longread.save_pretrained(model, place / "checkpoint", layout="longread")
-    return place / "checkpoint"
+    return save_with_tokenizer(place, "longformer", SHAPE, label_names=("bad", "<b>good"))
 
 
 class Server:
