@@ -92,11 +92,35 @@ program: Callable[..., Any] = app.meta
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status: 0 done, 2 wrong input, 130 interrupted, 1 anything else."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us: the next file opened would be taken for it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     if os.environ.get("RANK", "0") == "0":
-        return _main(arguments)
+        code = _main(arguments)
+        return code if _all_is_written() else code or FAILED
     # One of torchrun's further processes: what it would say, the first one says. A traceback comes out.
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         return _main(arguments)
+
+
+def _all_is_written() -> bool:
+    """Whether stdout took all that was printed. Python itself would say so only as it ends, in a traceback."""
+    try:
+        sys.stdout.flush()
+        return True
+    except BrokenPipeError:  # whoever read it wanted no more
+        taken = True
+    except OSError as error:
+        log.error("longread: standard output: %s", error.strerror)
+        taken = False
+    _write_nowhere()
+    return taken
+
+
+def _write_nowhere() -> None:
+    """What stdout still holds goes nowhere, in place of failing once more."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _main(arguments: Sequence[str] | None) -> int:
@@ -122,6 +146,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:  # a full disk, a folder that may not be written
+        if error.filename is None and not _all_is_written():
+            return FAILED
         place = f"{error.filename}: " if error.filename is not None else ""
         log.error("longread: %s%s", place, error.strerror or " ".join(str(error).split()))
         return FAILED if error.errno in NOT_THE_USERS else WRONG_INPUT
