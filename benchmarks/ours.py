@@ -73,7 +73,7 @@ class Side:
                    for i in range(0, len(self.split), self.config.batch_size)]  # fmt: skip
 
         def epoch() -> None:
-            with closing(trainer._planned(batches)) as planned:
+            with closing(trainer.gradients.planned(batches, trainer.step)) as planned:
                 for batch in batches:
                     trainer._step(batch, planned)
 

@@ -8,8 +8,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -196,20 +194,20 @@ def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
     assert "mail.csv" in Path("out/report.md").read_text()
 
 
-def test_compare_runs_its_grid_in_processes_of_their_own_and_repeats_nothing(tmp_path: Path) -> None:
+def test_compare_runs_its_grid_in_processes_of_their_own_and_repeats_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     tiny = ["2" if before == "--num-hidden-layers" else word for before, word in itertools.pairwise(["", *TINY])]
-    command = [sys.executable, "-m", "longread", "compare", "--attention", "performer  local", "--no-benchmark",
-               "--local-window", "8", "--out", str(tmp_path), *tiny]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    first = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert first.returncode == 0, first.stderr
+    command = ["compare", "--attention", "performer  local", "--no-benchmark", "--local-window", "8",
+               "--out", str(tmp_path), *tiny]  # fmt: skip
+    assert cli.main(command) == 0, capfd.readouterr().err
     assert {run.record["attention"] for run in records.load_runs(tmp_path)} == {*BASELINES, "performer local"}
     page = (tmp_path / "index.html").read_text()
     assert "Performer-Local" in page
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
-    second = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert second.returncode == 0, second.stderr
-    assert second.stderr.count("was done before") == 4
+    capfd.readouterr()
+    assert cli.main(command) == 0
+    assert capfd.readouterr().err.count("was done before") == 4
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")}
     assert (tmp_path / "index.html").read_text() == page
 

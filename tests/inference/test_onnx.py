@@ -26,7 +26,8 @@ WORDS = ["a", "long", "warm", "funny", "film", "that", "crashes", "at", "once", 
 def test_the_file_answers_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = train_tokenizer([" ".join(WORDS)] * 3, 50 + 256, True)
     tokenizer.save(tmp_path / "tokenizer.json")
-    model = sharp_model("longformer", {"attention_window": 6, "vocab_size": 306, "label_names": ("no", "yes")}).float()
+    shape = {"attention_window": 6, "vocab_size": 306, "num_hidden_layers": 1}
+    model = sharp_model("longformer", shape, label_names=("no", "yes")).float()
     model.tokenizer_file = tmp_path / "tokenizer.json"
     (tmp_path / "tokenizer_config.json").write_text(
         json.dumps({"model_max_length": 24, "model_input_names": ["input_ids"]})
@@ -53,13 +54,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     with pytest.raises(UserError, match="not an ONNX file"):
         load_onnx(tmp_path / "bad.onnx")
-    bare = export(sharp_model("dense", {}).float(), tmp_path / "bare.onnx")
+    bare = export(sharp_model("dense", {}, num_hidden_layers=1).float(), tmp_path / "bare.onnx")
     with pytest.raises(UserError, match="no tokenizer"):
         load_onnx(bare)
     bare.write_bytes(bare.read_bytes().replace(b'"token_types"', b'"token_tipes"'))
     with pytest.raises(UserError, match="carries no label names"):
         load_onnx(bare)
-    model = sharp_model("dense", {"vocab_size": 306}).float()
+    model = sharp_model("dense", {"vocab_size": 306}, num_hidden_layers=1).float()
     train_tokenizer([" ".join(WORDS)] * 3, 50 + 256, True).save(tmp_path / "tokenizer.json")
     model.tokenizer_file = tmp_path / "tokenizer.json"
     whole = export(model, tmp_path / "whole.onnx").read_bytes()
