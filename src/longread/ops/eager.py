@@ -67,8 +67,8 @@ def probabilities_of(q: Tensor, k: Tensor, bias: Tensor | None, count: int) -> T
     if bias is not None:
         added = bias.expand(count, q.shape[0] // count, -1, -1).reshape(q.shape[0], -1, k.shape[1])
     scores = _scores(q, keys, added, scale)
-    if scores.dtype == torch.bfloat16:
-        # It has 8 bits: a score near 100 is off by up to a quarter, and exp of it by as much. Without the largest score
+    if scores.dtype in (torch.bfloat16, torch.float16):
+        # Of 8 bits, a score near 100 is off by up to a quarter, and exp of it by as much. Without the largest score
         # of its query, which softmax does not see, what counts is near 0 when it is rounded.
         top = scores.amax(-1, keepdim=True)
         scores = _scores(q, keys, -top if added is None else added - top, scale)

@@ -8,6 +8,7 @@ FlashAttention (Dao et al. 2022, section 3.1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -169,7 +170,7 @@ class _TiledAttention(torch.autograd.Function):
                 own = _recomputed_gradients(query, key, value, grad, bias)
             return (*own, None, None, None, None)
         scale = query.shape[-1] ** -0.5
-        delta = (grad * out).sum(-1, dtype=lse.dtype).unsqueeze(-1)
+        delta = (grad.to(lse.dtype) * out).sum(-1, keepdim=True)
         column = lse.unsqueeze(-1)
         # Keys are shared by tiles: their gradients are summed in float32 at least.
         one = len(ctx.tiles) == 1 and ctx.tiles[0].k0 == 0 and ctx.tiles[0].k1 == key.shape[2]
@@ -237,16 +238,24 @@ def tile_gradients(
     """Gradients of one tile by eager products, in slices of queries; lse, delta [b, H, n, 1] are of the sequence."""
     if q.dtype == torch.float32:
         return fused_gradients(q, k, v, grad, bias, lse.squeeze(-1), out)
+    b, heads, length, dim = q.shape
     d_q = torch.empty_like(q)
     d_k = d_v = None
+    # A score near 200 that is rounded to 16 bits is off by up to a half, and exp of it by as much: its distance from
+    # where a query's probability lies is rounded in its place. That is the log-sum-exp, and where attention is even
+    # the logarithm of the number of keys below it.
+    even = math.log(k.shape[2])
+    coarse = torch.where(lse < 2 * even, lse - even, lse).to(q.dtype)
+    rest = lse - coarse.to(lse.dtype)
+    flat_keys = k.reshape(b * heads, -1, dim).transpose(1, 2)
     for start in range(0, q.shape[2], QUERIES_PER_TILE):
         part = slice(start, start + QUERIES_PER_TILE)
-        scores = q[:, :, part] @ k.transpose(-1, -2)
-        probabilities = scores.to(lse.dtype).mul_(scale)
+        own = q[:, :, part].reshape(b * heads, -1, dim)
+        scores = torch.baddbmm(-coarse[:, :, part].reshape(b * heads, -1, 1), own, flat_keys, alpha=scale)
+        probabilities = scores.to(lse.dtype).unflatten(0, (b, heads)).sub_(rest[:, :, part])
         if bias is not None:
             probabilities += bias if bias.shape[2] == 1 else bias[:, :, part]
-        # lse is of unrounded scores: a large score that bf16 rounds up would pass it, and exp overflow.
-        probabilities.sub_(lse[:, :, part]).clamp_(max=0).exp_()
+        probabilities.clamp_(max=0).exp_()  # rounded up it could pass 0
         low = probabilities.to(q.dtype)
         g = grad[:, :, part]
         d_scores = (g @ v.transpose(-1, -2)).to(lse.dtype).sub_(delta[:, :, part]).mul_(probabilities).mul_(scale)
@@ -280,7 +289,8 @@ def fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tup
 
 
 def _extra_scores(query: Tensor, extra_key: Tensor, extra_bias: Tensor | None, scale: float) -> Tensor:
-    scores = (query @ extra_key.transpose(-1, -2)).to(wide(query.dtype)) * scale
+    """In float32 at least: a large score of 16 bits is off by more than softmax bears, and extra keys are few."""
+    scores = (query.to(wide(query.dtype)) @ extra_key.to(wide(query.dtype)).transpose(-1, -2)) * scale
     return scores if extra_bias is None else scores + extra_bias
 
 
