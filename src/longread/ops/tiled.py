@@ -238,7 +238,7 @@ def tile_gradients(
     """Gradients of one tile by eager products, in slices of queries; lse, delta [b, H, n, 1] are of the sequence."""
     if q.dtype == torch.float32:
         return fused_gradients(q, k, v, grad, bias, lse.squeeze(-1), out)
-    b, heads, length, dim = q.shape
+    (b, heads), dim = q.shape[:2], q.shape[3]
     d_q = torch.empty_like(q)
     d_k = d_v = None
     # A score near 200 that is rounded to 16 bits is off by up to a half, and exp of it by as much: its distance from
