@@ -50,6 +50,25 @@ def test_all_runs_are_told(out: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert {value["metric"] for value in values if value["status"] == "ok"} == {"accuracy"}
 
 
+def test_a_damaged_record_is_named_and_told(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Edited, half-written, or beside predictions that are not its own: as the report leaves them out."""
+    folders = sorted(path.parent for path in out.glob("runs/*/predictions.parquet"))
+    records = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    (folders[0] / "run.json").write_text(json.dumps(records[0] | {"checksum": "0" * 16}))
+    (folders[1] / "run.json").write_text(json.dumps(records[1])[:-9])
+    (folders[2] / "predictions.parquet").write_bytes(b"PAR1")
+    assert cli.main(["runs", "--out", str(out), "--json"]) == 0
+    told = capsys.readouterr()
+    values = {value["run_id"]: value for value in map(json.loads, told.out.splitlines())}
+    assert len(values) == 5 and [value["status"] for value in values.values()].count("damaged") == 3
+    for folder in folders:
+        assert values[folder.name]["status"] == "damaged" and values[folder.name]["problem"]
+        assert sum(folder.name in line for line in told.err.splitlines()) == 1
+    assert "changed after it was written" in values[folders[0].name]["problem"]
+    assert cli.main(["runs", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.count("damaged") == 3
+
+
 def test_checkpoints_of_what_is_not_kept_go_and_nothing_else(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dense = next(run.name for run in kept_runs(out) if run.record and run.record["attention"] == "dense")
     before = {path for path in out.rglob("*") if path.is_file()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from longread.problems import HEADLINE, problem_of
 from longread.records.lock import LOCK, is_locked, locked_if_free
 from longread.records.store import Run, read_runs
 
+log = logging.getLogger("longread")
 CHECKPOINT, STATES = "checkpoint", "state-*.safetensors"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A run as it lies on disk. record: None while it has none. heavy_bytes: of its checkpoint and saved states."""
+    """A run as it lies on disk. record: None while it has none, or where it is damaged (edited, half-written), and
+    `problem` says how. heavy_bytes: of its checkpoint and saved states."""
 
     name: str
     directory: Path
@@ -26,12 +29,16 @@ class Kept:
     bytes: int
     heavy_bytes: int
     changed: float  # seconds since 1970
+    problem: str | None = None
 
     @property
     def status(self) -> str:
-        """That of the record; "running" while a process has it, "stopped" where it was killed without a record."""
+        """That of the record; "running" while a process has it, "stopped" where it was killed without a record,
+        "damaged" where its record cannot be believed."""
         if self.running:
             return "running"
+        if self.problem is not None:
+            return "damaged"
         return "stopped" if self.record is None else str(self.record["status"])
 
     @property
@@ -48,6 +55,7 @@ class Kept:
         return {
             "run_id": self.name,
             "status": self.status,
+            "problem": self.problem,
             "kind": record.get("kind"),
             "task": record.get("task"),
             "attention": record.get("attention"),
@@ -61,11 +69,24 @@ class Kept:
 
 
 def kept_runs(out: Path) -> list[Kept]:
-    """All runs of OUT, by task, the best first; those of a compact study too, and folders without a record."""
-    found: dict[str, Run | None] = {run.record["run_id"]: run for run in read_runs(out)[0]}
+    """All runs of OUT, by task, the best first; those of a compact study too, and folders without a record.
+
+    What is damaged is warned of, as a report does.
+    """
+    runs, damaged = read_runs(out)
+    found: dict[str, Run | None] = {run.record["run_id"]: run for run in runs}
+    problems: dict[str, str] = {}
+    for what in damaged:
+        log.warning("damaged: %s", what)
+        place, _, problem = what.partition(": ")
+        if place.startswith("runs/"):
+            problems[place.split("/")[1]] = problem
     for folder in sorted((out / "runs").glob("*/")):
         found.setdefault(folder.name, None)
-    kept = [_kept(name, out / "runs" / name, None if run is None else run.record) for name, run in found.items()]
+    kept = [
+        _kept(name, out / "runs" / name, None if run is None else run.record, problems.get(name))
+        for name, run in found.items()
+    ]
 
     def order(one: Kept) -> tuple[str, float, str]:
         task = "" if one.record is None else str(one.record["task"])
@@ -74,11 +95,11 @@ def kept_runs(out: Path) -> list[Kept]:
     return sorted(kept, key=order)
 
 
-def _kept(name: str, directory: Path, record: dict[str, Any] | None) -> Kept:
+def _kept(name: str, directory: Path, record: dict[str, Any] | None, problem: str | None) -> Kept:
     files = [path for path in directory.rglob("*") if path.is_file() and path.name != LOCK]
     heavy = [path for path in files if path.is_relative_to(directory / CHECKPOINT) or path in set(states(directory))]
     changed = max((path.stat().st_mtime for path in files), default=0.0)
-    return Kept(name, directory, record, is_locked(directory), _size(files), _size(heavy), changed)
+    return Kept(name, directory, record, is_locked(directory), _size(files), _size(heavy), changed, problem)
 
 
 def states(directory: Path) -> list[Path]:
