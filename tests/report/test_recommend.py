@@ -37,7 +37,7 @@ def test_the_fastest_of_what_is_shown_to_be_near(tmp_path: Path) -> None:
     ("rows", "start", "reason"),
     [
         ([("dense", 0.9, 9.0, {}), ("linformer", 0.8, 1.0, {})], "Dense", "nothing else is shown to be within 1 point"),
-        ([("dense", 0.9, 9.0, {"load": 3.0}), ("linformer", 0.8, 1.0, {})], "Dense", "decides nothing here"),
+        ([("dense", 0.9, 9.0, {"load": 3.0}), ("linformer", 0.8, 1.0, {})], "Dense", "only accuracy decides here"),
     ],
 )
 def test_the_most_accurate_where_nothing_else_is_near_or_times_say_nothing(

@@ -63,8 +63,9 @@ def against(first: Sequence[Run], second: Sequence[Run], names: tuple[str, str])
         text += f" On rows that the other folder has no run on: {say.listing(lone)}."
     if not shared:
         text += " No task was evaluated on the same rows in both: there is nothing to compare."
+    of_both = [group for side in groups for group in side.values()]
     return Report(
-        "longread: two folders", text, sections, run_cards([*first, *second]), environments([*first, *second])
+        "longread: two folders", text, sections, run_cards([*first, *second], of_both), environments([*first, *second])
     )
 
 
@@ -144,7 +145,7 @@ def section(first: Group, second: Group, rows: Sequence[Beside], corrected: dict
     for row in rows:
         words.append(verdict(row, corrected.get(id(row))))
         made.append(Row(cells(row, words[-1], corrected.get(id(row))), color=row.first.attention))
-    text = f"{say.plural(len(rows), 'row')} in both"
+    text = f"{say.plural(len(rows), 'model')} in both folders"
     counts = {word: words.count(word) for word in dict.fromkeys(words)}
     text += ": " + ", ".join(f"{count} {word}" for word, count in counts.items()) + "." if counts else "."
     known = {id(line) for row in rows for line in (row.first, row.second)}

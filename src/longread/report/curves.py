@@ -53,8 +53,8 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 def curve_pictures(group: Group) -> list[Picture]:
     """Two figures a group, none after a single epoch; where many settings were tried, two for each setting."""
     lines = [line for line in group.lines if not line.is_baseline]
-    drawable = [line for line in lines if any(run.history() for run in all_runs(line))]
-    if max((len(run.history()) for line in drawable for run in all_runs(line)), default=0) < 2:
+    drawable = [line for line in lines if any(run.history() for run in line.runs)]
+    if max((len(run.history()) for line in drawable for run in line.runs), default=0) < 2:
         return []  # a curve of one point says what the table says
     variants = sorted({line.variant() for line in drawable}, key=[line.variant() for line in drawable].index)
     if len(drawable) <= LINES_IN_ONE_FIGURE:
@@ -64,10 +64,6 @@ def curve_pictures(group: Group) -> list[Picture]:
         members = [line for line in drawable if line.variant() == variant]
         pictures += curve_pair(group, members, f"-{index}", variant)
     return pictures
-
-
-def all_runs(line: Line) -> list[Run]:
-    return [*(o.run for o in line.outcomes), *line.failures]
 
 
 def curve_pair(group: Group, lines: Sequence[Line], suffix: str, variant: str) -> list[Picture]:

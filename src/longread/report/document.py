@@ -115,7 +115,9 @@ def make_report(
         sections += [bench_section(bench, figures) for bench in benches(runs)]
     tasks = list(dict.fromkeys(group.task for group in [*groups, *numbers]))
     title = f"longread: {say.listing(tasks)}" if tasks else "longread: time and memory by length"
-    return Report(title, overall_lead(runs, tasks, damaged), sections, run_cards(runs), environments(runs))
+    return Report(
+        title, overall_lead(runs, tasks, damaged), sections, run_cards(runs, [*groups, *numbers]), environments(runs)
+    )
 
 
 def overall_lead(runs: Sequence[Run], tasks: Sequence[str], damaged: Sequence[str]) -> str:

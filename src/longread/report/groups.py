@@ -58,6 +58,10 @@ class Line:
     apart: dict[str, Any] = field(default_factory=dict)  # of the settings, what tells it from lines of its attention
 
     @property
+    def runs(self) -> list[Run]:
+        return [*(o.run for o in self.outcomes), *self.failures]
+
+    @property
     def is_baseline(self) -> bool:
         return self.attention in BASELINES
 
@@ -123,7 +127,7 @@ class Group:
 
     @property
     def runs(self) -> list[Run]:
-        return [run for line in self.lines for run in [*(o.run for o in line.outcomes), *line.failures]]
+        return [run for line in self.lines for run in line.runs]
 
     @property
     def done(self) -> list[Line]:

@@ -54,7 +54,7 @@ def reason(chosen: Line, best: Line, near: dict[int, NonInferiority], timed: boo
             f"({name}): {behind} with 95 % confidence, over {'rows' if result.draws < 2 else 'rows and draws'}."
         )
     if not timed:
-        return "The most accurate; its time is not to be quoted, and decides nothing here."
+        return "The most accurate. Its time was taken beside other work, so that only accuracy decides here."
     if near:
         return f"The most accurate, and faster than all that is shown to be within {100 * WITHIN:g} point of it."
     return f"The most accurate; nothing else is shown to be within {100 * WITHIN:g} point of it."

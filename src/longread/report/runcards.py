@@ -15,6 +15,7 @@ from longread.report.tables import STATUS
 
 if TYPE_CHECKING:
     from longread.records import Run
+    from longread.report.groups import Group
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class RunCard:
     details: str  # JSON
 
 
-def run_cards(runs: Sequence[Run]) -> list[RunCard]:
+def run_cards(runs: Sequence[Run], groups: Sequence[Group]) -> list[RunCard]:
+    """One for each run, under the name of its row in the tables where it has one."""
+    names = {id(run): line.name() for group in groups for line in group.lines for run in line.runs}
     cards = []
     for run in runs:
         record = run.record
-        attention = title_of(str(record.get("attention")))
+        attention = names.get(id(run)) or title_of(str(record.get("attention")))
         seed = f", seed {record['seed']}" if record.get("seed") is not None else ""
         status = "" if record.get("status") == "ok" else f", {STATUS.get(str(record.get('status')), 'failed')}"
         title = f"{record.get('task')}, {attention}{seed}{status}"
