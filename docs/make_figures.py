@@ -2,6 +2,7 @@
 
 findings-PAGE.svg    the first table of a page of findings: accuracy with its interval
 lengths-learned.svg  accuracy by length of the generated reviews
+imdb-lengths.svg     accuracy of a pretrained encoder against inference time (lengths_figure.py)
 imdb.svg             accuracy against inference time, from results/imdb-study-rows
 pattern-NAME.svg     which tokens a mechanism lets look at which, from its reference, and what that costs by length
 predict-memory.svg   memory of `longread predict` by the number of lines (memory_figure.py)
@@ -284,6 +285,7 @@ def shown_imports(rooms: dict[str, set[str]], room: str) -> set[str]:
 
 
 def main() -> None:
+    import lengths_figure
     import matplotlib
     import memory_figure
 
@@ -291,6 +293,7 @@ def main() -> None:
 
     with matplotlib.rc_context(STYLE):
         imdb()
+        lengths_figure.draw(save)
         lengths_learned()
         for page in sorted((ROOT / "docs" / "findings").glob("*.md")):
             forest(page)
