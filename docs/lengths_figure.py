@@ -54,8 +54,8 @@ def draw(save: Callable[[Any, str], None]) -> None:
     if tfidf := found("imdb-lengths", "tfidf"):
         level, colour = 100 * tfidf.accuracy[0], color_of("tfidf")
         axes.axhline(level, color=colour, lw=1.2, ls=(0, (5, 3)), zorder=0)
-        words = {"x": 0.99, "ha": "right", "va": "bottom", "fontsize": 8, "transform": axes.get_yaxis_transform()}
-        axes.text(y=level, s="TF-IDF + logistic regression", color=colour, **words)
+        words = {"x": 0.99, "ha": "right", "va": "top", "fontsize": 8, "transform": axes.get_yaxis_transform()}
+        axes.text(y=level - 0.04, s="TF-IDF + logistic regression", color=colour, **words)
     axes.set_title("Accuracy, %, with its 95 % interval", fontsize=9, loc="left")
     if timed:
         axes.set_xlabel("seconds to classify 1,000 reviews, one idle core (log scale)", color=MUTED)
