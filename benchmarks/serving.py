@@ -67,14 +67,19 @@ def make_checkpoint(attention: str, directory: Path) -> Path:
     return directory / attention
 
 
+def command(side: str, checkpoint: Path, port: int) -> list[str]:
+    """What starts the service of a side, behind `python`."""
+    if not side.startswith("ours"):
+        return ["-m", "benchmarks.serving", "--serve", side, str(checkpoint), "--port", str(port)]
+    own = ["-m", "longread", "serve", str(checkpoint), "--port", str(port)]
+    return own + (["--precision", "bfloat16"] if side == "ours-bfloat16" else [])
+
+
 class Service:
-    def __init__(self, side: str, checkpoint: Path, port: int) -> None:
-        own = ["-m", "longread", "serve", str(checkpoint), "--port", str(port)]
-        own += ["--precision", "bfloat16"] if side == "ours-bfloat16" else []
-        other = ["-m", "benchmarks.serving", "--serve", side, str(checkpoint), "--port", str(port)]
+    def __init__(self, command: list[str], port: int, side: str) -> None:
         self.port = port
         self.process = subprocess.Popen(
-            [sys.executable, *(own if side.startswith("ours") else other)],
+            [sys.executable, *command],
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -197,7 +202,8 @@ def run(attention: str, data_dir: Path | None, out: Path, seconds: float) -> Non
         operations = operations_of(checkpoint, mixed)
         for turn in range(TURNS):
             for side in SIDES:
-                service = Service(side, checkpoint, 8300 + len(found) % 500)
+                port = 8300 + len(found) % 500
+                service = Service(command(side, checkpoint, port), port, side)
                 try:
                     if side not in answers:
                         answers[side] = service.answers(mixed[:COMPARED])

@@ -11,6 +11,7 @@ Plain name: ROW
 <!-- data -->                    rows of each study
 <!-- machines -->                what the records were made on
 <!-- reliability -->             what `make stress` counted
+<!-- serving replicas -->       requests a second of one process and of two, and of Ray Serve
 <!-- serving -->                requests a second of `longread serve` and of other services
 <!-- exports: difference|speed --> exported graphs beside PyTorch, by mechanism and length
 <!-- int8 -->                    what an int8 export costs and brings
@@ -53,8 +54,8 @@ from longread.report.naming import dense_here, train_part
 from longread.report.tables import accuracy_cells, effective
 
 NAMES = (
-    "rows|table|peers|lengths|goals|student study|data|machines|reliability|serving|faithfulness|exports|int8|"
-    "predict memory|predict|scaling|threads|cost"
+    "rows|table|peers|lengths|goals|student study|data|machines|reliability|serving replicas|serving|faithfulness|"
+    "exports|int8|predict memory|predict|scaling|threads|cost"
 )
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
@@ -269,6 +270,7 @@ KINDS: dict[str, Callable[[str], str]] = {
     "data": data,
     "machines": machines,
     "reliability": reliability,
+    "serving replicas": services.replicas,
     "serving": services.table,
     "faithfulness": faithfulness.table,
     "exports": exported.exports,

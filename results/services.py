@@ -1,6 +1,9 @@
-"""The table of services under load, from the records of benchmarks/serving.py."""
+"""Tables of services under load, from the records of benchmarks/serving.py and benchmarks/serving_replicas.py."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 from benchmarks.serving_table import CLIENTS, MOST, TITLES, read_loads
 from rows import RESULTS
@@ -12,6 +15,7 @@ from longread.report.measures import LOADED
 
 LATENCIES = (0.5, 0.95, 0.99)
 TIMES = {"dense": 4, "longformer": 8}  # goals: of the plain service's rate, with the most clients
+BUSY_CORES = 0.25  # as in values.py
 LATER = 3  # and of a sentence's p95 beside documents, times its own
 
 
@@ -64,3 +68,33 @@ def table(_: str) -> str:
 
 def met(reached: bool) -> str:
     return "met" if reached else "missed"
+
+
+def replicas(_: str) -> str:
+    """What a second process or replica brings; the command, where it was not measured."""
+    path = RESULTS / "serving" / "replicas.json"
+    if not path.exists():
+        return "Not measured yet: `python -m benchmarks.serving_replicas --out results/serving`."
+    return replicas_table(json.loads(path.read_text("utf-8")))
+
+
+def replicas_table(record: dict[str, Any]) -> str:
+    rates = {(one["side"], one["clients"]): one["requests"] / one["seconds"] for one in record["found"]}
+    sides, clients = (list(dict.fromkeys(key[place] for key in rates)) for place in (0, 1))
+    machine, most = record["environment"], max(clients)
+    busy = LOADED if max(machine["load_at_start"], machine["load_at_end"]) > BUSY_CORES else ""
+    columns = (Column("Service", numeric=False), *(Column(f"Requests/s at {count} clients") for count in clients),
+               Column(f"Times its one at {most}"), Column("Errors"))  # fmt: skip
+    ones = {"--workers 2": "one process, one thread", "Ray Serve, 2 replicas": "Ray Serve, 1 replica"}
+    body = []
+    for side in sides:
+        one = ones.get(side)
+        ratio = say.significant(rates[side, most] / rates[one, most], 2) if one else say.NOTHING
+        errors = sum(own["errors"] for own in record["found"] if own["side"] == side)
+        own_rates = (say.number(rates[side, count], 1) for count in clients)
+        body.append(Row(tuple(map(Cell, (side + busy, *own_rates, ratio, str(errors))))))
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return (
+        f"{markdown_table(Table(columns, tuple(body)))}\n\n"
+        f"{machine['processor']}, {machine['cores']} cores; {versions}; commit {str(machine['commit'])[:9]}."
+    )

@@ -62,3 +62,20 @@ def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows[1][0] == "Longformer†", "beside other work"
     assert rows[2] == ["Dense", "`longread serve`", "10", "20", "2.0", "1.5"]
     assert "Dense: 50 in float32 or 200 in bfloat16" in text and "nan" not in text
+
+
+def test_what_a_second_process_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "RESULTS", tmp_path)
+    assert services.replicas("").startswith("Not measured yet: `python -m benchmarks.serving_replicas")
+    rates = {"one process, one thread": 20, "one process, two threads": 30, "--workers 2": 36}
+    found = [
+        {"side": side, "clients": clients, "requests": 2 * rate, "seconds": 2.0, "errors": int(clients == 8)}
+        for side, rate in rates.items()
+        for clients in (8, 32)
+    ]
+    write_json(tmp_path / "serving" / "replicas.json", {"environment": record("dense")["environment"], "found": found})
+    text = services.replicas("")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
+    assert rows[2:4] == [["one process, one thread", "20.0", "20.0", "–", "1"],
+                         ["one process, two threads", "30.0", "30.0", "–", "1"]]  # fmt: skip
+    assert rows[4] == ["--workers 2", "36.0", "36.0", "1.8", "1"] and "†" not in text
