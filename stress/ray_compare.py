@@ -40,16 +40,24 @@ def main() -> int:
     parser.add_argument("--no-record", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="longread-ray-") as folder:
-        place = Path(folder)
-        began = time.monotonic()
-        command = compare(place / "here")
-        here = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, text=True, check=False)
-        here_seconds = time.monotonic() - began
-        assert here.returncode == 0, here.stderr
-        with store_of(given.store, place) as (store, more):
-            found = on_cluster(place, store, more)
-        found |= same(load_runs(place / "here"), load_runs(place / "there"))
-        found["seconds_here"] = round(here_seconds, 1)
+        found = look(Path(folder), given.store)
+    if not given.no_record:
+        name = "ray-compare" if given.store is None else "ray-compare-store"
+        write_json(RESULTS / f"{name}.json", {**found, "environment": machine()})
+    return 0 if found["held"] else 1
+
+
+def look(place: Path, given_store: str | None = None) -> dict[str, Any]:
+    """Does it and prints what became of it; `held`, and the record's other values."""
+    began = time.monotonic()
+    command = compare(place / "here")
+    here = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, text=True, check=False)
+    here_seconds = time.monotonic() - began
+    assert here.returncode == 0, here.stderr
+    with store_of(given_store, place) as (store, more):
+        found = on_cluster(place, store, more)
+    found |= same(load_runs(place / "here"), load_runs(place / "there"))
+    found["seconds_here"] = round(here_seconds, 1)
     held = (
         found["exit_status"] == 0
         and found["ok"] == found["records"] == found["same_run_ids"] == found["same_predictions"] == RUNS
@@ -57,16 +65,13 @@ def main() -> int:
         and found["resumed"] >= 1
     )
     log = found.pop("log")
-    found = {"held": held, "store": given.store, **found, "environment": machine()}
-    if not given.no_record:
-        name = "ray-compare" if given.store is None else "ray-compare-store"
-        write_json(RESULTS / f"{name}.json", found)
     print(f"Ray, 2 workers, one killed: {found['ok']} of {RUNS} records ok, {found['lost']} lost, {found['resumed']} "
           f"went on from a state, {found['same_predictions']} of {RUNS} predict the same as here, "
-          f"exit status {found['exit_status']}, {found['seconds']} s (here {found['seconds_here']} s)")  # fmt: skip
+          f"exit status {found['exit_status']}, {found['seconds']} s (here {found['seconds_here']} s)",
+          flush=True)  # fmt: skip
     if not held:
         print(log)
-    return 0 if held else 1
+    return {"held": held, "store": given_store, **found}
 
 
 def compare(out: Path) -> list[str]:

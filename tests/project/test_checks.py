@@ -41,3 +41,18 @@ def test_a_check_that_does_not_hold_is_said(
     monkeypatch.setattr(sys, "argv", ["scale.py", "--no-record"])
     assert scale.main() == 1
     assert "DOES NOT HOLD" in capsys.readouterr().out
+
+
+def test_a_check_that_needs_what_is_not_there_counts_as_not_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(place: Path) -> scale.Found:
+        raise AssertionError
+
+    checks = [scale.Check("one", "a thing", lambda place: scale.Found(True, {})),
+              scale.Check("two", "another", never, needs="no_such_package")]  # fmt: skip
+    monkeypatch.setattr(scale, "CHECKS", checks)
+    monkeypatch.setattr(sys, "argv", ["scale.py", "--no-record"])
+    assert scale.main() == 0
+    told = capsys.readouterr().out
+    assert "left out: no_such_package is not installed" in told and "1 held, 0 not held, 1 not run" in told
