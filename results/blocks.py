@@ -29,7 +29,8 @@ import json
 import re
 import statistics as plain
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import cost
 import exported
@@ -250,14 +251,21 @@ def reliability(_: str) -> str:
     path = RESULTS / "reliability" / "counts.json"
     if not path.exists():
         raise NoSuchRowError("results/reliability has no counts; run `make stress`")
-    columns = (Column("What holds", numeric=False), Column("Cases"), Column("Held"),
+    columns = (Column("What holds", numeric=False), Column("Cases"), Column("Held"), Column("Minutes"),
                Column("What happened", numeric=False))  # fmt: skip
     body = []
-    for part in json.loads(path.read_text("utf-8")).values():
+    parts = list(json.loads(path.read_text("utf-8")).values())
+    for part in parts:
         happened = ", ".join(f"{count:,} {outcome}" for outcome, count in part["outcomes"].items())
-        texts = (part["promise"], f"{part['cases']:,}", f"{part['held']:,}", happened)
+        texts = (part["promise"], f"{part['cases']:,}", f"{part['held']:,}", _minutes(part), happened)
         body.append(Row(tuple(map(Cell, texts))))
+    whole = {name: sum(part[name] for part in parts) for name in ("cases", "held", "seconds")}
+    body.append(Row(tuple(map(Cell, ("together", f"{whole['cases']:,}", f"{whole['held']:,}", _minutes(whole), "")))))
     return markdown_table(Table(columns, tuple(body)))
+
+
+def _minutes(part: Mapping[str, Any]) -> str:
+    return f"{part['seconds'] / 60:.1f}"
 
 
 KINDS: dict[str, Callable[[str], str]] = {

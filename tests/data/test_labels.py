@@ -52,6 +52,20 @@ def test_a_label_without_a_class_is_told_with_its_row(values: list[Any], own: An
         read_labels(Table("t.csv", {"label": values}), "label", own, known)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1, "1", 1.0, True], "row 4: column 'label' holds true, and 1 in another row .t.csv, row 1"),
+        ([None, False, "false"], "row 2: column 'label' holds false, and 'false' in another row .t.csv, row 3"),
+    ],
+)
+def test_true_beside_other_values_is_refused(values: list[Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_labels(Table("t.csv", {"label": values}), "label")
+    assert read_labels(Table("t.csv", {"label": [True, False]}), "label")[1] == ("False", "True")
+    assert read_labels(Table("t.csv", {"label": [1, "1", 1.0, 0]}), "label")[1] == ("0", "1")
+
+
 @pytest.mark.parametrize(("values", "told"), [(["a;b", "a", "b", "a; c", "c"], True), (["a;b", "c"], False)])
 def test_several_labels_in_a_cell_are_hinted_at(
     values: list[str], told: bool, caplog: pytest.LogCaptureFixture

@@ -19,7 +19,7 @@ from cyclopts import App, Group, Parameter
 from longread import __version__
 from longread.cli import logs
 from longread.cli.status import FAILED, INTERRUPTED, WRONG_INPUT
-from longread.errors import ProcessLost, UserError
+from longread.errors import ProcessLost, UserError, system_error
 from longread.training.signals import signals_interrupt
 
 app = App(
@@ -148,8 +148,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     except OSError as error:  # a full disk, a folder that may not be written
         if error.filename is None and not _all_is_written():
             return FAILED
-        place = f"{error.filename}: " if error.filename is not None else ""
-        log.error("longread: %s%s", place, error.strerror or " ".join(str(error).split()))
+        log.error("longread: %s", system_error(error))
         return FAILED if error.errno in NOT_THE_USERS else WRONG_INPUT
     except (MemoryError, RuntimeError, ImportError) as error:
         if not _is_short_of_memory(error):

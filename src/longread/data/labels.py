@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def read_labels(
     Classes are matched by name, and with `placeholders` by number. UserError names the row of a label that is wrong.
     """
     values = table.columns[column]
+    _check_one_kind(table, column, values)
     keys = [_key(table, column, row, value) for row, value in enumerate(values)]
     own = own or table.class_names.get(column)
     if own:  # a name that looks like a number wins over that number, but not where the file holds numbers
@@ -59,6 +61,18 @@ def read_labels(
             hidden = "; GLUE's test labels are hidden, use the validation split" if key == "-1" else ""
             raise UserError(f"{table.place(row)}: label {key!r} is not one of: {_in_words(tuple(numbers))}{hidden}")
     return np.array([numbers[key] for key in keys], dtype=np.int64), names
+
+
+def _check_one_kind(table: Table, column: str, values: Sequence[Any]) -> None:
+    """1, "1" and 1.0 are one class. Is true the class of 1, or that of "true"? UserError: nobody but the user knows."""
+    if bool not in (kinds := {type(value) for value in values}) or kinds <= {bool, type(None)}:
+        return
+    first = next(row for row, value in enumerate(values) if isinstance(value, bool))
+    other = next(row for row, value in enumerate(values) if value is not None and not isinstance(value, bool))
+    raise UserError(
+        f"{table.place(first)}: column {column!r} holds {str(values[first]).lower()}, and {short(values[other])} in "
+        f"another row ({table.place(other)}); write true and false in every row, or in none"
+    )
 
 
 def _key(table: Table, column: str, row: int, value: Any) -> str:

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from longread.errors import UserError
+from longread.errors import UserError, system_error
 from longread.training.signals import signals_interrupt
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -67,6 +67,11 @@ def _main() -> int:
                 run = distill(config, steps=steps, resume=True, on_event=send)
     except UserError as error:
         send({"event": "refused", "error": str(error)})
+        return WRONG_INPUT
+    except OSError as error:
+        if order["kind"] != "benchmark":  # a training's traceback is kept with its record
+            raise
+        send({"event": "refused", "error": system_error(error)})
         return WRONG_INPUT
     return CODES.get(run.record["status"], FAILED)
 
