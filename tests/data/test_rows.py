@@ -22,6 +22,7 @@ from longread.data.dataset import Prepared, Split, prepare
 from longread.data.examples import stratified_sample
 from longread.data.load import load_split
 from longread.errors import UserError
+from longread.problems import MULTI_LABEL
 
 WORDS = ("parcel", "bill", "späť", "late", "broken", "never", "again", 'a "quoted" word', "two\nlines")
 
@@ -142,6 +143,15 @@ def test_a_second_file_and_a_part_are_read_as_in_memory(tmp_path: Path) -> None:
         assert found.texts[3] == memory.texts[3] and list(found.texts[5:2:-1]) == list(memory.texts[5:2:-1])
 
 
+def test_the_labels_of_a_model_are_columns_where_there_are_such(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", CASES["columns"][0])
+    both = [
+        load_split(config(path, tmp_path / "c", stream, problem_type=MULTI_LABEL), None, ("late", "rude"))
+        for stream in (False, True)
+    ]
+    assert both[0].fingerprint == both[1].fingerprint and np.array_equal(both[0].labels, both[1].labels)
+
+
 def test_numbers_of_very_many_rows_are_no_labels_to_tell_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "MOST_DIFFERENT", 20)
     columns, _ = CASES["regression"]
@@ -237,7 +247,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "label": (lambda f: write(f / "part-2.csv", {"text": ["a", "b"], "label": ["no", ""]}),
               r"part-2.csv, line 3: column 'label' is empty; give every row a label"),
     "encoding": (lambda f: (f / "part-2.csv").write_bytes(b"text,label\ncaf\xe9,no\n"),
-                 r"part-2.csv, after line 0: this is not UTF-8-SIG text; save the file as UTF-8, or name its --enc"),
+                 r"part-2.csv, after line 0: this is not UTF-8 text; save the file as UTF-8, or name its --enc"),
     "kinds": (lambda f: write(f / "part-2.jsonl", table(9)), r"holds .csv and .jsonl files; name one kind, such as '"),
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 from test_stops import same, stop_at
 from test_train import small
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks import stream_memory
 
 from longread.config import RunConfig
 from longread.data.dataset import EpochBatches
@@ -66,3 +70,12 @@ def test_the_order_of_an_epoch_is_numpys_permutation_in_half_the_bytes() -> None
         batches = EpochBatches(rows, 10, 3, 4)
         assert batches.order.nbytes == 4 * rows
         assert np.array_equal(np.concatenate(batches[:]), np.random.default_rng([3, 4]).permutation(rows))
+
+
+@pytest.mark.slow
+def test_memory_above_the_model_is_bounded(tmp_path: Path) -> None:
+    """The command on files of two sizes, cold and with everything kept."""
+    few, many = stream_memory.measure([10_000, 100_000], tmp_path)
+    assert max(few["above_bytes"], many["above_bytes"]) < 300e6
+    assert many["above_bytes"] - few["above_bytes"] < 60e6
+    assert many["warm"]["peak_bytes"] < many["cold"]["peak_bytes"]

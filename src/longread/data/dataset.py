@@ -117,6 +117,8 @@ def prepare(config: DataConfig, max_length: int, checkpoint_tokenizer: Tokenizer
     tokenizer = checkpoint_tokenizer or make_tokenizer(config, train)
     if config.fill_rows and tokenizer.pad_id is None:
         raise UserError("--fill-rows: the tokenizer has no padding token; use another tokenizer")
+    if config.fill_rows and isinstance(train.texts, StoredTexts):
+        raise UserError("--fill-rows: padding is held in memory, which streamed rows are not; leave one out")
     if config.fill_rows and config.truncation == "chunk":
         raise UserError("--fill-rows: a text in chunks has no one length to fill up to; choose another --truncation")
     cut = Cut(truncation=config.truncation, chunk_stride=config.chunk_stride)

@@ -166,9 +166,9 @@ def carve(examples: Examples, fraction: float, seed: int, source: str) -> tuple[
     return examples.take(_where(~held_out), "train"), examples.take(_where(held_out), "validation")
 
 
-def _where(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
-    """numpy's flatnonzero in half the bytes."""
-    found, end = np.empty(np.count_nonzero(chosen), dtype=np.uint32), 0
+def _where(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """numpy's flatnonzero, in half the bytes where that does."""
+    found, end = np.empty(np.count_nonzero(chosen), dtype=np.uint32 if len(chosen) < 1 << 32 else np.int64), 0
     for begin in range(0, len(chosen), PART):
         own = np.flatnonzero(chosen[begin : begin + PART])
         found[end : end + len(own)] = own + begin

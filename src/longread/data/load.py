@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from longread.data.columns import find_columns, read_texts
 from longread.data.config import DataConfig
 from longread.data.examples import Examples, carve, strata, stratified_sample
 from longread.data.rows import Asked, stored_rows
-from longread.data.shards import LARGE, Shard, local_shard, shards_of
+from longread.data.shards import LARGE, Shard, column_names, local_shard, shards_of
 from longread.data.sources import FORMATS_IN_WORDS, Table, concatenate, find_split, read_table
 from longread.data.targets import read_targets
 from longread.data.tasks import TASKS, Task, find_task
@@ -212,16 +212,18 @@ class _Source:
     def _stored(self, shards: list[Shard], split: str, label_names: tuple[str, ...] | None) -> Examples:
         task, config = self.task, self.config
         assert config.cache is not None
+        names = lambda: column_names(shards[0], config.encoding, config.delimiter)  # noqa: E731
+        labels, separator = self._labels(names, label_names)
         asked = Asked(
             tuple(config.text_columns or task.text_columns),
-            tuple(config.label_columns or ((task.label_column,) if task.hub_id else ())),
+            tuple(labels or ()),
             config.encoding,
             config.delimiter,
             task.hub_id is not None,
         )
         stored = stored_rows(shards, asked, config.cache)
         found = stored.targets(
-            task.label_names or None, label_names, separator=config.label_separator, problem_type=config.problem_type
+            task.label_names or None, label_names, separator=separator, problem_type=config.problem_type
         )
         texts = stored.texts()
         rows = np.arange(len(stored), dtype=np.uint32 if len(stored) < 1 << 32 else np.int64)
@@ -255,11 +257,7 @@ class _Source:
         """Texts and labels of a table; labels against `label_names`, else the task's own or what is there."""
         task = self.task
         given = self.config.text_columns or task.text_columns
-        named = self.config.label_columns or ((task.label_column,) if task.hub_id else None)
-        separator = self.config.label_separator
-        known = set(label_names or ())
-        if self.config.problem_type == MULTI_LABEL and not named and known and known <= set(table.columns):
-            named, separator = label_names, None  # a column for each, whatever it was trained on
+        named, separator = self._labels(lambda: table.columns, label_names)
         columns, label = find_columns(table, given, named)
         # Public sets hold a few empty texts, and stay as they are; in a file of one's own that is a slip.
         texts = [read_texts(table, column, may_be_empty=task.hub_id is not None) for column in columns]
@@ -270,6 +268,15 @@ class _Source:
         pairs = texts[1] if len(texts) == 2 else None
         rows = np.arange(len(table), dtype=np.int64)
         return Examples(task.name, split, texts[0], pairs, found.labels, rows, found.names, found.problem_type)
+
+    def _labels(
+        self, names: Callable[[], Collection[str]], label_names: tuple[str, ...] | None
+    ) -> tuple[tuple[str, ...] | None, str | None]:
+        """The label columns that are known before a row is read, of those that `names` gives, and the separator."""
+        named = self.config.label_columns or ((self.task.label_column,) if self.task.hub_id else None)
+        if self.config.problem_type == MULTI_LABEL and not named and label_names and set(label_names) <= set(names()):
+            return label_names, None  # a column for each, whatever it was trained on
+        return named, self.config.label_separator
 
     def as_in(self, train: Examples) -> _Source:
         """The same, its labels read as those of the training rows were."""

@@ -45,7 +45,11 @@ class Writer:
         self.count += len(array)
 
     def write(self, data: bytes | memoryview) -> None:
-        self.file.write(data)
+        try:
+            self.file.write(data)
+        except OSError as error:  # a full disk: which one?
+            error.filename = error.filename or self.file.name
+            raise
         self.digest.update(data)
 
 

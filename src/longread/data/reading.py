@@ -156,9 +156,10 @@ class TextFile:
             try:
                 line = text.readline(LONGEST_TEXT)
             except UnicodeDecodeError:
+                name = "UTF-8" if text.encoding == "utf-8-sig" else text.encoding
                 raise UserError(
-                    f"{self.source}, after line {number}: this is not {text.encoding.upper()} text; save the file as "
-                    "UTF-8, or name its --encoding"
+                    f"{self.source}, after line {number}: this is not {name} text; save the file as UTF-8, or name its "
+                    "--encoding"
                 ) from None
             if not line:
                 return

@@ -189,6 +189,11 @@ def opened(shard: Shard, encoding: str | None, delimiter: str | None) -> Iterato
             yield (_objects if ".jsonl" in shard.ending else _delimited)(shard, own)
 
 
+def column_names(shard: Shard, encoding: str | None, delimiter: str | None) -> list[str]:
+    with opened(shard, encoding, delimiter) as file:
+        return file.names
+
+
 def _parquet(shard: Shard, file: Any) -> Opened:
     import pyarrow.parquet
 

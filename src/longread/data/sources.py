@@ -134,7 +134,9 @@ def concatenate(tables: list[Table], source: str) -> Table:
     names = tables[0].columns.keys()
     for table in tables[1:]:
         if table.columns.keys() != names:
-            raise UserError(f"{table.source}: its columns differ from those of {tables[0].source}; give one file")
+            raise UserError(
+                f"{table.source}: its columns differ from those of {tables[0].source}; give the same to both"
+            )
     columns = {name: [value for table in tables for value in table.columns[name]] for name in names}
     places = tuple(replace(table, columns=dict(list(table.columns.items())[:1])) for table in tables)
     return Table(source, columns, class_names=tables[0].class_names, parts=places)
