@@ -48,3 +48,8 @@ def test_noise_widens_the_spread_around_the_crossing() -> None:
 def test_a_crossing_outside_the_measured_lengths_says_so(linear: float, words: str) -> None:
     found, other = bench(noise=0.05, linear=linear)
     assert crossing_text(crossing(found, other, "forward"), spread(found, other, "forward")) == words
+
+
+def test_there_is_no_floor_below_zero() -> None:
+    """Linformer's mixing saves more operations than it has."""
+    assert Cost(floors=[-0.2, -0.1, 0.1]).floor is None and Cost(floors=[0.2]).floor == 0.2

@@ -63,7 +63,9 @@ class Cost:
 
     @property
     def floor(self) -> float | None:
-        return plain.median(self.floors) if self.floors else None
+        """None also where the operations that it saves elsewhere are more than its own (Linformer's mixing alone)."""
+        middle = plain.median(self.floors) if self.floors else 0.0
+        return middle if middle > 0 else None
 
 
 @dataclass
