@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+import longread
 from longread.sklearn import LongreadClassifier, LongreadRegressor
 
 GOOD, BAD = "a warm and lovely film", "it crashes at once"
@@ -34,6 +35,10 @@ OUT_OF_REACH = {
 
 def small(**given: object) -> LongreadClassifier:
     return LongreadClassifier("performer", **(SMALL | given))
+
+
+def test_it_is_at_hand_in_the_package() -> None:
+    assert longread.LongreadClassifier is LongreadClassifier and longread.LongreadRegressor is LongreadRegressor
 
 
 def test_it_learns_and_its_columns_are_in_the_order_of_classes() -> None:

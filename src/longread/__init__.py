@@ -23,6 +23,8 @@ _ROOMS = {
     "compare": "longread.study.compare",
     "convert": "longread.models.convert",
     "tune_allocator": "longread.system.allocator",
+    "LongreadClassifier": "longread.sklearn",
+    "LongreadRegressor": "longread.sklearn",
 }
 __all__ = ["__version__", *_ROOMS]
 

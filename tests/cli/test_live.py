@@ -34,6 +34,13 @@ def test_time_left_is_unknown_while_only_a_linear_model_has_finished(monkeypatch
     assert view._left() == 140
 
 
+def test_a_run_that_has_begun_is_what_the_log_says_in_silence() -> None:
+    live.logs.status("measuring how long runs take")
+    view = live.GridView([RunConfig(), RunConfig(seed=1)])
+    view.on_event(1, {"event": "start"})
+    assert live.logs._state.status == "[2/2] dense depth 1, seed 1: started"
+
+
 @pytest.mark.parametrize(
     ("choose_by", "told"),
     [

@@ -259,6 +259,13 @@ def test_probabilities_as_an_array() -> None:
     assert why.explained_label == "no"
 
 
+def test_explain_wants_a_pair_where_predict_does() -> None:
+    with pytest.raises(UserError, match="trained on pairs of texts; give the second one"):
+        predictor(pairs=True).explain(["a"])
+    with pytest.raises(UserError, match="trained on single texts; leave the second one out"):
+        predictor(pairs=False).explain(["a"], ["b"])
+
+
 def test_pairs(run: Any) -> None:
     Path("a.csv").write_text("left,right,question\na,b,c\nd,e,f\n")
     Path("a.txt").write_text("a\nd\n")

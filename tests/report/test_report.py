@@ -336,6 +336,14 @@ def test_a_closer_look_has_classes_confusions_lengths_and_reliability(built: Pat
     assert texts(lengths, "Read")[:4] == ["whole", "whole", "whole", "cut"]
     assert texts(lengths, "Tokens of the text")[0] == "65 – 128" and texts(lengths, "95 % interval")[0] == "83.5 – 96.5"
     assert class_table(records_of(groups["reviews"])) is None, "older records do not have it"
+    of = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 4}
+    none = dict.fromkeys(of, 0)
+    record = {
+        "per_class": {"seen": of, "absent": none, "said": none},
+        "confusion_matrix": ((4, 0, 1), (0,) * 3, (0,) * 3),
+    }
+    absent = class_table([("", "dense", record)])
+    assert absent and texts(absent, "F1") == ["100.0", "–", "0.0"], "macro F1 leaves it out"
     report = (built / "report.md").read_text("utf-8")
     assert "figures/imdb-calibration.svg" in report and report.count("### Class by class") == 1
     assert "ECE" in (built / "figures" / "imdb-calibration.svg").read_text("utf-8")

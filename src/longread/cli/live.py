@@ -125,6 +125,7 @@ class GridView:
             state["state"] = "started" if kind == "start" else "resumed"
             left = self._left()
             self._say(index, state["state"] + ("" if left is None else f", {duration(left)} left in all"))
+            logs.status(f"{self._place(index)}: {state['state']}")
         if self.live is not None:
             self.live.update(self._table())
 

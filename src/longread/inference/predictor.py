@@ -157,10 +157,10 @@ class Predictor:
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, label: str | None = None
     ) -> list[Explanation]:
         """Which tokens decided: see `longread.inference.explain.explain`."""
+        self._check_given(pairs)
         return explain(self, texts, pairs, label=label)
 
-    def _read(self, texts: list[str], pairs: list[str] | None) -> tuple[list[int], Reading | None]:
-        """Which texts are not empty, and these as tokens."""
+    def _check_given(self, pairs: Sequence[str] | None) -> None:
         wants = self.origin.pairs if self.origin else None
         if wants is not None and wants != (pairs is not None):
             raise UserError(
@@ -168,6 +168,10 @@ class Predictor:
                 if wants
                 else f"{self.source}: trained on single texts; leave the second one out"
             )
+
+    def _read(self, texts: list[str], pairs: list[str] | None) -> tuple[list[int], Reading | None]:
+        """Which texts are not empty, and these as tokens."""
+        self._check_given(pairs)
         kept = [row for row, text in enumerate(texts) if text.strip() and (pairs is None or pairs[row].strip())]
         if not kept:
             return kept, None
@@ -232,6 +236,7 @@ class LinearPredictor(Predictor):
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, label: str | None = None
     ) -> list[Explanation]:
         """What each word adds to the score, exactly: see `longread.inference.explain_linear`."""
+        self._check_given(pairs)
         return explain_linear(self.scorer.model, texts, pairs, label=label)
 
 

@@ -39,8 +39,10 @@ def class_table(named: Named) -> Table | None:
                Column("F1", "%"), Column("Support", "rows"))  # fmt: skip
     rows = []
     for title, attention, record in named:
-        for name, of in record["per_class"].items():
+        for number, (name, of) in enumerate(record["per_class"].items()):
             shares = [Cell(say.percent(of[key]), of[key]) for key in ("precision", "recall", "f1")]
+            if of["support"] == 0 and not any(row[number] for row in record.get("confusion_matrix") or [of]):
+                shares = [Cell("–")] * 3
             support = int(of["support"])
             cells = (
                 *_name(named, title, attention),
