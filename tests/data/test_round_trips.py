@@ -22,6 +22,7 @@ from longread.data.labels import placeholders, read_labels
 from longread.data.sources import Table, read_table
 from longread.data.stream import blocks_of_file
 from longread.data.targets import read_targets
+from longread.errors import UserError
 
 same = budget(max_examples=200, derandomize=True, deadline=None, database=None)
 # Every character but halves of surrogate pairs, which are none, and NUL, which tables refuse; quotes, delimiters and
@@ -112,6 +113,20 @@ def test_a_text_a_line(place: Path, lines: list[str], end: str, encoding: str, l
     path = place / "lines.txt"
     path.write_bytes((end.join(lines) + (end if last else "")).encode(encoding))
     assert [text for block in blocks_of_file(path) for text in block.texts] == lines
+
+
+@same
+@given(st.lists(st.sampled_from(["utf-8", "latin-1", "ascii"]), min_size=1, max_size=6))
+def test_lines_of_two_encodings_are_refused_and_not_read_as_other_letters(place: Path, encodings: list[str]) -> None:
+    path = place / "mixed.csv"
+    words = {"utf-8": "schön", "latin-1": "schön", "ascii": "plain"}
+    path.write_bytes(b"text,other\n" + b"".join(f"{words[e]},a\n".encode(e) for e in encodings))
+    if {"utf-8", "latin-1"} <= set(encodings):
+        for read in (lambda: read_table(path, "mixed.csv"), lambda: list(blocks_of_file(path, ["text"], ["other"]))):
+            with pytest.raises(UserError, match=f"line {encodings.index('latin-1') + 2}: this is not UTF-8 text"):
+                read()
+    else:
+        assert [text for text, _ in both(path)] == [words[e] for e in encodings]
 
 
 NAME = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=8).filter(

@@ -201,8 +201,9 @@ class TextFile:
             return "utf-8-sig"
         try:
             return self._checked("utf-8-sig", "UTF-8")
-        except _OtherEncoding:
-            pass
+        except _OtherEncoding as error:
+            if line := self._line_in_utf8():
+                raise UserError(f"{error}; line {line} is UTF-8") from None
         for encoding, name in (("cp1252", "Windows-1252"), ("latin-1", "Latin-1")):
             try:
                 self._checked(encoding, name)
@@ -211,6 +212,21 @@ class TextFile:
             log.warning("%s: not UTF-8, read as %s; --encoding names another", self.source, name)
             return encoding
         return self._checked("latin-1", "Latin-1")
+
+    def _line_in_utf8(self) -> int | None:
+        """The first line that is UTF-8 and not ASCII alone. As Windows-1252 it would be read, too, as other letters."""
+        with self._open() as file:
+            number, cut = 1, False
+            while line := file.readline(CHUNK):
+                if not cut and not line.isascii():
+                    try:
+                        line.decode()
+                        return number
+                    except UnicodeDecodeError:
+                        pass
+                cut = not line.endswith(b"\n")
+                number += not cut
+        return None
 
     def _known(self, encoding: str) -> str:
         try:
