@@ -86,6 +86,7 @@ def test_numbers_of_any_size() -> None:
         ("one text", ["a"], "list of texts"),
         ([None, "a"], [0, 1], r"X\[0\] is None"),
         (["a", "b"], [0], "one label for each"),
+        (["a", " ", "b", ""], [0, 1, 1, 0], r"X\[1\] is empty, and 1 more; leave such texts out"),
         (["a", "b"], [0, 0], "one class, '0'"),
         ([["a", "b"]], [0], "shape"),
         (["a", "b"], [[0, 2], [1, 0]], "holds 0 or 1"),

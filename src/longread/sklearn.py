@@ -64,6 +64,10 @@ class _TextEstimator(BaseEstimator):  # type: ignore[misc]
     def _train(self, texts: list[str], columns: Mapping[str, Any], few: npt.NDArray[np.int64], **problem: Any) -> None:
         """`columns` hold the labels of the texts. The rows `few` are evaluated, because the trainer wants some: nothing
         is chosen by them."""
+        empty = [place for place, text in enumerate(texts) if not text.strip()]
+        if empty:
+            more = f", and {len(empty) - 1} more" if len(empty) > 1 else ""
+            raise ValueError(f"X[{empty[0]}] is empty{more}; leave such texts out, and their rows of y")
         with tempfile.TemporaryDirectory(prefix="longread-") as directory:
             place = Path(directory)
             _write(place / "task" / "train.parquet", texts, columns)
