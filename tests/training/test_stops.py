@@ -88,6 +88,25 @@ def test_a_second_signal_waits_until_the_record_is_written(tmp_path: Path, monke
     assert run.record["status"] == "interrupted"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_error_of_an_import_that_a_signal_cut_short_is_the_interrupt(number: int) -> None:
+    def imported(signalled: bool) -> None:
+        try:
+            if signalled:
+                signal.raise_signal(number)
+        except KeyboardInterrupt:
+            pass  # as libraries do that try one way after the other
+        raise AttributeError("half a module")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background commands ignore it
+    try:
+        for signalled, error in ((True, KeyboardInterrupt), (False, AttributeError)):
+            with pytest.raises(error), signals_interrupt():
+                imported(signalled)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_lost_process_is_told_though_torchrun_sends_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*_: Any) -> None:
         raise ProcessLost("a process of this run has ended")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from longread.errors import ProcessLost, UserError
+
 log = logging.getLogger("longread")
 
 # Ctrl-C, a scheduler's or `kill`'s request, and a terminal that was closed.
@@ -65,17 +67,28 @@ class StopRequest:
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does: for all work that is not a training's loop."""
+    """SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does: for all work that is not a training's loop.
+
+    A library that is cut short as it is imported may fail with an error of its own: that is the interrupt, too.
+    """
+    came = False
 
     def interrupt(number: int, frame: Any) -> None:
+        nonlocal came
+        came = True
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    old = {number: signal.signal(number, interrupt) for number in SIGNALS if number != signal.SIGINT}
+    pressed = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where a shell ignores it
+    old = {number: signal.signal(number, interrupt) for number in SIGNALS if number != signal.SIGINT or pressed}
     try:
         yield
+    except Exception as error:
+        if came and not isinstance(error, UserError | ProcessLost | OSError):
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
