@@ -133,6 +133,20 @@ def test_every_kind_of_rows_is_the_same_as_in_memory(name: str, tmp_path: Path) 
     assert same(prepare(config(path, tmp_path / "b", **more), 16), memory)  # from the cache
 
 
+def test_a_file_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "shards", table(60), 2, ".csv")
+    try:
+        (folder / "part-1.csv").rename(folder / "part-\udce9.csv")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system takes no such names")
+    memory = prepare(config(folder, tmp_path / "a", False), 16)
+    assert same(prepare(config(folder, tmp_path / "b"), 16), memory)
+    (folder / "part-\udce9.csv").write_text("text,label\nwhole,\n")
+    for stream in (False, True):
+        with pytest.raises(UserError, match=r"part-\\udce9\.csv"):
+            prepare(config(folder, tmp_path / "b", stream), 16)
+
+
 def test_a_second_file_and_a_part_are_read_as_in_memory(tmp_path: Path) -> None:
     path, test = write(tmp_path / "rows.csv", table(80)), write(tmp_path / "test.parquet", table(30, seed=2))
     both = [prepare(config(path, tmp_path / "c", stream, eval_file=test), 16) for stream in (False, True)]

@@ -206,7 +206,7 @@ class _Source:
         tables = []
         for shard in shards:
             assert isinstance(shard.place, Path)
-            tables.append(read_table(shard.place, None, *given))
+            tables.append(read_table(shard.place, shard.source, *given))
         return self.read(concatenate(tables, name), split, label_names)
 
     def _stored(self, shards: list[Shard], split: str, label_names: tuple[str, ...] | None) -> Examples:

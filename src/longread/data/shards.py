@@ -63,7 +63,7 @@ class Shard:
                 return f"{self.source} {self.place.system.ukey(self.place.path)}"
             stat = self.place.stat()
             own = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
-            return f"{self.place.resolve()} {own}"
+            return f"{_shown(self.place.resolve())} {own}"
 
 
 def is_pattern(name: str) -> bool:
@@ -93,7 +93,13 @@ def local_shards(name: str, paths: Sequence[Path]) -> list[Shard]:
 
 def local_shard(path: Path) -> Shard:
     ending = next((own for own in ARROW if path.name.lower().endswith(own)), None)
-    return Shard(str(path), path, ending if ending and path.is_file() else check_format(path, str(path)))
+    shown = _shown(path)
+    return Shard(shown, path, ending if ending and path.is_file() else check_format(path, shown))
+
+
+def _shown(path: Path) -> str:
+    """The path as text that can be kept: bytes of a name that are not UTF-8 are written out."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def _ending(name: str) -> str | None:
