@@ -16,7 +16,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
-from longread.data import encoding, rows, shards
+from longread.data import encoding, mapped, rows, shards
 from longread.data.config import DataConfig
 from longread.data.dataset import Prepared, Split, prepare
 from longread.data.examples import stratified_sample
@@ -145,6 +145,26 @@ def test_a_file_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     for stream in (False, True):
         with pytest.raises(UserError, match=r"part-\\udce9\.csv"):
             prepare(config(folder, tmp_path / "b", stream), 16)
+
+
+@pytest.mark.parametrize("name", ["first texts", "tokens"])
+def test_a_full_disk_is_the_caches_not_the_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = mapped.NewFolder.array
+
+    def array(self: mapped.NewFolder, own: str, *how: Any) -> mapped.Writer:
+        writer = new(self, own, *how)
+        if own == name:
+            with open("/dev/full", "wb") as full:
+                os.dup2(full.fileno(), writer.file.fileno())
+        return writer
+
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    monkeypatch.setattr(mapped.NewFolder, "array", array)
+    with pytest.raises(OSError, match="No space left") as error:
+        prepare(config(write(tmp_path / "rows.csv", table(500)), tmp_path / "cache"), 16)
+    assert error.value.filename == str(tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")]
 
 
 def test_a_second_file_and_a_part_are_read_as_in_memory(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,11 +45,7 @@ class Writer:
         self.count += len(array)
 
     def write(self, data: bytes | memoryview) -> None:
-        try:
-            self.file.write(data)
-        except OSError as error:  # a full disk: which one?
-            error.filename = error.filename or self.file.name
-            raise
+        self.file.write(data)
         self.digest.update(data)
 
 
@@ -91,7 +87,8 @@ class NewFolder:
 
     def abandon(self) -> None:
         for writer in self._writers.values():
-            writer.file.close()
+            with suppress(OSError):  # a full disk takes the last bytes no more than the others
+                writer.file.close()
         shutil.rmtree(self.place, ignore_errors=True)
 
 
@@ -104,6 +101,10 @@ def new_folder(path: Path) -> Iterator[NewFolder]:
     folder = NewFolder(Path(temporary))
     try:
         yield folder
+    except OSError as error:
+        if error.filename is None:  # a full disk: which one?
+            error.filename = str(path.parent)
+        raise
     finally:
         folder.abandon()
         os.close(descriptor)

@@ -155,7 +155,7 @@ def _told_of(source: str) -> Iterator[None]:
     try:
         with told(source):
             yield
-    except UserError:
+    except (UserError, OSError, MemoryError):
         raise
     except Exception as error:
         raise UserError(f"{source}: cannot be read ({one_line(error)}); check the address and your access") from error

@@ -5,6 +5,7 @@ Everything a file can get wrong becomes a `UserError` that names the file and, w
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -100,12 +101,17 @@ def check_format(path: Path, source: str, *, lines: bool = False) -> str:
     return ending
 
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @contextmanager
 def told(source: str) -> Iterator[None]:
     """What the system says of a file becomes a UserError that names it."""
     try:
         yield
     except OSError as error:
+        if error.errno in NO_SPACE:  # where rows are kept, not the file that is read
+            raise
         why = error.strerror or one_line(error)
         raise UserError(f"{source}: cannot be read ({why}); check the file") from error
 
