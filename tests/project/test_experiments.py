@@ -169,7 +169,8 @@ def test_times_are_of_the_models_that_were_trained(tmp_path: Path, monkeypatch: 
         imdb_lengths_times.run(config, lambda event: None)
     trained = train(replace(config, eval_rows=8, out=tmp_path / "imdb_lengths"))
     timed = imdb_lengths_times.run(config, lambda event: None)
-    assert timed.record["init"] == f"imdb-lengths/{trained.record['run_id']}"
+    assert timed.record["init"] == "imdb-lengths"
+    assert timed.record["num_parameters"] == trained.record["num_parameters"]
     assert timed.record["eval_seconds"] > 0 and timed.record["dataset"]["eval"]["rows"] == 4
     events: list[dict[str, Any]] = []
     assert imdb_lengths_times.run(config, events.append).record == timed.record and events[0]["event"] == "skipped"
