@@ -40,6 +40,7 @@ def compare_in_time(
     def on_plan(kept: KeptPlan, old: bool) -> None:
         nonlocal view, planned
         planned = kept
+        logs.status("at work")
         say_plan(kept, old)
         view = GridView(kept.configs)
         view.__enter__()

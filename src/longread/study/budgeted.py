@@ -30,10 +30,12 @@ PLANS = "plans"
 SCHEMA = 1
 SECONDS_BETWEEN_NOTES = 10.0  # of the time that is used: so much of it is forgotten when the program is killed
 WAITING = {"state": "waiting", "run_id": None, "took_seconds": 0.0}
+LEAST_PACE = 0.25  # runs are not expected to take less of what was measured
 TOO_LATE = 3.0  # seconds that are not enough to begin anything
 OF_A_PLACE = ("out", "data_dir")  # settings that change no plan
 Clock = Callable[[], float]
 RunOne = Callable[..., Run]
+PlanAgain = Callable[[float, float], Plan]  # of the seconds that are left, and how much faster all was than expected
 
 
 @dataclass
@@ -155,11 +157,17 @@ def compare_within(
         grid(base, tasks=[base.task], attentions=attentions, depths=depths, seeds=seeds, with_baselines=with_baselines)
     )
     first = next((config for config in configs if not config.is_baseline), configs[0])
+    asked = [config for config in configs if not config.is_baseline]
     found = (probe or Probe)(replace(resolve(first), epochs=base.epochs, max_length=base.max_length))
     prints = (found.train.fingerprint, found.evaluation.fingerprint)
     kept, old = plan_within(configs, seconds, prints, found.texts, found, clock=clock, began=began)
     on_plan(kept, old)
-    return Compared(kept, run_plan(kept, on_event, clock=clock, run=run))
+
+    def plan_again(left: float, pace: float) -> Plan:
+        found.forget(pace)
+        return make_plan(asked, found.texts(), found, left, clock=clock)
+
+    return Compared(kept, run_plan(kept, on_event, clock=clock, run=run, plan_again=plan_again if asked else None))
 
 
 def run_plan(
@@ -168,12 +176,13 @@ def run_plan(
     *,
     clock: Clock = time.monotonic,
     run: RunOne = run_one,
+    plan_again: PlanAgain | None = None,
 ) -> list[Run]:
     """The runs that were done or begun, in the order of the plan; the file says what became of each.
 
     A run that is not finished at the end of the time is stopped, its state saved and its record marked. One that
     would not be finished by then, going by what the others took, is not begun. Where the others took less time than was
-    expected, what was left out for lack of it is run, too.
+    expected, what was left out for lack of it is run, too; where no transformer was, these are planned again.
     """
     runs: list[Run] = []
     with signals_interrupt():
@@ -184,7 +193,7 @@ def run_plan(
                 on_event(index, {"event": "skipped", "run_id": state["run_id"]})
                 runs.append(done)
                 continue
-            need = entry.seconds * (1.0 if entry.config.is_baseline else _pace(kept)) - state["took_seconds"]
+            need = _need(kept, entry) - state["took_seconds"]
             if kept.left < max(TOO_LATE, need):
                 why = f"would take about {duration(max(need, 0))}; {duration(max(0.0, kept.left))} left"
                 state["state"] = "not begun" if not state["took_seconds"] else "stopped"
@@ -198,19 +207,38 @@ def run_plan(
             runs.append(_run_entry(kept, index, on_event, clock, run))
         while (more := _next_spare(kept)) is not None:
             kept.plan.spare.remove(more)
-            kept.plan.left_out = [e for e in kept.plan.left_out if e[0] != described(more.config)]
-            kept.plan.entries.append(more)
-            kept.states.append(dict(WAITING))
-            on_event(len(kept.states) - 1, {"event": "added"})
-            runs.append(_run_entry(kept, len(kept.states) - 1, on_event, clock, run))
+            runs.append(_run_entry(kept, _add(kept, more, on_event), on_event, clock, run))
+        least = max((state["took_seconds"] for state in kept.states), default=0.0)  # no transformer takes less
+        only_linear = all(entry.config.is_baseline for entry in kept.plan.entries)
+        if plan_again is not None and only_linear and kept.left > least:
+            before = clock()
+            plan = plan_again(kept.left + report_seconds(kept.left), _pace(kept, linear=True))
+            kept.spent += clock() - before
+            for entry in plan.entries:
+                if _need(kept, entry) <= kept.left:
+                    runs.append(_run_entry(kept, _add(kept, entry, on_event), on_event, clock, run))
     return runs
+
+
+def _add(kept: KeptPlan, entry: Entry, on_event: Listener) -> int:
+    """The number of a further entry."""
+    kept.plan.left_out = [e for e in kept.plan.left_out if e[0] != described(entry.config)]
+    kept.plan.entries.append(entry)
+    kept.states.append(dict(WAITING))
+    on_event(len(kept.states) - 1, {"event": "added"})
+    return len(kept.states) - 1
+
+
+def _need(kept: KeptPlan, entry: Entry) -> float:
+    """Seconds that it should take, going by those before."""
+    return max(TOO_LATE, entry.seconds * _pace(kept, entry.config.is_baseline))
 
 
 def _next_spare(kept: KeptPlan) -> Entry | None:
     """The first for which there is time after all: the others took less than was expected."""
     if any(state["state"] not in ("done", "not begun") for state in kept.states):
         return None
-    return next((e for e in kept.plan.spare if max(TOO_LATE, e.seconds * _pace(kept)) <= kept.left), None)
+    return next((e for e in kept.plan.spare if _need(kept, e) <= kept.left), None)
 
 
 def _run_entry(kept: KeptPlan, index: int, on_event: Listener, clock: Clock, run: RunOne) -> Run:
@@ -241,12 +269,12 @@ def _run_entry(kept: KeptPlan, index: int, on_event: Listener, clock: Clock, run
     return found
 
 
-def _pace(kept: KeptPlan) -> float:
-    """How much longer the transformers took that are done than was expected of them, at least half as long."""
+def _pace(kept: KeptPlan, linear: bool) -> float:
+    """How much longer those took that are done than was expected of them, the linear models or the transformers."""
     done = [
         (s["took_seconds"], e.seconds)
         for e, s in zip(kept.plan.entries, kept.states, strict=True)
-        if s["state"] == "done" and not e.config.is_baseline and s["took_seconds"]
+        if s["state"] == "done" and e.config.is_baseline == linear and s["took_seconds"]
     ]
     took, expected = sum(t for t, _ in done), sum(e for _, e in done)
-    return max(0.5, took / expected) if expected else 1.0
+    return max(LEAST_PACE, took / expected) if expected else 1.0

@@ -61,6 +61,11 @@ class Probe:
         except Interrupted:
             raise KeyboardInterrupt from None
 
+    def forget(self, pace: float) -> None:
+        """Steps are measured anew; a process starts `pace` times as slowly as it did."""
+        self.per_token.clear()
+        self.__dict__["start_seconds"] = pace * self.start_seconds
+
     def linear(self, config: RunConfig) -> Cost:
         """Fits the sample; all in one number."""
         from longread.inference.run_linear import score
