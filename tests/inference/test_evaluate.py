@@ -100,6 +100,8 @@ def test_labels_in_another_order_are_the_models_own(trained: records.Run, tmp_pa
 def test_the_file_given_is_scored_whole_and_may_lack_a_class(trained: records.Run, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("body,team\nworks so well,praise\nplease add this,wish\nworks so well,wish\n")
     record = scored(trained, eval_file=str(tmp_path / "new.csv"))
+    as_task = scored(trained, task=str(tmp_path / "new.csv"), text_columns=("body",), label_columns=("team",))
+    assert as_task["metrics"] == record["metrics"]  # none of its rows was held out
     assert (record["dataset"]["eval"]["rows"], record["metrics"]["accuracy"]) == (3, pytest.approx(2 / 3))
     assert record["per_class"]["wish"] == {"precision": 1, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}
     assert record["confusion_matrix"] == [[0, 0, 0], [0, 1, 0], [0, 1, 1]]

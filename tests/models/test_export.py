@@ -80,3 +80,6 @@ def test_wrong_orders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["export", "somewhere", "--out", "model.bin"]) == 2
     assert "ending" in capsys.readouterr().err
     assert np.array_equal(list(tmp_path.iterdir()), [])
+    (tmp_path / "mine.onnx").write_text("mine")
+    assert main(["export", "somewhere", "--out", str(tmp_path / "mine.onnx")]) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err

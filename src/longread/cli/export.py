@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 
-def export(checkpoint: str, /, *, out: Path, int8: bool = False) -> int:
+def export(checkpoint: str, /, *, out: Path, int8: bool = False, overwrite: bool = False) -> int:
     """A checkpoint as one file that runs without longread: ONNX, or a torch.export archive.
 
     Example: longread export out/runs/0123456789abcdef --out model.onnx
@@ -19,6 +19,8 @@ def export(checkpoint: str, /, *, out: Path, int8: bool = False) -> int:
         File to write: NAME.onnx, or NAME.pt2 for torch.export.
     int8:
         ONNX only: linear layers compute with weights of eight bits. Smaller and often faster; answers change a little.
+    overwrite:
+        Replace an --out that is there already.
     """
     from longread.errors import UserError
     from longread.models.export import FORMATS
@@ -27,6 +29,8 @@ def export(checkpoint: str, /, *, out: Path, int8: bool = False) -> int:
         raise UserError(
             f"--out {out}: the format is read from the ending; write NAME.onnx, or NAME.pt2 for torch.export"
         )
+    if out.exists() and not overwrite:
+        raise UserError(f"--out {out}: is there already; --overwrite replaces it, or give another name")
     from longread.inference.predictor import load
     from longread.models.export import export as write
 

@@ -49,7 +49,7 @@ def evaluate(
 ) -> int:
     """Accuracy, F1, loss and speed of a checkpoint on a task; nothing is trained.
 
-    Of a single file, the part is scored that training held out; with --eval-file, the whole of that file.
+    Of the file that it was trained on, the part is scored that was held out; of another file, all rows.
 
     Example: longread evaluate out/runs/0123456789abcdef --task imdb --eval-rows 2500
 

@@ -61,6 +61,13 @@ def as_trained(config: RunConfig, checkpoint: str | Path) -> RunConfig:
     return replace(config, **changes)
 
 
+def _whole(config: RunConfig, checkpoint: str | Path) -> RunConfig:
+    """Of a file that the checkpoint was not trained on, all rows are scored: none was held out for it."""
+    made_by = _origin(checkpoint)
+    other = made_by is not None and Path(config.task).is_file() and not _same_place(made_by.task, config.task)
+    return replace(config, eval_file=config.task) if other and config.eval_file is None else config
+
+
 def _origin(checkpoint: str | Path) -> Origin | None:
     """Of a checkpoint, or of the one that an exported graph is from. UserError for a file that is neither."""
     if is_graph(checkpoint):
@@ -102,13 +109,14 @@ def evaluated(
 ) -> Evaluated:
     """What `evaluate` does, with the answers beside the record.
 
-    Scored are the rows of `eval_file`, or the task's evaluation rows; of a single table the part that is held out of
-    training. Labels are read against the model's names. UserError for a label that the model does not know, and for a
-    classifier that was never trained, unless untrained_head asks for it: its time is then the result.
+    Scored are the rows of `eval_file`, or the task's evaluation rows; of a single table that the checkpoint was trained
+    on the part that was held out. Labels are read against the model's names. UserError for a label that the model does
+    not know, and for a classifier that was never trained, unless untrained_head asks for it: its time is then the
+    result.
     On several processes each calls this and gets all answers; the first one writes.
     """
     with processes.joined():
-        return _evaluated(config, checkpoint, tokenizer=tokenizer, untrained_head=untrained_head)
+        return _evaluated(_whole(config, checkpoint), checkpoint, tokenizer=tokenizer, untrained_head=untrained_head)
 
 
 def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None, untrained_head: bool) -> Evaluated:

@@ -214,9 +214,11 @@ def run_plan(
             before = clock()
             plan = plan_again(kept.left + report_seconds(kept.left), _pace(kept, linear=True))
             kept.spent += clock() - before
-            for entry in plan.entries:
-                if _need(kept, entry) <= kept.left:
-                    runs.append(_run_entry(kept, _add(kept, entry, on_event), on_event, clock, run))
+            runs += [
+                _run_entry(kept, _add(kept, entry, on_event), on_event, clock, run)
+                for entry in plan.entries
+                if _need(kept, entry) <= kept.left
+            ]
     return runs
 
 

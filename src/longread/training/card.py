@@ -22,14 +22,14 @@ SHOWN = 30  # labels in a list or table
 LONGEST = 60  # characters of a name
 METRICS = {
     "single_label_classification": ("accuracy", "f1", "f1_macro"),
-    "multi_label_classification": ("exact_match", "f1_micro", "f1_macro"),
+    "multi_label_classification": ("exact_match", "f1_micro", "f1_macro", "average_precision"),
     "regression": ("mse", "mae", "spearman", "r2"),
 }
 SETTINGS = ("num_hidden_layers", "hidden_size", "max_length", "epochs", "steps", "batch_size", "learning_rate")
 READS = {"head": "the first {:,} tokens", "tail": "the last {:,} tokens", "head_tail": "{:,} tokens of both ends"}
 # The Hub's names of metrics.
-HUB_METRICS = {"accuracy": "accuracy", "exact_match": "exact_match", "mse": "mse", "mae": "mae",
-               "spearman": "spearmanr", "r2": "r_squared"}  # fmt: skip
+HUB_METRICS = {"accuracy": "accuracy", "exact_match": "exact_match", "average_precision": "average_precision",
+               "mse": "mse", "mae": "mae", "spearman": "spearmanr", "r2": "r_squared"}  # fmt: skip
 
 
 def write_card(run: Run, checkpoint: Path) -> None:
@@ -160,7 +160,8 @@ def _results(record: Mapping[str, Any], ends: Mapping[str, tuple[float, float]],
     yield f"On {rows['rows']:,}{sample} rows of {where}, split {plain(rows['split'])}.\n"
     yield "| Metric | Value | 95 % interval |\n| --- | --- | --- |"
     for title, metric in _measured(record).items():
-        span = "{:.4g} to {:.4g}".format(*ends[metric]) if metric in ends else "none: too few rows, or all agree"
+        none = "not computed" if metric == "average_precision" else "none: too few rows, or all agree"
+        span = "{:.4g} to {:.4g}".format(*ends[metric]) if metric in ends else none
         yield f"| {plain(title)} | {metrics[metric]:.4g} | {span} |"
     yield "\nThe intervals cover the choice of rows, not that of the seed: this is one training run.\n"
     classes = list((record.get("per_class") or {}).items())
