@@ -114,12 +114,18 @@ def test_rows_that_tell_nothing_leave_nothing(place: Path, tmp_path: Path, capsy
     assert cli.main(["calibrate", str(place / "run"), str(place / "more-1.csv"), "--out", str(place)]) == 2
 
 
-def test_a_linear_model_is_told_how_else(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("attention", ["tfidf", "nbsvm"])
+def test_a_linear_model_is_calibrated_alike(place: Path, tmp_path: Path, attention: str) -> None:
     config = RunConfig(task=str(place / "own.csv"), text_columns=("body",), label_columns=("topic",), out=tmp_path)
-    run = train(replace(config, attention="tfidf"))
-    out = tmp_path / "out"
-    assert cli.main(["calibrate", str(run.directory), str(place / "more-1.csv"), "--out", str(out)]) == 2
-    assert "longread train --attention tfidf --calibrate" in capsys.readouterr().err and not out.exists()
+    run, out = train(replace(config, attention=attention)).directory, tmp_path / "out"
+    assert cli.main(["calibrate", str(run), str(place / "more-1.csv"), "--out", str(out)]) == 0
+    after = longread.load(out)
+    temperature, texts = after.decision.temperature, [f"{word} 7" for word in WORDS]
+    assert temperature is not None and temperature != 1 and after.decision.rows == 120
+    np.testing.assert_allclose(logits(out, texts), logits(run, texts) / temperature, rtol=1e-6)
+    assert after.origin is not None and after.origin.text_columns == ("body",)
+    with pytest.raises(longread.UserError, match="rows that its temperature was chosen on"):
+        longread.evaluate(replace(config, eval_file=str(place / "more-1.csv")), out)
 
 
 def test_a_conversion_keeps_what_was_chosen(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

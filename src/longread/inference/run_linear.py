@@ -78,6 +78,8 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
     if config.problem_type not in (None, problem):
         raise UserError(f"--problem-type {config.problem_type}: {checkpoint} was trained for {problem}")
     examples = load_split(replace(config, problem_type=problem).data_config(), label_names=model.label_names)
+    if examples.fingerprint == model.decision.fingerprint:
+        raise UserError(f"{checkpoint}: these are the rows that its temperature was chosen on; evaluate it on others")
     if (examples.pairs is not None) != model.pairs:
         wanted = "pairs of texts" if model.pairs else "single texts"
         raise UserError(f"{checkpoint}: trained on {wanted}; check --text-columns")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -103,6 +103,10 @@ class LinearModel:
         counts = csr_matrix((ones, encoded.tokens, encoded.offsets), shape=shape, copy=True)  # summed in place
         counts.sum_duplicates()
         return weigh(counts, [len(terms) for terms in self.vocabularies], self.idf)
+
+    def divided_by(self, temperature: float) -> LinearModel:
+        """Its scores divided by `temperature`, in its weights."""
+        return replace(self, weights=self.weights / temperature, bias=self.bias / temperature)
 
     def scores(self, encoded: Encoded) -> Floats:
         """[R, C], logits as a network's: of two classes a score and its opposite by halves; [R, 1] of a regression."""

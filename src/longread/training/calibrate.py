@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from longread.config import RunConfig
 from longread.data.dataset import tokenize
@@ -19,6 +20,7 @@ from longread.inference.predictor import LinearPredictor, load
 from longread.inference.run import as_trained, default_task
 from longread.models.checkpoint import save_pretrained
 from longread.models.decision import Decision
+from longread.models.linear import save_linear
 from longread.problems import REGRESSION
 from longread.training.choice import check_choices, decide, scale_logits
 from longread.training.lineage import provenance_of
@@ -41,30 +43,34 @@ def calibrate(
     config = replace(config or RunConfig(), eval_file=rows, task=default_task(checkpoint, rows))
     _refuse_known_file(checkpoint, rows)
     found = load(checkpoint, config.device)
-    if isinstance(found, LinearPredictor):
-        raise UserError(
-            f"{checkpoint}: a linear model is calibrated as it is trained; longread train "
-            f"--attention {found.scorer.attention} --calibrate"
-        )
-    model, problem = found.model, found.problem_type
+    problem = found.problem_type
     if problem == REGRESSION:
         raise UserError(f"{checkpoint}: predicts a number and has no probabilities to calibrate")
     config = replace(as_trained(config, checkpoint), calibrate=True, choose_threshold=choose_threshold)
     check_choices(config, found.label_names, problem)
     examples = load_split(replace(config, problem_type=problem).data_config(), label_names=found.label_names)
     _refuse_known_rows(checkpoint, rows, examples.fingerprint)
-    split = tokenize(examples, found.tokenizer, found.max_length, None, found.cut)
-    logits = split_logits(model, split, tokens=found.tokens_per_micro_batch, device=found.device).logits
+    linear = found.scorer.model if isinstance(found, LinearPredictor) else None
+    if linear is not None:
+        logits: npt.NDArray[np.floating[Any]] = linear.scores(linear.encode(examples.texts, examples.pairs)[0])
+    else:
+        split = tokenize(examples, found.tokenizer, found.max_length, None, found.cut)
+        logits = split_logits(found.model, split, tokens=found.tokens_per_micro_batch, device=found.device).logits
     chosen = decide(config, logits, examples.labels, found.label_names, problem)
-    if chosen.temperature is not None:
-        scale_logits(model, chosen.temperature)
     if chosen == Decision():
         raise UserError(f"{rows}: these rows tell no temperature; give more of them, among them some it gets wrong")
-    model.decision = _together(model.decision, chosen, examples.fingerprint)
-    save_pretrained(model, out, tokenizer=found.tokenizer)
+    together = _together(found.decision, chosen, examples.fingerprint)
+    if linear is not None:
+        own = replace(linear.divided_by(chosen.temperature or 1.0), decision=together)
+        save_linear(own, out, found.origin.to_json() if found.origin else None)
+    else:
+        if chosen.temperature is not None:
+            scale_logits(found.model, chosen.temperature)
+        found.model.decision = together
+        save_pretrained(found.model, out, tokenizer=found.tokenizer)
     if (provenance := provenance_of(str(folder_of(checkpoint)))) is not None:  # the weights are still that run's
         provenance.write(out)
-    return model.decision
+    return together
 
 
 def _together(before: Decision, chosen: Decision, fingerprint: str) -> Decision:

@@ -108,5 +108,4 @@ def _decided(model: LinearModel, config: RunConfig, rows: Examples) -> LinearMod
     """With the temperature, in its weights, and the thresholds that the held-out rows tell."""
     logits = model.scores(model.encode(rows.texts, rows.pairs)[0])
     decision = decide(config, logits, rows.labels, rows.label_names, rows.problem_type)
-    by = decision.temperature or 1.0
-    return replace(model, weights=model.weights / by, bias=model.bias / by, decision=decision)
+    return replace(model.divided_by(decision.temperature or 1.0), decision=decision)
