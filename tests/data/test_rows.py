@@ -307,6 +307,14 @@ def test_a_shard_of_another_kind_or_torn_is_named(tmp_path: Path) -> None:
         prepare(config(folder, tmp_path / "c"), 16)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_broken_link_is_not_left_out(stream: bool, tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "shards", table(60), 2, ".csv")
+    (folder / "part-2.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(UserError, match=r"part-2\.csv: there is no such file"):
+        prepare(config(folder, tmp_path / "cache", stream), 16)
+
+
 def test_urls(tmp_path: Path) -> None:
     import fsspec
 

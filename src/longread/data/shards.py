@@ -87,7 +87,7 @@ def shards_of(name: str) -> list[Shard]:
 
 
 def local_shards(name: str, paths: Sequence[Path]) -> list[Shard]:
-    files = [path for path in paths if path.is_file() and _ending(path.name)]
+    files = [path for path in paths if _ending(path.name) and not path.is_dir()]  # a broken link is told of
     return _one_kind(name, [local_shard(path) for path in files])
 
 
