@@ -61,6 +61,7 @@ TINY = ["--train-rows", "32", "--eval-rows", "16", "--epochs", "1", "--hidden-si
         ("train --init somewhere --hidden-size 32", "--hidden-size: only from scratch; --init brings its own"),
         ("compare --attention dense performer --block-size 8", "has no such setting; it is for bigbird"),
         ("compare --init somewhere --num-hidden-layers 1 2", "--num-hidden-layers: only from scratch"),
+        ("train a.csv b.csv", "too many arguments: b.csv; --help says what the command takes"),
         ("evaluate somewhere --epochs 3", "Unknown option: --epochs"),
         ("predict somewhere text --epochs 3", "Unknown option: --epochs"),
         ("compare --seed", "--seed requires at least 1"),

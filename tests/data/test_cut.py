@@ -74,7 +74,9 @@ def test_pairs_are_cut_at_the_longer_text_and_counted() -> None:
 
 
 def test_what_leaves_no_room_is_refused() -> None:
-    with pytest.raises(UserError, match="--chunk-stride 4: of 6 tokens the tokenizer's 2 marks leave room for 4"):
+    with pytest.raises(
+        UserError, match="--chunk-stride 4: of 6 tokens the tokenizer's 2 marks leave room for 4; give less than 4"
+    ):
         read(TOKENIZER, ["a"], None, 6, Cut(truncation="chunk", chunk_stride=4))
     with pytest.raises(UserError, match="only with --truncation chunk"):
         Cut(truncation="tail", chunk_stride=4)

@@ -166,7 +166,10 @@ def _is_short_of_memory(error: BaseException) -> bool:
 
 def _in_a_line(error: BaseException) -> str:
     """A message may quote a value of any length, and what would move a terminal's cursor."""
-    text = "".join(mark if mark.isprintable() else " " for mark in " ".join(str(error).split()))
+    told = str(error)
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        told = f"too many arguments: {shlex.join(error.unused_tokens or ())}; --help says what the command takes"
+    text = "".join(mark if mark.isprintable() else " " for mark in " ".join(told.split()))
     return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
 
 

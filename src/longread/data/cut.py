@@ -101,7 +101,8 @@ def _read_single(tokenizer: Tokenizer, texts: Sequence[str], limit: int, cut: Cu
     room = limit - marks
     if room <= cut.chunk_stride:
         what = f"--chunk-stride {cut.chunk_stride}" if cut.chunk_stride else f"--max-length {limit}"
-        raise UserError(f"{what}: of {limit} tokens the tokenizer's {marks} marks leave room for {max(0, room)}")
+        right = f"; give less than {room}" if cut.chunk_stride and room > 0 else ""
+        raise UserError(f"{what}: of {limit} tokens the tokenizer's {marks} marks leave room for {max(0, room)}{right}")
     way = cut.truncation or ("tail" if tokenizer.config.truncation_side == "left" else "head")
     nothing = next((i for i in (tokenizer.pad_id, inner.token_to_id("<unk>")) if i is not None), 0)
     sequences: list[npt.NDArray[np.int32]] = []
