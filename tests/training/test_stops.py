@@ -333,11 +333,12 @@ def test_two_runs_differ_by_every_initial_weight_and_by_what_the_machine_chose(t
     assert tune("d", init=str(again)) != before
 
 
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(("attention", "late"), [("dense", False), ("dense", True), ("tfidf", True)])
 def test_a_run_whose_folder_vanished_is_not_said_to_be_done(
-    late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    attention: str, late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small(tmp_path)
+    linear = RunConfig(attention=attention, train_rows=64, eval_rows=16, out=tmp_path)
+    config = small(tmp_path) if attention == "dense" else linear
     write = records.write_record
 
     def delete(event: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from longread.records.files import (
     write_json,
     write_lines,
 )
-from longread.records.lock import LOCK, locked
+from longread.records.lock import LOCK, check_held, locked
 from longread.records.predictions import write_predictions
 from longread.records.record import (
     SCHEMA,
@@ -45,6 +45,7 @@ __all__ = [
     "RunRecord",
     "SplitRecord",
     "canonical",
+    "check_held",
     "conversion_under_current_names",
     "current_names",
     "find_run",

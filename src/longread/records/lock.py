@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -54,6 +55,16 @@ def locked_if_free(directory: Path) -> Iterator[bool]:
         if mine:
             path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def check_held(directory: Path) -> None:
+    """FileNotFoundError where a folder that is `locked` here was deleted or moved, with what was written to it before.
+
+    For the end of a run: its record, which is in a new folder then, goes.
+    """
+    if not (directory / LOCK).exists():
+        (directory / "run.json").unlink(missing_ok=True)
+        raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted or moved while it ran", str(directory))
 
 
 def is_locked(directory: Path) -> bool:

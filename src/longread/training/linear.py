@@ -101,7 +101,9 @@ def _fit(
     save_linear(model, directory / "checkpoint", trained_on)
     Provenance(name, "train", training.seconds).write(directory / "checkpoint")
     write_card(Run(record.to_json(), directory), directory / "checkpoint")
-    return records.write_record(config.out, record)
+    run = records.write_record(config.out, record)
+    records.check_held(directory)
+    return run
 
 
 def _decided(model: LinearModel, config: RunConfig, rows: Examples) -> LinearModel:

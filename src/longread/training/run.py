@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 from collections.abc import Callable
@@ -202,10 +201,8 @@ def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_ev
             provenance.write(directory / "checkpoint")
             write_card(Run(record.to_json(), directory), directory / "checkpoint")
         run = records.write_record(config.out, record)
-        if status == "ok" and not (directory / records.LOCK).exists():  # what was written before went with it
-            (directory / "run.json").unlink(missing_ok=True)
-            raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted or moved while it ran", str(directory))
         if status == "ok":
+            records.check_held(directory)
             states.delete_states(directory)
         on_event(
             {"event": "end", "run_id": this.run_id, "status": status, "error": error, "metrics": dict(record.metrics)}
