@@ -6,6 +6,7 @@ imdb-lengths.svg     accuracy of a pretrained encoder against inference time (le
 imdb.svg             accuracy against inference time, from results/imdb-study-rows
 pattern-NAME.svg     which tokens a mechanism lets look at which, from its reference, and what that costs by length
 predict-memory.svg   memory of `longread predict` by the number of lines (memory_figure.py)
+stream-memory.svg    memory of `longread train --stream` by the number of rows (memory_figure.py)
 architecture.svg     which room imports which, from the source
 """
 

@@ -1,35 +1,53 @@
-"""predict-memory.svg: memory of `longread predict` by the number of lines, from results/predict/memory.json."""
+"""Memory by the number of rows: predict-memory.svg and stream-memory.svg, from the records of two benchmarks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-GOAL_MEBIBYTES = 200e6 / 2**20  # 200 MB
+BLUE, GREY = "#2f6fde", "#8a94a6"
 
 
 def draw(records: Path, save: Callable[[Any, str], None]) -> None:
+    runs = json.loads((records / "predict" / "memory.json").read_text("utf-8"))["runs"]
+    curves = [
+        ("longread predict", BLUE, [run["above_bytes"] for run in runs]),
+        ("the file itself", GREY, [run["file_bytes"] for run in runs]),
+    ]
+    save(_figure("lines", [run["lines"] for run in runs], curves, 200e6), "predict-memory")
+    kept = records / "scaling" / "stream-memory.json"
+    runs = json.loads(kept.read_text("utf-8"))["runs"]
+    curves = [
+        ("longread train --stream", BLUE, [run["above_bytes"] for run in runs]),
+        ("the files, packed", GREY, [run["file_bytes"] for run in runs]),
+    ]
+    save(_figure("rows", [run["rows"] for run in runs], curves, 300e6), "stream-memory")
+
+
+def _figure(unit: str, counts: Sequence[int], curves: Sequence[tuple[str, str, list[int]]], goal: float) -> Any:
+    """goal: in bytes."""
     from longread.report.figures import MUTED, new_figure
 
-    runs = json.loads((records / "predict" / "memory.json").read_text("utf-8"))["runs"]
-    lines = [run["lines"] for run in runs]
-    above, files = ([run[name] / 2**20 for run in runs] for name in ("above_bytes", "file_bytes"))
     figure, axes = new_figure(6.4, 3.2)
-    axes.set_position((0.09, 0.16, 0.72, 0.74))
+    axes.set_position((0.09, 0.16, 0.68, 0.74))
     axes.set_xscale("log")
-    axes.plot(lines, files, marker="o", ms=4, lw=1.4, color="#8a94a6", ls=(0, (4, 2)))
-    axes.plot(lines, above, marker="o", ms=6, lw=1.8, color="#2f6fde", mec="white", zorder=4)
-    axes.axhline(GOAL_MEBIBYTES, color="#c3c9d3", lw=1, zorder=0)
-    axes.set_ylim(0, max([*above, *files, GOAL_MEBIBYTES]) * 1.08)
-    axes.set_xticks(lines, [f"{count:,}" for count in lines])
-    axes.minorticks_off()
     beside = {"x": 1.02, "va": "center", "fontsize": 8, "transform": axes.get_yaxis_transform()}
-    axes.text(y=above[-1], s="longread predict", color="#2f6fde", **beside)
-    axes.text(y=files[-1], s="the file itself", color="#8a94a6", **beside)
-    axes.text(x=0.01, y=GOAL_MEBIBYTES, s="goal: 200 MB", color=MUTED, va="bottom", fontsize=8,
+    highest = max(goal, *(size for _, _, sizes in curves for size in sizes)) / 2**20
+    for name, color, sizes in curves:
+        ours = color != GREY
+        style: dict[str, Any] = {"ms": 6, "lw": 1.8, "mec": "white", "zorder": 4} if ours else {"ms": 4, "lw": 1.4}
+        axes.plot(
+            counts, [size / 2**20 for size in sizes], marker="o", color=color, ls="-" if ours else (0, (4, 2)), **style
+        )
+        axes.text(y=sizes[-1] / 2**20, s=name, color=color, **beside)
+    axes.axhline(goal / 2**20, color="#c3c9d3", lw=1, zorder=0)
+    axes.set_ylim(0, highest * 1.08)
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.minorticks_off()
+    axes.text(x=0.01, y=goal / 2**20, s=f"goal: {goal / 1e6:.0f} MB", color=MUTED, va="bottom", fontsize=8,
               transform=axes.get_yaxis_transform())  # fmt: skip
     axes.set_title("Highest memory above the model, MiB", fontsize=9, loc="left")
-    axes.set_xlabel("lines", color=MUTED)
-    save(figure, "predict-memory")
+    axes.set_xlabel(unit, color=MUTED)
+    return figure

@@ -66,12 +66,12 @@ def _killed(record: dict[str, Any]) -> str:
 def _stream_memory(record: dict[str, Any]) -> str:
     """Of benchmarks/stream_memory.py; seconds of a busy machine are left out."""
     columns = (Column("Rows"), Column("Files", "MiB"), Column("Kept in the cache", "MiB"),
-               Column("Memory above the model", "MiB"), Column("of it when all is kept", "MiB"),
-               Column("First step after", "s"), Column("when all is kept", "s"))  # fmt: skip
+               Column("Memory above the model", "MiB"), Column("First step after", "s"),
+               Column("when all is kept", "s"))  # fmt: skip
     body = []
     for run in record["runs"]:
         ways = [run["cold"], run["warm"]]
-        sizes = [run["file_bytes"], run["cache_bytes"], *(way["peak_bytes"] - run["program_bytes"] for way in ways)]
+        sizes = [run["file_bytes"], run["cache_bytes"], run["above_bytes"]]
         seconds = [
             "–" if max(way["load_at_start"], way.get("load_at_end", 0)) > BUSY_CORES
             else f"{way['seconds_to_first_step']:.0f}"
