@@ -86,7 +86,22 @@ def _stream_memory(record: dict[str, Any]) -> str:
     return f"{markdown_table(Table(columns, tuple(body)))}\n\n{said}"
 
 
-TABLES = {"same-losses": _same_losses, "seconds": _seconds, "killed": _killed, "stream-memory": _stream_memory}
+def _ray_compare(record: dict[str, Any]) -> str:
+    columns = (Column("States and records in", numeric=False), Column("Records"), Column("Runs whose worker was lost"),
+               Column("Went on from a state"), Column("Predictions as without Ray"))  # fmt: skip
+    found = [("a folder of all machines", record)]
+    stored = RESULTS / "scaling" / "ray-compare-store.json"  # the same with --store
+    if stored.exists():
+        found.append(("a store of S3's kind (`--store`, moto)", json.loads(stored.read_text("utf-8"))))
+    body = []
+    for where, own in found:
+        texts = (where, f"{own['ok']} of 6", str(own["lost"]), str(own["resumed"]), f"{own['same_predictions']} of 6")
+        body.append(Row(tuple(map(Cell, texts))))
+    return markdown_table(Table(columns, tuple(body)))
+
+
+TABLES = {"same-losses": _same_losses, "seconds": _seconds, "killed": _killed, "stream-memory": _stream_memory,
+          "ray-compare": _ray_compare}  # fmt: skip
 
 
 def threads(_: str) -> str:

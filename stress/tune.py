@@ -4,8 +4,8 @@ The texts are made here: 36 words that say nothing, three of one class's 60 cues
 tries twelve settings, learning rate and batch size, on a fifth of 1,000 training rows, then the settings found and the
 default ones with three seeds each, on 4,000 rows that the search never read; two epochs in every run, which at the
 default settings are too few: after as many steps, models on other numbers of rows were near chance. The goal, written
-before the first run: the lower end of the 95 % interval of the difference is above 0. It was missed with three epochs on
-1,000 and 2,000 rows, and with four on 4,000 (docs/log.md). Minutes on 2 cores. The outcome is printed and kept in
+before the first run: the lower end of the 95 % interval of the difference is above 0. It was missed with three epochs
+on 1,000 and 2,000 rows, and with four on 4,000 (docs/log.md). Minutes on 2 cores. The outcome is printed and kept in
 results/scaling/tune.json (with --on ray tune-on-ray.json), its plots beside it.
 """
 
