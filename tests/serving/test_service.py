@@ -264,6 +264,7 @@ def test_explain_pages_metrics_and_ids(server: Server) -> None:
         status, content, _ = server.ask("GET", path)
         assert status == 200 and (part is None or part in content)
     assert server.ask("GET", "/health")[:2] == (200, {"status": "ok"})
+    assert server.ask("POST", "/predict", {"inputs": 3})[0] == 422
     metrics = server.ask("GET", "/metrics")[1]
     assert (
         'longread_requests_total{path="/predict",status="422"}' in metrics
