@@ -37,6 +37,7 @@ function showAnswer(answer, headers) {
     const row = document.createElement("tr");
     const meter = document.createElement("meter");
     meter.value = p;
+    meter.setAttribute("aria-label", name);
     for (const [kind, content] of [["", name], ["bar", meter], ["number", `${(100 * p).toFixed(1)} %`]]) {
       const cell = document.createElement("td");
       if (kind) cell.className = kind;
@@ -57,7 +58,8 @@ function coloured(text, tokens) {
   const points = Array.from(text);
   let place = 0;
   for (const token of [...tokens].sort((a, b) => a.start - b.start)) {
-    const begin = Math.max(token.start, place);
+    let begin = Math.max(token.start, place);
+    while (begin < token.end && !points[begin].trim()) begin++;  // a space at a line's end would be a stripe
     if (token.end <= begin) continue;
     paragraph.append(points.slice(place, begin).join(""));
     const mark = document.createElement("mark");
