@@ -3,7 +3,7 @@
 The command itself on a generated file of so many lines, with the smallest model: highest resident memory of its
 process, above that of the same command on one line (the program with the model loaded). Memory may be measured on a
 busy machine; seconds are not kept. DIR/memory.json (default results/predict) has one entry for each number of lines.
-10 million lines take half an hour.
+10 million lines take half an hour or more.
 """
 
 from __future__ import annotations
