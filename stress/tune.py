@@ -6,7 +6,7 @@ default ones with ten seeds each, on 4,000 rows that the search never read; two 
 default settings are too few. The goal, written before the first run: the lower end of the 95 % interval of the
 difference is above 0. It was missed on other texts: with three epochs on 1,000 and 2,000 rows, with four on 4,000, and
 with two on 1,000 and three seeds (docs/log.md; results/scaling/tune.json is the last of these). Minutes on 2 cores. The
-outcome is printed and kept in results/scaling/tune.json (with --on ray tune-on-ray.json), its plots beside it.
+outcome is printed and kept in results/scaling/tune.json (with --on ray tune-on-ray.json), its plots in out/tune.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def look(place: Path, on: str = "here", kept: bool = False) -> dict[str, Any]:
     stopped = sum(trial["status"] == "stopped" for trial in trials)
     if kept:
         for picture in search_pictures(found)[:2]:
-            (RESULTS / f"{name_of(on)}-{picture.name}.svg").write_text(picture.svg, "utf-8")
+            path = ROOT / "out" / "tune" / f"{name_of(on)}-{picture.name}.svg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(picture.svg, "utf-8")
     print(f"{told} {stopped} of {len(trials)} trials stopped early, {seconds:.0f} s.", flush=True)
     return {
         "held": result is not None and result.low > 0,
