@@ -5,7 +5,7 @@ tries twelve settings, learning rate and batch size, on a fifth of 1,000 trainin
 default ones with ten seeds each, on 4,000 rows that the search never read; two epochs in every run, which at the
 default settings are too few. The goal, written before the first run: the lower end of the 95 % interval of the
 difference is above 0. It was missed on other texts: with three epochs on 1,000 and 2,000 rows, with four on 4,000, and
-with two on 1,000 and three seeds (docs/log.md; results/scaling/tune.json is the last of these). Minutes on 2 cores. The
+with two on 1,000 and three seeds (docs/log.md). Minutes on 2 cores. The
 outcome is printed and kept in results/scaling/tune.json (with --on ray tune-on-ray.json), its plots in out/tune.
 """
 
