@@ -235,4 +235,4 @@ def test_compare_trains_the_mechanisms_that_stand_alone_and_the_readme_counts_th
 
     assert ALL == ["dense", "longformer", "bigbird", "performer", "linformer"]
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    assert "five mechanisms and three baselines" in readme
+    assert "five mechanisms, three baselines" in readme
