@@ -17,6 +17,7 @@ Plain name: ROW
 <!-- int8 -->                    what an int8 export costs and brings
 <!-- predict -->                 `longread predict` beside transformers' pipeline
 <!-- predict memory -->          its memory by the number of lines
+<!-- estimators -->              what `fit` of LongreadClassifier takes, beside TF-IDF
 <!-- scaling: CHECK -->         what `make scale-check` found
 <!-- cost: TABLE -->            the cost model: its work, fit, errors and predictions
 <!-- threads -->                what waiting threads cost, alone and beside other work
@@ -56,7 +57,7 @@ from longread.report.tables import accuracy_cells, effective
 
 NAMES = (
     "rows|table|peers|lengths|goals|student study|data|machines|reliability|serving replicas|serving|faithfulness|"
-    "exports|int8|predict memory|predict|scaling|threads|cost"
+    "exports|int8|predict memory|predict|estimators|scaling|threads|cost"
 )
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
@@ -285,6 +286,7 @@ KINDS: dict[str, Callable[[str], str]] = {
     "int8": exported.int8,
     "predict": exported.throughput,
     "predict memory": exported.memory,
+    "estimators": exported.estimators,
     "scaling": scaling.table,
     "threads": scaling.threads,
     "cost": cost.table,

@@ -135,3 +135,22 @@ def memory(_: str) -> str:
     limit, needed = (f"{value / 1e6:.0f}" for value in (MEMORY_GOAL, most["above_bytes"]))
     said = f"Goal, at {most['lines']:,} lines: below {limit} MB ({needed}): {verdict}."
     return "\n\n".join([markdown_table(Table(columns, tuple(body))), said, _machine(most["environment"])])
+
+
+def estimators(_: str) -> str:
+    """Seconds and memory of `fit`, LongreadClassifier beside TF-IDF."""
+    found = record("predict/estimators.json")
+    columns = (Column("Model", numeric=False), Column("Fit", "s"), Column("Memory above the program", "MiB"),
+               Column("Accuracy", "%"))  # fmt: skip
+    body = []
+    for name in dict.fromkeys(row["name"] for row in found["rows"]):
+        own = [row for row in found["rows"] if row["name"] == name]
+        seconds, peak = (plain.median(row[key] for row in own) for key in ("seconds", "peak_memory_bytes"))
+        cells = (
+            f"{name}{busy(found['environment'])}",
+            say.significant(seconds, 2),
+            say.number(peak / say.MEBIBYTE, 0),
+            say.percent(own[0]["accuracy"], 1),
+        )
+        body.append(Row(tuple(map(Cell, cells))))
+    return markdown_table(Table(columns, tuple(body))) + f"\n\n{_machine(found['environment'])}"

@@ -338,6 +338,9 @@ def test_what_is_not_in_files_is_not_streamed(tmp_path: Path) -> None:
         prepare(DataConfig("reviews", stream=True, cache=tmp_path), 16)
     with pytest.raises(UserError, match="--stream: task hub:a/b is read from the Hub; give files of your own"):
         prepare(DataConfig("hub:a/b", stream=True, cache=tmp_path), 16)
+    held = write(tmp_path / "all.parquet", table(60))
+    with pytest.raises(UserError, match="--workers: these rows are held in memory and tokenized there"):
+        prepare(DataConfig(str(held), workers=2, cache=tmp_path), 16)
 
 
 def test_a_missing_package_is_named(tmp_path: Path) -> None:

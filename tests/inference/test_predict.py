@@ -104,7 +104,7 @@ def test_output_rows_are_input_rows(run: Any, name: str, caplog: pytest.LogCaptu
     expected = predictor().predict(TEXTS)
     for line, prediction in zip(lines, expected, strict=True):
         assert line["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-6)
-    assert "2 of 6 texts are empty" in caplog.text
+    assert "empty, and without an answer: 2 of 6 texts" in caplog.text
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ def test_a_stopped_output_goes_on_behind_its_last_whole_block(
     assert run(*command)[0] == 0
     assert answered == 4
     assert "goes on behind 4 texts" in caplog.text
-    assert "2 of 6 texts are empty" in caplog.text
+    assert "empty, and without an answer: 2 of 6 texts" in caplog.text
     assert out.read_bytes() == whole
     assert not [path for path in out.parent.iterdir() if ".part" in path.name]
     assert threading.active_count() == before
@@ -232,7 +232,7 @@ def test_an_answer_says_how_much_it_read(run: Any, caplog: pytest.LogCaptureFixt
     _, out, _ = run("any", *texts)
     lines = [json.loads(line) for line in out.splitlines()]
     assert [(line["tokens"], line["tokens_in_text"]) for line in lines] == [found[:2] for found in read]
-    assert "1 of 3 texts are longer than the model reads and were cut" in caplog.text
+    assert "longer than the model reads, and cut: 1 of 3 texts" in caplog.text
 
 
 @pytest.mark.parametrize("way", ["tail", "chunk"])

@@ -60,7 +60,8 @@ def runs(
     _table(found)
     cache = sum(path.stat().st_size for path in (out / "cache").rglob("*") if path.is_file())
     total, heavy = (size(sum(counts)) for counts in zip(*((run.bytes, run.heavy_bytes) for run in found), strict=True))
-    print(f"{len(found)} runs, {total}, of it {heavy} checkpoints and states; cache {size(cache)}", file=sys.stderr)
+    runs = f"{len(found):,} run{'' if len(found) == 1 else 's'}"
+    print(f"{runs}, {total}, of it {heavy} checkpoints and states; cache {size(cache)}", file=sys.stderr)
     return 0
 
 

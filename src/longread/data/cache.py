@@ -19,7 +19,7 @@ def read(path: Path) -> bytes | None:
     """What `write` kept; None where there is nothing, or it is damaged (which is logged)."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         log.warning("%s: cannot be read (%s); made anew", path, error.strerror)

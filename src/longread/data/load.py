@@ -202,6 +202,10 @@ class _Source:
             raise UserError(f"--no-stream: {alone.source} can only be streamed; leave it out")
         if stream:
             return self._stored(shards, split, label_names)
+        if self.config.workers is not None and split == "train":
+            raise UserError(
+                "--workers: these rows are held in memory and tokenized there; leave it out, or give --stream"
+            )
         given = (None, None) if self.task.hub_id else (self.config.encoding, self.config.delimiter)
         tables = []
         for shard in shards:

@@ -108,7 +108,7 @@ def _ending(name: str) -> str | None:
 
 def _one_kind(name: str, found: list[Shard]) -> list[Shard]:
     if not found:
-        raise UserError(f"{name}: no file there can be read; expected {FORMATS_IN_WORDS} files")
+        raise UserError(f"{name}: no file there can be read; expected .arrow, {FORMATS_IN_WORDS} files")
     kinds = sorted({shard.ending for shard in found})
     if len(kinds) > 1:
         raise UserError(f"{name}: holds {' and '.join(kinds)} files; name one kind, such as {_such_as(name, kinds[0])}")

@@ -43,11 +43,9 @@ class Tally:
         if not self.texts:
             raise UserError("nothing to classify: give texts, --file with rows, or lines on standard input")
         if self.empty:
-            log.warning("%s of %s texts are empty and have no answer", f"{self.empty:,}", f"{self.texts:,}")
+            log.warning("empty, and without an answer: %s of %s texts", f"{self.empty:,}", f"{self.texts:,}")
         if self.cut:
-            log.warning(
-                "%s of %s texts are longer than the model reads and were cut", f"{self.cut:,}", f"{self.texts:,}"
-            )
+            log.warning("longer than the model reads, and cut: %s of %s texts", f"{self.cut:,}", f"{self.texts:,}")
 
 
 def answer(
