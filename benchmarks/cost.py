@@ -134,6 +134,16 @@ def _mixing(model: Classifier, lengths: Sequence[int], width: int) -> Iterator[P
             yield Part("attention", (operations + saved) * layers * count, moved * layers * count, rate)
 
 
+def of_first_tokens(model: Classifier, parts: Sequence[Part], tokens: float, count: float) -> list[Part]:
+    """The same where the last block computes what `count` first tokens need, which is what pooling "first" reads."""
+    layers, read = len(model.blocks), count / tokens
+    last: Any = model.blocks[-1].attention
+    queries = read if last.spares_queries else 1.0
+    shares = {"projections": (2 + queries + read) / 4, "feed-forward": read, "between": read, "attention": queries}
+    left = {name: (layers - 1 + share) / layers for name, share in shares.items()}
+    return [part.times(left.get(part.name, 1.0), left.get(part.name, 1.0)) for part in parts]
+
+
 def by_name(parts: Sequence[Part]) -> dict[str, tuple[float, float]]:
     """Operations and bytes of each part, in order; those of one name added up."""
     found: dict[str, tuple[float, float]] = {}

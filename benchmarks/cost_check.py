@@ -13,7 +13,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,8 @@ def beside_peers(fitted: Mapping[str, float]) -> list[Comparison]:
     found = []
     for record in records:
         row, where = record["row"], record["environment"]
+        if row["part"] == "encoders":  # of other families: what they are made of stands in their checkpoints
+            continue
         if max(where["load_at_start"], where["load_at_end"]) > BUSY_CORES:
             continue
         shape = {key: value for key, value in row["shape"].items() if value is not None}
@@ -145,12 +147,15 @@ def beside_peers(fitted: Mapping[str, float]) -> list[Comparison]:
         model = cost.model_of(row["attention"], vocab_size=row["vocab_size"], max_length=4096, **shape, **own)
         width = 2 if row["precision"] == "bfloat16" else 4
         training = row["phase"] == "training"
+        tokens, first = record["tokens"], row["peer"] == "transformers"  # checkpoints of which the first token is read
         if row["rows"].startswith("length:"):
-            parts = cost.inference(model, [record["tokens"] // row["count"]] * row["count"], width)
+            parts = cost.inference(model, [tokens // row["count"]] * row["count"], width)
+            parts = cost.of_first_tokens(model, parts, tokens, row["count"]) if first else parts
         else:  # the record has the operations of all sequences together
-            products = sum(part.operations for part in cost.given_mixing(model, record["tokens"], 0.0, width))
-            mixing = record["flops"] / (3 if training else 1) - products
-            parts = cost.given_mixing(model, record["tokens"], mixing, width)
+            parts = cost.given_mixing(model, tokens, 0.0, width)
+            parts = cost.of_first_tokens(model, parts, tokens, row["count"]) if first else parts
+            mixing = record["flops"] / (3 if training else 1) - sum(part.operations for part in parts)
+            parts = [replace(part, operations=mixing) if part.name == "attention" else part for part in parts]
         if training:
             parts = cost.trained(model, parts, row["count"] // row["batch"])
         rate = statistics.median(rates[where["processor"], row["precision"]])

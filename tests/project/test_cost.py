@@ -52,6 +52,17 @@ def test_operations_are_those_that_torch_counts(attention: str) -> None:
         assert 0.998 * modelled <= counter.get_total_flops() <= MOST.get(attention, 1.005) * modelled
 
 
+@pytest.mark.parametrize("attention", ["dense", "bigbird", "performer"])
+def test_operations_of_first_tokens_are_those_that_torch_counts(attention: str) -> None:
+    lengths = [1024, 448, 448]
+    model = build(attention, max_length=1024, pooling="first", **SHAPE, **KINDS[attention]).eval()
+    with FlopCounterMode(display=False, custom_mapping=COUNTED) as passed, torch.no_grad():
+        model.classify(torch.randint(100, (sum(lengths),)), PackedBatch(tuple(lengths)))
+    parts = cost.of_first_tokens(model, cost.inference(model, lengths), sum(lengths), len(lengths))
+    modelled = sum(part.operations for part in parts)
+    assert 0.99 * modelled <= passed.get_total_flops() <= 1.01 * modelled
+
+
 def test_a_part_takes_its_operations_or_its_bytes() -> None:
     machine = cost.Machine({"products": 100.0, "dense": 50.0}, 10.0)
     assert machine.seconds(cost.Part("projections", 1000.0, 20.0)) == 10.0
