@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,9 @@ def test_the_end_of_a_run_can_be_repeated(
     assert len(resumed.history()) == 2
 
 
-def test_of_two_with_one_run_the_second_waits_and_takes_the_result(tmp_path: Path) -> None:
+def test_of_two_with_one_run_the_second_waits_and_takes_the_result(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = small(tmp_path, epochs=1)
     second: list[dict[str, Any]] = []
     others: list[threading.Thread] = []
@@ -185,6 +188,9 @@ def test_of_two_with_one_run_the_second_waits_and_takes_the_result(tmp_path: Pat
         if event["event"] == "progress" and not others:
             others.append(threading.Thread(target=train, args=(config,), kwargs={"on_event": second.append}))
             others[0].start()
+            # Until it waits: threads of one process share torch's generator, from which both draw first weights.
+            while others[0].is_alive() and "waiting until it ends" not in caplog.text:
+                time.sleep(0.01)
         if event["event"] == "epoch":
             others[0].join(0.5)
             assert others[0].is_alive()
