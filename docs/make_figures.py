@@ -57,23 +57,17 @@ def save(figure: Figure, name: str) -> None:
 
 def imdb() -> None:
     """Points with a quiet time; linear models, whose times were not quiet, as lines."""
+    import lengths_figure
     from rows import groups
 
-    from longread.report.figures import MUTED, new_figure
+    from longread.report.figures import MUTED
     from longread.report.labels import Label, place_labels
-    from longread.report.mechanisms import color_of, marker_of
-    from longread.report.tradeoff import limits, obstacles, points_of, time_ticks
+    from longread.report.mechanisms import color_of
+    from longread.report.tradeoff import obstacles, points_of, time_ticks
 
     (group,) = groups("imdb-study-rows")
     points = [p for p in points_of(group, "eval_seconds") if not p.line.timed_under_load]
-    figure, axes = new_figure(6.4, 3.6)
-    figure.subplots_adjust(left=0.085, right=0.97, top=0.92, bottom=0.145)
-    axes.set_xscale("log")
-    for p in points:
-        colour = color_of(p.line.attention)
-        axes.plot([p.cost, p.cost], [p.interval.low, p.interval.high], color=colour, lw=1.2)
-        axes.plot(p.cost, p.accuracy, marker_of(p.line.attention), color=colour, ms=7.5, mec="white", zorder=4)
-    limits(axes, points)
+    figure, axes = lengths_figure.with_intervals(points)
     linear = [line for line in group.done if line.is_baseline and line.timed_under_load]
     accuracies = [100 * line.accuracy[0] for line in linear]
     low, high = axes.get_ylim()
