@@ -40,43 +40,46 @@ AFTER = 2e-5
 
 def steps() -> list[Step]:
     """By what an hour of them tells: a row of each kind with one seed, then more seeds, then the long ones."""
-    dense = Step(SST2)
+    dense = {seed: Step(replace(SST2, seed=seed)) for seed in SEEDS}
     after = replace(SST2, learning_rate=AFTER, train_rows=20_000)
     pairs = Step(QNLI)
     after_pairs = replace(QNLI, learning_rate=AFTER, epochs=1)
     return [
         *linear_models(SST2),
-        dense,
-        *converted(dense, after, (0,)),
+        dense[0],
+        *converted(dense[0], after, 0),
         *linear_models(QNLI),
         pairs,
-        *through_distillation(dense, after, (0,), {"performer": 700, "linformer": 1_500}),
-        *(Step(replace(SST2, seed=seed)) for seed in SEEDS[1:]),
-        *converted(dense, after, SEEDS[1:]),
-        *converted(pairs, after_pairs, (0,)),
-        *through_distillation(pairs, after_pairs, (0,), {"performer": 700, "linformer": 1_500}),
+        dense[1],
+        *converted(dense[1], after, 1),
+        *through_distillation(dense[1], after, 1, {"performer": 700, "linformer": 1_500}),
+        dense[2],
+        *converted(dense[2], after, 2),
+        *converted(pairs, after_pairs, 0),
+        *through_distillation(pairs, after_pairs, 0, {"performer": 700, "linformer": 1_500}),
         *imdb(),
         *qqp(),
     ]
 
 
-def converted(teacher: Step, after: RunConfig, seeds: tuple[int, ...]) -> list[Step]:
-    """The fine-tuned dense model under a smaller attention, fine-tuned once more on part of the rows."""
+def converted(teacher: Step, after: RunConfig, seed: int) -> list[Step]:
+    """The fine-tuned dense model under a smaller attention, fine-tuned once more on part of the rows.
+
+    A seed begins from the dense model of that seed, so that the draws are independent from the first step on.
+    """
     sizes = SPARSE if after.task == "sst2" else PAIRS
     return [
-        s for name in ("longformer", "bigbird") for s in tuned(teacher, after, seeds, attention=name, **sizes[name])
+        s for name in ("longformer", "bigbird") for s in tuned(teacher, after, (seed,), attention=name, **sizes[name])
     ]
 
 
-def through_distillation(
-    teacher: Step, after: RunConfig, seeds: tuple[int, ...], updates: dict[str, int]
-) -> list[Step]:
+def through_distillation(teacher: Step, after: RunConfig, seed: int, updates: dict[str, int]) -> list[Step]:
     made = []
     for name, own in (("performer", FEATURES), ("linformer", {})):
         settings = SPARSE[name] | own
         rows = {"train_rows": teacher.config.train_rows} if teacher.config.train_rows else {}
         student = distilled(teacher, name, updates[name], batch_size=32, **rows, **settings)
-        made += tuned(student, after, seeds, attention=name, new_weights_rate=FASTER, **settings)
+        made += tuned(student, after, (seed,), attention=name, new_weights_rate=FASTER, **settings)
     return made
 
 
@@ -100,5 +103,5 @@ def qqp() -> list[Step]:
     after = replace(QQP, learning_rate=AFTER)
     updates = {"performer": 1_600, "linformer": 1_700}
     return [
-        *linear_models(QQP), dense, *converted(dense, after, (0,)), *through_distillation(dense, after, (0,), updates)
+        *linear_models(QQP), dense, *converted(dense, after, 0), *through_distillation(dense, after, 0, updates)
     ]  # fmt: skip
