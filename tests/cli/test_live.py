@@ -41,6 +41,16 @@ def test_a_run_that_has_begun_is_what_the_log_says_in_silence() -> None:
     assert live.logs._state.status == "[2/2] dense depth 1, seed 1: started"
 
 
+def test_a_study_of_other_sizes_names_its_runs_by_what_is_set() -> None:
+    view = live.GridView([
+        RunConfig(attention="tfidf"),
+        RunConfig(task="sst2", init="some/encoder", epochs=2, seed=1),
+        RunConfig(attention="performer", epochs=None, max_length=512),
+    ])  # fmt: skip
+    names = [view._place(index).split("] ")[1] for index in range(3)]
+    assert names == ["reviews tfidf", "sst2 dense, 2 epochs, seed 1", "reviews performer, 1 x 64, 512 tokens"]
+
+
 @pytest.mark.parametrize(
     ("choose_by", "told"),
     [

@@ -130,10 +130,12 @@ class GridView:
             self.live.update(self._table())
 
     def _name(self, config: RunConfig) -> str:
-        if self.sizes_differ and not config.is_baseline:
-            return described(config)
-        depth = "" if config.is_baseline else f" depth {config.num_hidden_layers}, seed {config.seed}"
-        return (f"{config.task} " if self.several_tasks else "") + config.attention + depth
+        task = f"{config.task} " if self.several_tasks else ""
+        if config.is_baseline:
+            return task + config.attention
+        if self.sizes_differ:
+            return task + described(config)
+        return f"{task}{config.attention} depth {config.num_hidden_layers}, seed {config.seed}"
 
     def _say(self, index: int, text: str) -> None:
         if self.live is None:

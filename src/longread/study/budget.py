@@ -321,12 +321,16 @@ def shape_of(config: RunConfig) -> tuple[int, int]:
 
 
 def described(config: RunConfig, *, brief: bool = False) -> str:
-    """longformer, 2 x 128, 1,024 tokens, 10 epochs; a linear model is its name. brief: without tokens and epochs."""
+    """longformer, 2 x 128, 1,024 tokens, 10 epochs; a linear model is its name. brief: without tokens and epochs.
+
+    What is not set (a checkpoint's own length, the epochs of a distillation) is left out.
+    """
     if config.is_baseline:
         return config.attention
     shape = "" if config.init != "scratch" else f", {config.num_hidden_layers} x {config.hidden_size}"
     seed = f", seed {config.seed}" if config.seed else ""
-    length = "" if brief else f", {config.max_length:,} tokens, {config.epochs} epochs"
+    length = f", {config.max_length:,} tokens" if config.max_length and not brief else ""
+    length += f", {config.epochs} epochs" if config.epochs and not brief else ""
     return f"{config.attention}{shape}{length}{seed}"
 
 
