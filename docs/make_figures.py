@@ -229,12 +229,14 @@ def imports() -> dict[str, set[str]]:
 
 # Where each room is drawn: column, row. A new room stands below the others until it has a place here.
 PLACES = {
-    "errors": (0, 4), "config": (0, 3), "checks": (1, 4), "records": (0, 2), "system": (0, 0),
+    "errors": (0, 4), "checks": (1, 4), "problems": (2, 4), "config": (0, 3), "settings": (0.85, 3),
+    "records": (0, 2), "system": (0, 0),
     "ops": (1, 0), "attention": (2, 0), "models": (3, 0), "data": (1, 2),
     "inference": (4, 1), "training": (4, 2.2), "serving": (5, 0.8), "report": (3, 4), "study": (5, 2.2),
     "cli": (6, 2), "hf": (5, -0.6), "sklearn": (6, 3.6),
 }  # fmt: skip
-EVERYWHERE = {"errors", "checks", "config"}  # almost every room imports them: arrows would hide the others
+# Almost every room imports them: arrows would hide the others.
+EVERYWHERE = {"errors", "checks", "problems", "settings", "config"}
 
 
 def architecture() -> None:

@@ -16,14 +16,15 @@ assert _spec.submodule_search_locations is not None
 PACKAGE = Path(next(iter(_spec.submodule_search_locations)))
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Room -> the rooms it may import. `errors`, `checks`, `problems`, `records` and `config` stand to the left of all.
-LEFT = {"errors", "checks", "problems", "records", "config"}
+# Room -> the rooms it may import. Those of LEFT stand to the left of all the others.
+LEFT = {"errors", "checks", "problems", "records", "settings", "config"}
 KNOWS: dict[str, set[str]] = {
     "errors": set(),
     "checks": {"errors"},
     "problems": set(),
     "records": {"errors", "problems"},
-    "config": {"errors", "checks", "problems", "data"},
+    "settings": {"checks", "problems", "data"},
+    "config": {"checks", "data", "settings"},
     "system": {"errors"},
     "ops": {"errors"},
     "attention": {"errors", "checks", "ops"},
@@ -39,7 +40,7 @@ KNOWS: dict[str, set[str]] = {
     "cli": LEFT | {"attention", "data", "models", "system", "inference", "training", "study", "report", "serving"},
     "__main__": {"cli"},
 }
-WITHOUT_TORCH = ("errors", "checks", "problems", "records", "config", "data", "report")
+WITHOUT_TORCH = ("errors", "checks", "problems", "records", "settings", "config", "data", "report")
 SLOW_TO_LOAD = {"torch", "sklearn", "scipy", "transformers", "matplotlib"}
 
 

@@ -11,20 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from cyclopts import Group, Parameter
 
 from longread.attention import ATTENTIONS
-from longread.config import (
-    BASELINE_CHOICES,
-    BASELINE_SETTINGS,
-    BASELINES,
-    SCRATCH_SETTINGS,
-    MachineSettings,
-    ModelSettings,
-    RowSettings,
-    RunConfig,
-    Settings,
-    TrainingSettings,
-)
+from longread.config import BASELINE_CHOICES, BASELINE_SETTINGS, BASELINES, SCRATCH_SETTINGS, RunConfig
 from longread.data.config import Cut
 from longread.errors import UserError
+from longread.settings import MachineSettings, ModelSettings, RowSettings, Settings, TrainingSettings
 
 ALL = [name for name, mechanism in ATTENTIONS.items() if mechanism.stands_alone]
 Several = Parameter(consume_multiple=1)

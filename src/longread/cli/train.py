@@ -25,8 +25,8 @@ from longread.cli.options import (
     run_config,
 )
 from longread.cli.status import FAILED, INTERRUPTED
-from longread.config import TrackerName
 from longread.errors import UserError
+from longread.settings import TrackerName
 
 LENGTHS = [128, 256, 512, 1024, 2048, 4096]
 

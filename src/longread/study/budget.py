@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from longread.config import RunConfig, Settings
+from longread.config import RunConfig
 from longread.errors import UserError
 from longread.problems import REGRESSION, ProblemType
+from longread.settings import Settings
 
 SIZES = ((1, 64, 4), (2, 128, 4), (4, 256, 8))  # layers, width, heads
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)

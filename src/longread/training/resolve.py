@@ -9,10 +9,11 @@ from typing import Any
 from longread.attention import ATTENTIONS
 from longread.attention.pattern import canonical, make_options, mechanisms_of, settings_of
 from longread.checks import close_match
-from longread.config import BASELINES, RunConfig, Settings
+from longread.config import BASELINES, RunConfig
 from longread.data.tasks import find_task
 from longread.errors import UserError
 from longread.models.config import ClassifierConfig
+from longread.settings import Settings
 from longread.system import runtime
 
 SCRATCH = {"epochs": 10, "learning_rate": 1e-3, "max_length": 4096, "pooling": "mean", "dropout": 0.1,

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from longread.config import TrackerName
 from longread.errors import UserError
+from longread.settings import TrackerName
 from longread.training.trainer import Event
 
 log = logging.getLogger("longread")
