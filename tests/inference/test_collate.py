@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from longread.attention import ATTENTIONS
-from longread.data.dataset import Split, micro_batches
+from longread.data.batches import micro_batches
+from longread.data.dataset import Split
 from longread.data.tokenizer import Encoded, Tokenizer, byte_tokenizer
 from longread.inference.collate import kept_tokens, made_ahead, make_batch, planned_batches
 from longread.inference.evaluate import predict_split

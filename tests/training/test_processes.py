@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longread.config import RunConfig
-from longread.data.dataset import EpochBatches, Prepared, prepare, shares
+from longread.data.batches import EpochBatches, shares
+from longread.data.dataset import Prepared, prepare
 from longread.models.classifier import build
 from longread.system import processes
 from longread.training.classification import classification_trainer

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks import stream_memory
 
 from longread.config import RunConfig
-from longread.data.dataset import EpochBatches
+from longread.data.batches import EpochBatches
 from longread.inference.run import evaluate
 from longread.training import trainer
 from longread.training.run import train

@@ -18,7 +18,8 @@ import torch
 from checkpoints import POSTNORM, random_model, rewrite
 from longread import records
 from longread.config import LATER_FIELDS, RunConfig
-from longread.data.dataset import EpochBatches, Prepared, micro_batches, prepare
+from longread.data.batches import EpochBatches, micro_batches
+from longread.data.dataset import Prepared, prepare
 from longread.data.load import load_split
 from longread.data.tokenizer import byte_tokenizer
 from longread.errors import UserError

@@ -18,9 +18,10 @@ from test_train import as_problem, small, trainer
 from torch.nn import functional as F
 
 import longread
+from longread.data.batches import EpochBatches
 from longread.data.config import Cut
 from longread.data.cut import pooled
-from longread.data.dataset import EpochBatches, Prepared, prepare
+from longread.data.dataset import Prepared, prepare
 from longread.data.load import load_task
 from longread.errors import UserError
 from longread.inference.collate import Chunks

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from longread.data.dataset import Indices, Split
+from longread.data.batches import Indices
+from longread.data.dataset import Split
 from longread.models.classifier import Classifier
 from longread.ops.packed import PackedBatch, to_device
 from longread.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType

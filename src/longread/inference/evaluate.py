@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from longread.data.dataset import Split, micro_batches
+from longread.data.batches import micro_batches
+from longread.data.dataset import Split
 from longread.inference.collate import Usage, make_batch, planned_batches
 from longread.inference.metrics import answers_of, mean_loss
 from longread.models.classifier import Classifier

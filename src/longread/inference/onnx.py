@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from longread.data.batches import Indices, by_length
 from longread.data.config import Cut
-from longread.data.dataset import Indices, by_length
 from longread.data.tokenizer import Encoded, Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.origin import Origin

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from longread.config import RunConfig
-from longread.data.dataset import Indices, Prepared, Split, make_tokenizer, tokenize
+from longread.data.batches import Indices
+from longread.data.dataset import Prepared, Split, make_tokenizer, tokenize
 from longread.data.examples import strata, stratified_sample
 from longread.data.load import load_task
 from longread.data.tokenizer import Tokenizer

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from longread import records
 from longread.config import RunConfig
-from longread.data.dataset import Indices, Prepared, Split
+from longread.data.batches import Indices
+from longread.data.dataset import Prepared, Split
 from longread.inference.attention_maps import attention_map
 from longread.inference.collate import Batch
 from longread.inference.evaluate import Predictions, predict_split, split_logits

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from longread.data.dataset import Indices
+from longread.data.batches import Indices
 from longread.inference.collate import Batch
 from longread.models.classifier import Classifier
 from longread.system.measure import Stopwatch

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from longread.attention.base import SelfAttention
 from longread.config import RunConfig
-from longread.data.dataset import Indices, Split, micro_batches
+from longread.data.batches import Indices, micro_batches
+from longread.data.dataset import Split
 from longread.inference.collate import Batch, make_batch, planned_batches
 from longread.models.classifier import Classifier
 from longread.problems import MULTI_LABEL, REGRESSION, ProblemType

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from longread.config import RunConfig
-from longread.data.dataset import Indices, Split, micro_batches
+from longread.data.batches import Indices, micro_batches
+from longread.data.dataset import Split
 from longread.inference.collate import Batch, Usage, make_batch, planned_batches
 from longread.models.classifier import Classifier
 from longread.ops.row_gradients import RowGradients, clip

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from longread.config import RunConfig
-from longread.data.dataset import Indices, Split, by_length, micro_batches, shares
+from longread.data.batches import Indices, by_length, micro_batches, shares
+from longread.data.dataset import Split
 from longread.inference.collate import kept_tokens
 from longread.ops.dropout import Noise
 from longread.system import processes

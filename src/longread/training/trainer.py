@@ -15,7 +15,8 @@ import torch
 
 from longread.attention.base import SelfAttention
 from longread.config import RunConfig
-from longread.data.dataset import EpochBatches, Indices, Split
+from longread.data.batches import EpochBatches, Indices
+from longread.data.dataset import Split
 from longread.data.reading import one_line
 from longread.errors import ProcessLost, UserError
 from longread.inference.collate import Batch
