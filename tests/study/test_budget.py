@@ -16,10 +16,11 @@ from longread.config import RunConfig
 from longread.errors import UserError
 from longread.problems import REGRESSION, SINGLE_LABEL
 from longread.records import RunRecord, write_record
-from longread.study.budget import Cost, Plan, Texts, make_plan, report_seconds, seconds_of
 from longread.study.budgeted import compare_within
 from longread.study.child import TIME_IS_UP, run_one
 from longread.study.compare import grid
+from longread.study.plan import Cost, Plan, Texts, report_seconds, seconds_of
+from longread.study.planner import make_plan
 from longread.study.probe import Probe
 
 MECHANISMS = ["dense", "longformer", "performer"]

@@ -14,8 +14,9 @@ from longread.cli.live import GridView
 from longread.cli.status import FAILED
 from longread.config import RunConfig
 from longread.errors import UserError
-from longread.study.budget import described, duration, seconds_of
-from longread.study.budgeted import KeptPlan, compare_within
+from longread.study.budgeted import compare_within
+from longread.study.kept_plan import KeptPlan
+from longread.study.plan import described, duration, seconds_of
 
 
 def compare_in_time(

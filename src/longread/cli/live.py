@@ -14,7 +14,7 @@ from rich.table import Table
 from longread.cli import logs
 from longread.config import RunConfig
 from longread.problems import HEADLINE, METRIC_WORDS, MULTI_LABEL, REGRESSION, SINGLE_LABEL, f1_name, problem_of
-from longread.study.budget import described, duration
+from longread.study.plan import described, duration
 
 log = logging.getLogger("longread")
 Event = dict[str, Any]

@@ -1,128 +1,32 @@
-"""A comparison within a time: a plan is made, kept, and carried out; a stopped one goes on with the same plan.
-
-`OUT/plans/NAME.json` has the plan, what was left out and why, and how much of the time is used. The name is that of
-what was asked for: settings, rows and time.
-"""
+"""A comparison within a time: a plan is made, kept, and carried out; a stopped one goes on with the same plan."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from longread import records
 from longread.config import RunConfig
-from longread.errors import UserError
-from longread.records import Run, canonical, fingerprint, write_json
-from longread.study.budget import Entry, Measure, Plan, Texts, described, duration, make_plan, report_seconds
+from longread.records import Run
 from longread.study.child import Event, Listener, run_one
 from longread.study.compare import check, grid
+from longread.study.kept_plan import WAITING, KeptPlan, plan_within
+from longread.study.plan import Entry, Plan, described, no_time, report_seconds
+from longread.study.planner import make_plan
 from longread.training.resolve import resolve
 from longread.training.signals import signals_interrupt
 
 log = logging.getLogger("longread")
 
-PLANS = "plans"
-SCHEMA = 1
 SECONDS_BETWEEN_NOTES = 10.0  # of the time that is used: so much of it is forgotten when the program is killed
-WAITING = {"state": "waiting", "run_id": None, "took_seconds": 0.0}
 LEAST_PACE = 0.25  # runs are not expected to take less of what was measured
 TOO_LATE = 3.0  # seconds that are not enough to begin anything
-OF_A_PLACE = ("out", "data_dir")  # settings that change no plan
 Clock = Callable[[], float]
 RunOne = Callable[..., Run]
 PlanAgain = Callable[[float, float], Plan]  # of the seconds that are left, and how much faster all was than expected
-
-
-@dataclass
-class KeptPlan:
-    """A plan, its file, the time that it may take and has taken, and what became of each entry."""
-
-    path: Path
-    plan: Plan
-    seconds: float
-    spent: float
-    states: list[dict[str, Any]]  # of each entry: state, run_id, took_seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds for runs; the report has its own."""
-        return self.seconds - report_seconds(self.seconds) - self.spent
-
-    @property
-    def configs(self) -> list[RunConfig]:
-        return [entry.config for entry in self.plan.entries]
-
-    def write(self) -> None:
-        entries = [_told(e) | state for e, state in zip(self.plan.entries, self.states, strict=True)]
-        spare = [_told(entry) for entry in self.plan.spare]
-        left_out = [{"what": what, "why": why} for what, why in self.plan.left_out]
-        write_json(
-            self.path,
-            {"schema": SCHEMA, "budget_seconds": self.seconds, "spent_seconds": round(self.spent, 1),
-             "entries": entries, "left_out": left_out, "spare": spare},
-        )  # fmt: skip
-
-
-def _told(entry: Entry) -> dict[str, Any]:
-    return {"config": entry.config.to_json(), "expected_seconds": round(entry.seconds, 1)}
-
-
-def name_of(configs: Sequence[RunConfig], seconds: float, fingerprints: Sequence[str]) -> str:
-    asked = [{k: v for k, v in c.to_json().items() if k not in OF_A_PLACE} for c in configs]
-    return fingerprint("plan", canonical(asked), str(seconds), *fingerprints)
-
-
-def read_plan(path: Path, out: Path, data_dir: Path | None) -> KeptPlan | None:
-    """None where there is none. UserError for a file that is none of ours."""
-    try:
-        told = json.loads(path.read_bytes())
-        if told["schema"] != SCHEMA:
-            raise ValueError(f"schema {told['schema']!r}")
-        entries, spare = (
-            [
-                Entry(
-                    replace(RunConfig.from_json(e["config"]), out=out, data_dir=data_dir), float(e["expected_seconds"])
-                )
-                for e in told[name]
-            ]
-            for name in ("entries", "spare")
-        )
-        states = [{k: e[k] for k in ("state", "run_id", "took_seconds")} for e in told["entries"]]
-        plan = Plan(entries, [(str(e["what"]), str(e["why"])) for e in told["left_out"]], spare)
-        return KeptPlan(path, plan, float(told["budget_seconds"]), float(told["spent_seconds"]), states)
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a plan ({error}); delete it, and another one is made") from None
-
-
-def plan_within(
-    configs: Sequence[RunConfig],
-    seconds: float,
-    fingerprints: Sequence[str],
-    texts: Callable[[], Texts],
-    measure: Measure,
-    *,
-    clock: Clock = time.monotonic,
-    began: float | None = None,
-) -> tuple[KeptPlan, bool]:
-    """The plan of what is asked for, and whether it was there before. It is written down before anything runs."""
-    base = configs[0]
-    path = base.out / PLANS / f"{name_of(configs, seconds, fingerprints)}.json"
-    kept = read_plan(path, base.out, base.data_dir)
-    if kept is not None:
-        return kept, True
-    began = clock() if began is None else began
-    plan = make_plan(configs, texts(), measure, seconds, clock=clock, began=began)
-    states = [dict(WAITING) for _ in plan.entries]
-    kept = KeptPlan(path, plan, seconds, clock() - began, states)
-    kept.write()
-    return kept, False
 
 
 @dataclass(frozen=True)
@@ -188,23 +92,16 @@ def run_plan(
     with signals_interrupt():
         for index, entry in enumerate(kept.plan.entries):
             state = kept.states[index]
-            done = records.find_run(entry.config.out, state["run_id"]) if state["run_id"] else None
-            if done is not None and done.record["status"] == "ok":
-                on_event(index, {"event": "skipped", "run_id": state["run_id"]})
-                runs.append(done)
-                continue
+            begun = records.find_run(entry.config.out, state["run_id"]) if state["run_id"] else None
             need = _need(kept, entry) - state["took_seconds"]
-            if kept.left < max(TOO_LATE, need):
-                why = f"would take about {duration(max(need, 0))}; {duration(max(0.0, kept.left))} left"
-                state["state"] = "not begun" if not state["took_seconds"] else "stopped"
-                kept.plan.left_out = [e for e in kept.plan.left_out if e[0] != described(entry.config)]
-                kept.plan.left_out.append((described(entry.config), why))
-                kept.write()
-                on_event(index, {"event": "left_out", "error": why})
-                if done is not None:
-                    runs.append(done)
-                continue
-            runs.append(_run_entry(kept, index, on_event, clock, run))
+            if begun is not None and begun.record["status"] == "ok":
+                on_event(index, {"event": "skipped", "run_id": state["run_id"]})
+                runs.append(begun)
+            elif kept.left < max(TOO_LATE, need):
+                _leave_out(kept, index, no_time(need, kept.left), on_event)
+                runs += [begun] if begun is not None else []
+            else:
+                runs.append(_run_entry(kept, index, on_event, clock, run))
         while (more := _next_spare(kept)) is not None:
             kept.plan.spare.remove(more)
             runs.append(_run_entry(kept, _add(kept, more, on_event), on_event, clock, run))
@@ -220,6 +117,14 @@ def run_plan(
                 if _need(kept, entry) <= kept.left
             ]
     return runs
+
+
+def _leave_out(kept: KeptPlan, index: int, why: str, on_event: Listener) -> None:
+    what, state = described(kept.plan.entries[index].config), kept.states[index]
+    state["state"] = "not begun" if not state["took_seconds"] else "stopped"
+    kept.plan.left_out = [one for one in kept.plan.left_out if one[0] != what] + [(what, why)]
+    kept.write()
+    on_event(index, {"event": "left_out", "error": why})
 
 
 def _add(kept: KeptPlan, entry: Entry, on_event: Listener) -> int:

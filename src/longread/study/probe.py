@@ -21,7 +21,7 @@ from longread.data.examples import strata, stratified_sample
 from longread.data.load import load_task
 from longread.data.tokenizer import Tokenizer
 from longread.models.classifier import Classifier
-from longread.study.budget import LENGTHS, Cost, Texts
+from longread.study.plan import LENGTHS, Cost, Texts
 from longread.system.measure import foreign_load
 from longread.system.runtime import pick_device
 from longread.training.classification import classification_trainer
