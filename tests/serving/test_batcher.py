@@ -148,3 +148,99 @@ def test_a_lane_without_work_helps_the_other_and_stays_free_of_what_takes_long()
 
     asyncio.run(asyncio.wait_for(ask(), 20))
     batcher.close()
+
+
+class Gated:
+    """A model that waits at a gate of each lane; `seen` has the batches in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, bool, list[int]]] = []
+        self.gates = (threading.Semaphore(0), threading.Semaphore(0))
+        self._lane = threading.local()
+
+    def before(self, lane: int, alone: bool) -> None:
+        self._lane.told = lane, alone
+
+    def __call__(self, batch: Sequence[Tokens]) -> np.ndarray:
+        lane, alone = self._lane.told
+        self.seen.append((lane, alone, [len(one) for one in batch]))
+        self.gates[lane].acquire()
+        return np.zeros((len(batch), 2), dtype=np.float32)
+
+    async def begun(self, batches: int) -> None:
+        while len(self.seen) < batches:
+            await asyncio.sleep(0.002)
+
+
+def test_what_has_waited_too_long_is_taken_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the longest one of those that have waited would wait for as long as shorter ones keep coming."""
+    model = Gated()
+    batcher = Batcher(model, tokens_per_batch=1000, before_batch=model.before)
+    monkeypatch.setattr("longread.serving.batcher.OLDEST_SECONDS", 0.05)
+
+    async def ask() -> None:
+        first = [batcher.submit(sequence(5000)), batcher.submit(sequence(4))]
+        tasks = [asyncio.create_task(one) for one in first]
+        await model.begun(2)
+        for length in (900, 600, 800, 700):
+            tasks.append(asyncio.create_task(batcher.submit(sequence(length))))
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.06)
+        tasks.append(asyncio.create_task(batcher.submit(sequence(550))))
+        await asyncio.sleep(0)
+        model.gates[1].release(100)
+        await asyncio.wait(tasks[2:])
+        model.gates[0].release(100)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+    batcher.close()
+    assert [lengths for *_, lengths in model.seen[2:]] == [[900], [600], [800], [700], [550]]
+
+
+@pytest.mark.parametrize("spare", [0.0, 60.0])
+def test_a_document_that_has_waited_too_long_is_helped_before_sentences(
+    spare: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless one of the sentences has waited for too long by itself."""
+    model = Gated()
+    batcher = Batcher(model, before_batch=model.before)
+    monkeypatch.setattr("longread.serving.batcher.OLDEST_SECONDS", 0.0)
+    monkeypatch.setattr("longread.serving.batcher.SPARE_SECONDS", spare)
+
+    async def ask() -> None:
+        tasks = [asyncio.create_task(batcher.submit(sequence(length))) for length in (4000, 5)]
+        await model.begun(2)
+        tasks += [asyncio.create_task(batcher.submit(sequence(length))) for length in (3000, 400, 6)]
+        await asyncio.sleep(0.01)
+        model.gates[0].release(1)
+        await model.begun(3)
+        for gate in model.gates:
+            gate.release(100)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+    batcher.close()
+    assert model.seen[2][0] == 0
+    assert model.seen[2][2] == ([400] if spare else [6])
+
+
+def test_one_client_has_all_cores_whatever_it_sends_and_two_at_once_share_them() -> None:
+    model = Gated()
+    for gate in model.gates:
+        gate.release(100)
+    batcher = Batcher(model, before_batch=model.before)
+
+    async def one_after_the_other() -> None:
+        for length in (5, 300, 7, 2000, 9):
+            await batcher.submit(sequence(length))
+
+    async def at_once() -> None:
+        await asyncio.gather(batcher.submit(sequence(300)), batcher.submit(sequence(5)))
+
+    asyncio.run(one_after_the_other())
+    assert [alone for _, alone, _ in model.seen] == [True] * 5
+    asyncio.run(at_once())
+    asyncio.run(one_after_the_other())
+    batcher.close()
+    assert not any(alone for _, alone, _ in model.seen[7:])

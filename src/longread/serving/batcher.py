@@ -2,10 +2,11 @@
 
 A batch forms while the model is busy with the one before. Two lanes, each with a thread of its own: one for sequences
 of up to SHORT tokens, which therefore never wait behind a long document, and one for the others. A lane that has
-nothing of its own to do helps the other one: the long lane at once, the short one only where several documents wait and
-with none that would keep a sentence waiting for long. The shortest sequences come first, so that little is padded, but
-none is passed over for longer than OLDEST_SECONDS. Each sequence has its own future: one that fails, or whose client
-has left, touches no other.
+nothing of its own to do helps the other one: the long lane at once, the short one where several documents wait and with
+none that would keep a sentence waiting for long. A document that has waited for OLDEST_SECONDS is helped even before
+sentences, none of which then waits for more than SPARE_SECONDS. Of a lane's sequences the shortest come first, so that
+little is padded; those that have waited for OLDEST_SECONDS come before them, in their order of arrival. Each
+sequence has its own future: one that fails, or whose client has left, touches no other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 SHORT = 128
-OLDEST_SECONDS = 0.5
+OLDEST_SECONDS = 0.25
+SPARE_SECONDS = 0.1
 IDLE_SECONDS = 0.5
 HELP_FROM = 3  # documents that wait: fewer are not worth a sentence's waiting
 HELP_TOKENS = 512  # of a document, or several, that the short lane takes
@@ -88,16 +90,17 @@ class Batcher:
         max_waiting: int = 512,
         before_batch: Callable[[int, bool], None] = lambda lane, alone: None,
     ) -> None:
-        """`before_batch(lane, alone)` runs in a lane's thread before the model does: lane 0 has the short sequences,
+        """`before_batch(lane, alone)` runs in a lane's thread before the model does.
 
-        1 the long ones, and it is alone if the other one has nothing to do.
+        Lane 0 has the short sequences, 1 the long ones; it is alone if nothing else waits or is computed, and nothing
+        was so a moment ago.
         """
         self.max_waiting = max_waiting
         changed = threading.Condition()
         self._lanes = [_Lane(tokens_per_batch, changed) for _ in range(2)]
         for number, lane in enumerate(self._lanes):
             other = self._lanes[1 - number]
-            start = lambda number=number, other=other: before_batch(number, other.is_idle())  # noqa: E731
+            start = lambda number=number, lane=lane: before_batch(number, lane.is_alone())  # noqa: E731
             lane.start(model, start, other, short=number == 0)
 
     @property
@@ -126,22 +129,25 @@ class _Lane:
         self._budget = budget
         self._changed = changed
         self._closed = False
-        self._ended = -math.inf  # when the last batch did
+        self._met = -math.inf  # when a sequence last came while another one was waiting or computed
 
     def start(self, model: Model, before: Callable[[], None], other: _Lane, *, short: bool) -> None:
         self._model, self._before, self._other, self._short = model, before, other, short
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def is_idle(self) -> bool:
-        """Nothing to do, and nothing done for a moment: another request may be on its way."""
-        return not self.running and not self.queue and time.monotonic() - self._ended > IDLE_SECONDS
+    def is_alone(self) -> bool:
+        """The other lane has nothing to do, and for a moment no two requests have met: no other is on its way."""
+        met = max(self._met, self._other._met)
+        return not self._other.running and not self._other.queue and time.monotonic() - met > IDLE_SECONDS
 
     def put(self, sequence: Tokens) -> _Waiting:
         entry = _Waiting(sequence, time.monotonic())
         with self._changed:
             if self._closed:
                 raise Closed
+            if any(lane.running or lane.queue for lane in (self, self._other)):
+                self._met = entry.arrived
             self.queue.append(entry)
             self._changed.notify_all()
         return entry
@@ -162,28 +168,44 @@ class _Lane:
                 return
             # A future that was cancelled belongs to a client that has left.
             batch = [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
+            answers = []
             if batch:
                 self._before()
-                self._answer(batch)
-            self.running, self._ended = False, time.monotonic()
+                answers = self._answers(batch)
+            self.running = False  # first: whoever has an answer may send the next sequence at once
+            for entry, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, Answer):
+                    entry.future.set_result(answer)
+                else:
+                    entry.future.set_exception(answer)
 
     def _take(self) -> list[_Waiting]:
         """The next batch: of this lane's queue, or of the other one's where that helps it; [] for nothing to do."""
+        if self._short and self._other.running and (batch := self._take_documents()):
+            return batch
         if self.queue:
             return self._cut(self.queue, self._budget)
-        waiting = self._other.queue
-        if not self._other.running:  # it will take them itself
+        if self._short or not self._other.running:  # the other one takes its own itself
             return []
-        if not self._short:
-            return self._cut(waiting, self._budget)
-        if len(waiting) < HELP_FROM:
+        return self._cut(self._other.queue, self._budget)
+
+    def _take_documents(self) -> list[_Waiting]:
+        """For the short lane, those of the other one that are to be computed before its own; queues keep their order."""
+        small = [entry for entry in self._other.queue if len(entry) <= HELP_TOKENS]
+        if not small:
             return []
-        return self._cut([entry for entry in waiting if len(entry) <= HELP_TOKENS], HELP_TOKENS)
+        now = time.monotonic()
+        if now - small[0].arrived < OLDEST_SECONDS:
+            wanted = not self.queue and len(self._other.queue) >= HELP_FROM
+        else:
+            wanted = not self.queue or now - self.queue[0].arrived < SPARE_SECONDS
+        return self._cut(small, HELP_TOKENS) if wanted else []
 
     def _cut(self, queue: list[_Waiting], budget: int) -> list[_Waiting]:
-        """A batch out of its queue: whatever is too old, then the shortest, while the budget lasts."""
+        """A batch out of its queue: whatever is too old, as it came, then the shortest, while the budget lasts."""
         now = time.monotonic()
-        order = sorted(queue, key=lambda entry: (now - entry.arrived < OLDEST_SECONDS, len(entry)))
+        old = [entry for entry in queue if now - entry.arrived >= OLDEST_SECONDS]
+        order = old + sorted(queue[len(old) :], key=len)
         batch: list[_Waiting] = []
         tokens = 0
         for entry in order:
@@ -197,21 +219,18 @@ class _Lane:
             lane.queue = [entry for entry in lane.queue if id(entry) not in taken]
         return sorted(batch, key=len)
 
-    def _answer(self, batch: list[_Waiting]) -> None:
+    def _answers(self, batch: list[_Waiting]) -> list[Answer | BaseException]:
         start = time.monotonic()
         try:
             logits = self._model([entry.sequence for entry in batch])
         except BaseException as error:
-            if len(batch) == 1:
-                batch[0].future.set_exception(error)
-                return
-            for entry in batch:  # one of them is to blame: each by itself
-                self._answer([entry])
-            return
-        seconds = time.monotonic() - start
-        tokens = sum(map(len, batch))
-        for entry, row in zip(batch, logits, strict=True):
-            entry.future.set_result(Answer(row, start - entry.arrived, seconds, len(batch), tokens))
+            # One of them is to blame: each by itself.
+            return [error] if len(batch) == 1 else [answer for entry in batch for answer in self._answers([entry])]
+        seconds, tokens = time.monotonic() - start, sum(map(len, batch))
+        return [
+            Answer(row, start - entry.arrived, seconds, len(batch), tokens)
+            for entry, row in zip(batch, logits, strict=True)
+        ]
 
 
 def _has_types(entry: _Waiting) -> bool:
