@@ -190,7 +190,7 @@ class _Lane:
         return self._cut(self._other.queue, self._budget)
 
     def _take_documents(self) -> list[_Waiting]:
-        """For the short lane, those of the other one that are to be computed before its own; queues keep their order."""
+        """For the short lane, those of the other one that are to be computed before its own. Queues are in order."""
         small = [entry for entry in self._other.queue if len(entry) <= HELP_TOKENS]
         if not small:
             return []
