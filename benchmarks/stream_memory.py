@@ -1,11 +1,12 @@
 """Memory of `longread train --stream` by the number of rows: python -m benchmarks.stream_memory [--rows N ...]
 
 The command itself on generated Parquet shards of so many rows, no two alike, with the smallest model, in a process of
-its own, twice: cold, and again when everything is kept. It is stopped after its first 200 steps. Highest resident
-memory of that process (and of each that tokenizes for it), above that of the same command on a hundred rows (the
-program with the model), and the seconds from the start of the command to the first step. Memory may be measured on a
-busy machine; whether the seconds were is in the record. results/scaling/stream-memory.json has one entry for each
-number of rows. Ten million rows take ten minutes and four gigabytes of disk.
+its own: an epoch over nine tenths of the rows, evaluation of the others, record and checkpoint; then again, when
+everything is kept, up to the first step. Highest memory of that process (and of each that tokenizes for it) above that
+of the same command on a hundred rows, which is the program with the model: resident, and without the pages of files
+that the system takes back whenever it wants; and the seconds from the start of the command to the first step. Memory may
+be measured on a busy machine; whether the seconds were is in the record. results/scaling/stream-memory.json has one
+entry for each number of rows. Ten million rows take ten minutes on two idle cores, and four gigabytes of disk.
 """
 
 from __future__ import annotations
@@ -28,9 +29,8 @@ from benchmarks.predict_memory import ROOT, WORDS
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
 FEWEST = 100
 SHARDS = 5
-STEPS = 200  # of one run, with a batch of 32
 OPTIONS = ("--hidden-size", "16", "--num-attention-heads", "1", "--vocab-size", "512", "--max-length", "64",
-           "--save-seconds", "0.0", "--epochs", "1", "--threads", "1")  # fmt: skip
+           "--batch-size", "4096", "--epochs", "1", "--threads", "1")  # fmt: skip
 
 
 def write_rows(folder: Path, count: int) -> int:
@@ -54,12 +54,10 @@ def write_rows(folder: Path, count: int) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def first_steps(folder: Path, out: Path, steps: int = STEPS) -> dict[str, Any]:
-    """Runs the command until so many steps are done (or its end): peak bytes, and seconds to the first step."""
+def run(folder: Path, out: Path, steps: int | None = None) -> dict[str, Any]:
+    """Runs the command (up to so many steps): peak bytes, and seconds to the first step."""
     code = (
         "import sys, time, os, signal\n"
-        "from longread.training import trainer\n"
-        "trainer.SECONDS_BETWEEN_EVENTS = 0.0\n"
         "from longread.training.trainer import Trainer\n"
         "report, told = Trainer._report, []\n"
         "def noted(self, loss):\n"
@@ -73,25 +71,26 @@ def first_steps(folder: Path, out: Path, steps: int = STEPS) -> dict[str, Any]:
     command = [sys.executable, "-c", code, "train", str(folder), "--stream", "--out", str(out), "--restart", *OPTIONS]
     shutil.rmtree(out / "runs", ignore_errors=True)  # a finished run would be skipped
     load, began = foreign_load(), time.time()
+    peak = anonymous = workers = 0
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stderr=errors, cwd=ROOT)
-        workers = 0
-        while True:
-            found, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if found:
-                break
-            workers = max([workers, *(_peak(child) for child in _children(process.pid))])
-            time.sleep(0.2)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        while process.poll() is None:
+            # Not from wait4: there a child's memory begins at its parent's.
+            peak, anonymous = max(peak, _bytes(process.pid, "VmHWM")), max(anonymous, _bytes(process.pid, "RssAnon"))
+            workers = max([workers, *(_bytes(child, "VmHWM") for child in _children(process.pid))])
+            time.sleep(0.05)
+        seconds = time.time() - began
         errors.seek(0)
         said = errors.read()
-    if process.returncode not in (0, 130):
+    if process.returncode != (0 if steps is None else 130):
         raise RuntimeError(said[-500:])
     first = next(float(line.split()[-1]) for line in said.splitlines() if line.startswith("first step"))
     return {
-        "peak_bytes": usage.ru_maxrss * 1024,
+        "peak_bytes": peak,
+        "anonymous_bytes": anonymous,
         "worker_peak_bytes": workers,
         "seconds_to_first_step": round(first - began, 2),
+        "seconds": round(seconds, 1),
         "load_at_start": load,
         "load_at_end": foreign_load(),
     }
@@ -109,33 +108,48 @@ def _children(process: int) -> list[int]:
         return []
 
 
-def _peak(process: int) -> int:
+def _bytes(process: int, name: str) -> int:
     try:
         text = Path(f"/proc/{process}/status").read_text()
     except OSError:
         return 0
-    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmHWM")), 0)
+    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith(name)), 0)
 
 
 def measure(rows: list[int], folder: Path) -> list[dict[str, Any]]:
-    found, program = [], 0
+    found: list[dict[str, Any]] = []
+    program: dict[str, Any] = {}
     for count in [FEWEST, *rows]:
         own = folder / f"rows-{count}"
         size = write_rows(own / "shards", count)
-        cold, warm = (first_steps(own / "shards", own / "out", 2 if count == FEWEST else STEPS) for _ in range(2))
-        peak = max(cold["peak_bytes"], warm["peak_bytes"])
-        program = program or peak
+        cold = run(own / "shards", own / "out")
+        if not program:
+            program = cold
+            continue
+        warm = run(own / "shards", own / "out", steps=1)
         cache = sum(path.stat().st_size for path in (own / "out" / "cache").rglob("*") if path.is_file())
-        kept = {"rows": count, "file_bytes": size, "cache_bytes": cache, "program_bytes": program}
-        found.append(kept | {"peak_bytes": peak, "above_bytes": peak - program, "cold": cold, "warm": warm})
+        found.append(
+            {
+                "rows": count,
+                "file_bytes": size,
+                "cache_bytes": cache,
+                "program_bytes": program["peak_bytes"],
+                "peak_bytes": cold["peak_bytes"],
+                "above_bytes": cold["peak_bytes"] - program["peak_bytes"],
+                "anonymous_above_bytes": cold["anonymous_bytes"] - program["anonymous_bytes"],
+                "cold": cold,
+                "warm": warm,
+            }
+        )
         shutil.rmtree(own)
+        above, anonymous = (found[-1][name] / 2**20 for name in ("above_bytes", "anonymous_above_bytes"))
         print(
-            f"{count:,} rows: {(peak - program) / 2**20:.0f} MiB above the model, first step after "
+            f"{count:,} rows: {above:.0f} MiB above the model ({anonymous:.0f} without pages of files), first step after "
             f"{cold['seconds_to_first_step']:.0f} s, warm {warm['seconds_to_first_step']:.0f} s",
             file=sys.stderr,
             flush=True,
         )
-    return found[1:]
+    return found
 
 
 def main() -> int:

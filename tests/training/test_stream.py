@@ -74,8 +74,8 @@ def test_the_order_of_an_epoch_is_numpys_permutation_in_half_the_bytes() -> None
 
 @pytest.mark.slow
 def test_memory_above_the_model_is_bounded(tmp_path: Path) -> None:
-    """The command on files of two sizes, cold and with everything kept."""
+    """The command on files of two sizes, evaluation and record included."""
     few, many = stream_memory.measure([10_000, 100_000], tmp_path)
-    assert max(few["above_bytes"], many["above_bytes"]) < 300e6
-    assert many["above_bytes"] - few["above_bytes"] < 60e6
-    assert many["warm"]["peak_bytes"] < many["cold"]["peak_bytes"]
+    assert 0 < few["above_bytes"] and many["above_bytes"] < 200e6
+    assert many["above_bytes"] - few["above_bytes"] < 80e6
+    assert many["anonymous_above_bytes"] < many["above_bytes"] + 1e6

@@ -7,12 +7,19 @@ sorted by length and cut under a budget of tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 Indices = npt.NDArray[np.int64]
+
+
+def shuffled(rows: int, seed: Sequence[int]) -> npt.NDArray[Any]:
+    """numpy's permutation, which shuffles numbers of eight bytes, in four: the shuffle is the same for any size."""
+    order = np.arange(rows, dtype=np.uint32 if rows < 1 << 32 else np.int64)
+    np.random.default_rng(seed).shuffle(order)
+    return order
 
 
 class EpochBatches(Sequence[Indices]):
@@ -23,9 +30,7 @@ class EpochBatches(Sequence[Indices]):
 
     def __init__(self, num_rows: int, batch_size: int, seed: int, epoch: int) -> None:
         self.batch_size = batch_size
-        # numpy's permutation shuffles numbers of eight bytes; the shuffle is the same for any size.
-        self.order = np.arange(num_rows, dtype=np.uint32 if num_rows < 1 << 32 else np.int64)
-        np.random.default_rng([seed, epoch]).shuffle(self.order)
+        self.order = shuffled(num_rows, [seed, epoch])
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)

@@ -16,7 +16,7 @@ from longread.data import tokenizer as tokenizers_room
 from longread.data.batches import Indices
 from longread.data.config import Cut, DataConfig
 from longread.data.encoding import encode, encode_to, encoded_in
-from longread.data.examples import Examples, carve, stratified_sample
+from longread.data.examples import PART, Examples, carve, stratified_sample
 from longread.data.load import load_task, wide
 from longread.data.stored import StoredTexts
 from longread.data.tasks import find_task
@@ -71,6 +71,17 @@ class Split:
         first = self.encoded.first_sequences
         counts = first[indices + 1] - first[indices]
         return counts, np.diff(self.encoded.sequences)[_ranges(first[indices], counts)]
+
+    def total_length(self) -> int:
+        """Tokens of all rows."""
+        total = sum(int(self.lengths[begin : begin + PART].sum()) for begin in range(0, len(self), PART))
+        self.release()
+        return total
+
+    def release(self) -> None:
+        """Rows in files: what was read of them is no longer counted as this process's memory."""
+        if self.encoded.maps is not None:
+            self.encoded.maps.release()
 
     def describe(self) -> dict[str, Any]:
         known = {"name": self.task, "split": self.name, "rows": len(self), "fingerprint": self.fingerprint}

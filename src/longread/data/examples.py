@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from longread.data import cache
 from longread.data.stored import StoredTexts
+from longread.data.tenths import tenths
 from longread.errors import UserError
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 
@@ -95,7 +96,7 @@ def _bytes_of(examples: Examples) -> Iterator[bytes]:
     yield repr(examples.label_names).encode()
 
 
-def stratified_sample(labels: Integers, size: int, seed: int, stream: str) -> Integers:
+def stratified_sample(labels: npt.NDArray[np.integer[Any]], size: int, seed: int, stream: str) -> Integers:
     """Positions of `size` rows with the classes in proportion, shuffled; all of them where there are no more.
 
     The order within a class depends on `seed` and `stream` only, so that a smaller sample is, but for
@@ -129,7 +130,9 @@ def stratified_sample(labels: Integers, size: int, seed: int, stream: str) -> In
     return places[kept]
 
 
-def _keyed(labels: Integers, classes: Integers, seed: int, stream: str) -> Iterator[tuple[int, Any, Integers]]:
+def _keyed(
+    labels: npt.NDArray[np.integer[Any]], classes: npt.NDArray[np.integer[Any]], seed: int, stream: str
+) -> Iterator[tuple[int, Any, Integers]]:
     """A part of the rows at a time: where it begins, a random key of each row, and which of the classes it has."""
     generator = np.random.PCG64([seed, zlib.crc32(stream.encode())])
     for begin in range(0, len(labels), PART):
@@ -137,16 +140,19 @@ def _keyed(labels: Integers, classes: Integers, seed: int, stream: str) -> Itera
         yield begin, generator.random_raw(len(part)), np.searchsorted(classes, part)
 
 
-def strata(examples: Examples) -> Integers:
+def strata(examples: Examples) -> npt.NDArray[np.integer[Any]]:
     """[R], what a sample has in proportion: the class, the rarest of several labels, or the tenth of the numbers."""
     labels = examples.labels
     if examples.problem_type == REGRESSION:
-        rank = np.argsort(np.argsort(labels, kind="stable"), kind="stable")
-        return (rank * 10 // max(1, len(labels))).astype(np.int64)
+        return tenths(labels)
     if examples.problem_type == MULTI_LABEL:
         by_rarity = np.argsort(labels.sum(axis=0), kind="stable")
-        first = labels[:, by_rarity].argmax(axis=1)
-        return np.where(labels.any(axis=1), by_rarity[first], -1).astype(np.int64)
+        found = np.empty(len(labels), dtype=np.int32)
+        for begin in range(0, len(labels), PART):
+            part = labels[begin : begin + PART]
+            first = part[:, by_rarity].argmax(axis=1)
+            found[begin : begin + PART] = np.where(part.any(axis=1), by_rarity[first], -1)
+        return found
     return labels
 
 

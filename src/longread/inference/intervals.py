@@ -12,7 +12,7 @@ from longread.problems import MULTI_LABEL, REGRESSION, ProblemType
 
 LEVEL = 0.95
 DRAWS = 1000
-AT_ONCE = 2**22  # weights of rows that are in memory
+AT_ONCE = 2**20  # weights of rows that are in memory
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -33,13 +33,14 @@ def intervals(
     if problem_type == REGRESSION:
         return _of_numbers(labels.astype(np.float64), predicted.astype(np.float64))
     several = problem_type == MULTI_LABEL
+    labels, predicted, rows = _different(labels, predicted, classes)
     is_label = labels == 1 if several else labels[:, None] == np.arange(classes)
     said = predicted == 1 if several else predicted[:, None] == np.arange(classes)
     counts = np.concatenate([is_label & said, is_label, said], axis=1).astype(np.float32)
-    drawn = np.concatenate([weights @ counts for weights in _weights(len(labels))]).astype(np.float64)
+    drawn = np.concatenate([weights @ counts for weights in _weights(rows)]).astype(np.float64)
     right, has, given = np.split(drawn, 3, axis=1)
     f1 = 2 * right / np.maximum(has + given, 1)
-    share = wilson(int((is_label == said).all(axis=1).sum()), len(labels))
+    share = wilson(int(rows[(is_label == said).all(axis=1)].sum()), int(rows.sum()))
     if several:
         micro = 2 * right.sum(axis=1) / np.maximum((has + given).sum(axis=1), 1)
         return {"exact_match": share} | _middle({"f1_micro": micro, "f1_macro": f1.mean(axis=1)})
@@ -48,13 +49,25 @@ def intervals(
     return {"accuracy": share} | _middle({"f1": f1[:, 1] if classes == 2 else macro, "f1_macro": macro})
 
 
+def _different(labels: Array, predicted: Array, classes: int) -> tuple[Array, Array, npt.NDArray[np.int64]]:
+    """The rows [K] that differ in label or prediction, and how many there are of each: few, whatever their number.
+
+    The sum of n Poisson weights of mean 1 is one of mean n.
+    """
+    if labels.ndim == 1:
+        cells, rows = np.unique(labels.astype(np.int64) * classes + predicted, return_counts=True)
+        return cells // classes, cells % classes, rows
+    both, rows = np.unique(np.concatenate([labels == 1, predicted == 1], axis=1), axis=0, return_counts=True)
+    return both[:, : labels.shape[1]], both[:, labels.shape[1] :], rows
+
+
 def _of_numbers(labels: Floats, predicted: Floats) -> dict[str, tuple[float, float]]:
     from scipy.stats import spearmanr
 
     off = predicted - labels
     centred = labels - labels.mean()
     sums = np.stack([np.ones(len(off)), off**2, np.abs(off), centred, centred**2], axis=1)
-    drawn = np.concatenate([weights.astype(np.float64) @ sums for weights in _weights(len(off))])
+    drawn = np.concatenate([weights.astype(np.float64) @ sums for weights in _weights(np.ones(len(off)))])
     rows, squared, absolute, first, second = drawn[drawn[:, 0] > 1].T
     spread = second - first**2 / rows
     some = spread > 0
@@ -75,12 +88,12 @@ def wilson(right: int, rows: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def _weights(rows: int) -> Iterator[npt.NDArray[np.float32]]:
-    """How often each row is in a bootstrap sample: [some samples, R], all of them `DRAWS`."""
+def _weights(rows: Array) -> Iterator[npt.NDArray[np.float32]]:
+    """How often each is in a bootstrap sample, `rows` [K] times as likely: [some samples, K], all of them `DRAWS`."""
     random = np.random.default_rng(0)
-    some = max(1, min(DRAWS, AT_ONCE // rows))
+    some = max(1, min(DRAWS, AT_ONCE // len(rows)))
     for first in range(0, DRAWS, some):
-        yield random.poisson(1.0, (min(some, DRAWS - first), rows)).astype(np.float32)
+        yield random.poisson(rows, (min(some, DRAWS - first), len(rows))).astype(np.float32)
 
 
 def _middle(samples: dict[str, Floats]) -> dict[str, tuple[float, float]]:

@@ -15,29 +15,38 @@ import numpy.typing as npt
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 
 Array = npt.NDArray[Any]
+PART = 1 << 18  # rows whose logits are held in float64 at a time
 THRESHOLD = 0.5  # a label of several is given where its probability is above
 
 
 def answers_of(logits: Array, problem_type: ProblemType = SINGLE_LABEL) -> npt.NDArray[np.float32]:
     """Softmax over the classes, the logistic function of each label, or the numbers as they are."""
-    wide = logits.astype(np.float64)
-    if problem_type == REGRESSION:
-        return wide.astype(np.float32)
-    if problem_type == MULTI_LABEL:
-        return np.exp(-np.logaddexp(0.0, -wide)).astype(np.float32)
-    return np.exp(_log_softmax(wide)).astype(np.float32)
+    answers = np.empty(logits.shape, dtype=np.float32)
+    for begin in range(0, len(logits), PART):
+        wide = logits[begin : begin + PART].astype(np.float64)
+        if problem_type == MULTI_LABEL:
+            wide = np.exp(-np.logaddexp(0.0, -wide))
+        elif problem_type != REGRESSION:
+            wide = np.exp(_log_softmax(wide))
+        answers[begin : begin + PART] = wide
+    return answers
 
 
 def mean_loss(logits: Array, labels: Array, problem_type: ProblemType = SINGLE_LABEL) -> float:
     """Mean over the rows (and labels) of the loss that training lowers, without class weights; 0 for no rows."""
     if not len(labels):
         return 0.0
-    wide = logits.astype(np.float64)
-    if problem_type == REGRESSION:
-        return float(np.square(wide[:, 0] - labels).mean())
-    if problem_type == MULTI_LABEL:
-        return float((np.logaddexp(0.0, wide) - wide * labels).mean())
-    return float(-_log_softmax(wide)[np.arange(len(labels)), labels].mean())
+    total = 0.0
+    for begin in range(0, len(labels), PART):
+        wide, own = logits[begin : begin + PART].astype(np.float64), labels[begin : begin + PART]
+        if problem_type == REGRESSION:
+            mean = np.square(wide[:, 0] - own).mean()
+        elif problem_type == MULTI_LABEL:
+            mean = (np.logaddexp(0.0, wide) - wide * own).mean()
+        else:
+            mean = -_log_softmax(wide)[np.arange(len(own)), own].mean()
+        total += float(mean) * (len(own) / len(labels))
+    return total
 
 
 def _log_softmax(logits: Array) -> Array:

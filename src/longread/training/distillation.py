@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from longread.attention.base import SelfAttention
 from longread.config import RunConfig
-from longread.data.batches import Indices, micro_batches
+from longread.data.batches import Indices, micro_batches, shuffled
 from longread.data.dataset import Split
 from longread.inference.collate import Batch, make_batch, planned_batches
 from longread.models.classifier import Classifier
@@ -38,16 +38,17 @@ def distillation_trainer(
     assert config.tokens_per_micro_batch and config.learning_rate
     device = next(student.parameters()).device
     teacher = teacher.to(device).eval()
-    order = np.random.default_rng([config.seed, 2]).permutation(len(split))
+    order = shuffled(len(split), [config.seed, 2])
     count = min(HELD_OUT_ROWS, len(split) // 4)
     rows = order[count:]
+    mean_length = (split.total_length() - int(split.lengths[order[:count]].sum())) / len(rows)
     for parameter in student.parameters():
         parameter.requires_grad_(False)
     factors = {
         f"{place}.{name}": factor
         for place, layer in student.blocks.named_modules()
         if isinstance(layer, SelfAttention)
-        for name, factor in layer.distillation_factors(float(split.lengths[rows].mean())).items()
+        for name, factor in layer.distillation_factors(mean_length).items()
     }
     groups: list[dict[str, Any]] = []
     for name, parameter in student.blocks.named_parameters():
@@ -55,7 +56,7 @@ def distillation_trainer(
         groups.append({"params": [parameter], "lr": config.learning_rate * factors.get(name, 1.0)})
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=0.0, fused=True)
     known = dict(student.blocks.named_parameters())
-    held_out = HeldOut(student, teacher, split, order[:count], config.tokens_per_micro_batch)
+    held_out = HeldOut(student, teacher, split, order[:count].astype(np.int64), config.tokens_per_micro_batch)
     held_out.factors = {name: factor for name, factor in factors.items() if name in known}
     objective = Distillation(teacher, split, held_out.spread)
     return Trainer(

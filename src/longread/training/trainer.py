@@ -11,6 +11,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from longread.attention.base import SelfAttention
@@ -117,7 +118,7 @@ class Trainer:
 
         def steps() -> Iterator[Indices]:
             for place in places:
-                yield batches[place] if self.rows is None else self.rows[batches[place]]
+                yield batches[place] if self.rows is None else self.rows[batches[place]].astype(np.int64)
 
         with closing(self.gradients.planned(steps(), self.step)) as planned:
             for indices in steps():

@@ -12,7 +12,7 @@ import numpy as np
 
 from longread.config import RunConfig
 from longread.data.dataset import Split
-from longread.data.examples import Examples
+from longread.data.examples import PART, Examples
 from longread.data.tasks import find_task
 from longread.data.tokenizer import Tokenizer
 from longread.models.classifier import Classifier
@@ -56,22 +56,31 @@ class Work(ABC):
         """The larger results; the checkpoint apart."""
 
     def dataset(self) -> Dataset:
-        lengths = self.splits["train"].tokens_read
         return Dataset(
             label_names=self.splits["train"].label_names,
             problem_type=self.splits["train"].problem_type,
             streamed=self.splits["train"].encoded.maps is not None or None,
             **{name: split_record(split, self.config) for name, split in self.splits.items()},
-            tokens_per_row={
-                "mean": float(lengths.mean()),
-                "median": float(np.median(lengths)),
-                "longest": int(lengths.max()),
-            },
+            tokens_per_row=_tokens_per_row(self.splits["train"]),
         )
 
     def truncated_fraction(self) -> float:
-        read = [split.encoded.truncated for name, split in self.splits.items() if name != "selection"]
-        return float(np.concatenate(read).mean())
+        read = [split for name, split in self.splits.items() if name != "selection"]
+        return sum(int(split.encoded.truncated.sum()) for split in read) / sum(map(len, read))
+
+
+def _tokens_per_row(split: Split) -> dict[str, float]:
+    """Mean, median and longest; a part of the rows is looked at a time."""
+    counts = np.zeros(1, dtype=np.int64)  # rows of each number of tokens
+    for begin in range(0, len(split), PART):
+        own = np.bincount(split.tokens_read[begin : begin + PART], minlength=len(counts))
+        own[: len(counts)] += counts
+        counts = own
+    split.release()
+    upto = np.cumsum(counts)
+    middle = np.searchsorted(upto, [(len(split) + 1) // 2, len(split) // 2 + 1])
+    mean = float(counts @ np.arange(len(counts))) / len(split)
+    return {"mean": mean, "median": float(middle.mean()), "longest": len(counts) - 1}
 
 
 def split_record(rows: Split | Examples, config: RunConfig) -> SplitRecord:
