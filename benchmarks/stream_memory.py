@@ -4,8 +4,8 @@ The command itself on generated Parquet shards of so many rows, no two alike, wi
 its own: an epoch over nine tenths of the rows, evaluation of the others, record and checkpoint; then again, when
 everything is kept, up to the first step. Highest memory of that process (and of each that tokenizes for it) above that
 of the same command on a hundred rows, which is the program with the model: resident, and without the pages of files
-that the system takes back whenever it wants; and the seconds from the start of the command to the first step. Memory may
-be measured on a busy machine; whether the seconds were is in the record. results/scaling/stream-memory.json has one
+that the system takes back whenever it wants; and the seconds from the start of the command to the first step. Memory
+may be measured on a busy machine; whether the seconds were is in the record. results/scaling/stream-memory.json has one
 entry for each number of rows. Ten million rows take ten minutes on two idle cores, and four gigabytes of disk.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -144,8 +143,8 @@ def measure(rows: list[int], folder: Path) -> list[dict[str, Any]]:
         shutil.rmtree(own)
         above, anonymous = (found[-1][name] / 2**20 for name in ("above_bytes", "anonymous_above_bytes"))
         print(
-            f"{count:,} rows: {above:.0f} MiB above the model ({anonymous:.0f} without pages of files), first step after "
-            f"{cold['seconds_to_first_step']:.0f} s, warm {warm['seconds_to_first_step']:.0f} s",
+            f"{count:,} rows: {above:.0f} MiB above the model ({anonymous:.0f} without pages of files), "
+            f"first step after {cold['seconds_to_first_step']:.0f} s, warm {warm['seconds_to_first_step']:.0f} s",
             file=sys.stderr,
             flush=True,
         )

@@ -32,6 +32,22 @@ def test_answers_and_losses_are_torchs() -> None:
     assert answers_of(np.array([[-900.0, 900.0]]), MULTI_LABEL).tolist() == [[0.0, 1.0]]
 
 
+def test_rows_in_parts_have_the_answers_and_the_loss_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = np.random.default_rng(3)
+    logits = drawn.normal(size=(103, 4)).astype(np.float32) * 5
+    labels = {
+        SINGLE_LABEL: drawn.integers(0, 4, 103),
+        MULTI_LABEL: drawn.integers(0, 2, (103, 4)),
+        REGRESSION: drawn.normal(size=103),
+    }
+    for problem in PROBLEM_TYPES:
+        whole = answers_of(logits, problem), mean_loss(logits, labels[problem], problem)
+        with monkeypatch.context() as patch:
+            patch.setattr("longread.inference.metrics.PART", 10)
+            assert np.array_equal(answers_of(logits, problem), whole[0])
+            assert mean_loss(logits, labels[problem], problem) == pytest.approx(whole[1], rel=1e-12)
+
+
 def test_metrics_of_classes() -> None:
     answers = answers_of(LOGITS)
     found, predicted = metrics(CLASSES, answers), answers.argmax(1)

@@ -19,9 +19,9 @@ from checkpoints import POSTNORM, random_model, rewrite
 from longread import records
 from longread.config import LATER_FIELDS, RunConfig
 from longread.data.batches import EpochBatches, micro_batches
-from longread.data.dataset import Prepared, prepare
+from longread.data.dataset import Prepared, Split, prepare
 from longread.data.load import load_split
-from longread.data.tokenizer import byte_tokenizer
+from longread.data.tokenizer import Encoded, byte_tokenizer
 from longread.errors import UserError
 from longread.inference import predictor as classifier
 from longread.inference.collate import Batch, made_ahead, make_batch, planned_batches
@@ -40,6 +40,7 @@ from longread.training.resolve import resolve, resolve_machine
 from longread.training.run import train
 from longread.training.start import load_model
 from longread.training.trainer import Trainer
+from longread.training.work import tokens_per_row
 
 SMALL: dict[str, Any] = {
     "train_rows": 48,
@@ -354,6 +355,17 @@ def test_every_row_is_seen_once_an_epoch_and_no_budget_is_exceeded() -> None:
             assert sorted(np.concatenate(parts).tolist()) == sorted(batch.tolist())
             for part in parts:
                 assert lengths[part].sum() <= budget or len(part) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 40])
+def test_tokens_per_row_are_numpys_mean_and_median(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longread.training.work.PART", 3)
+    lengths = np.random.default_rng(rows).integers(1, 9, rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    encoded = Encoded(np.zeros(offsets[-1], dtype=np.int32), offsets, None, np.zeros(rows, dtype=bool))
+    none = np.zeros(rows, dtype=np.int64)
+    found = tokens_per_row(Split(encoded, none, none, "train", "own", ("a", "b"), ""))
+    assert found == {"mean": lengths.mean(), "median": np.median(lengths), "longest": lengths.max()}
 
 
 def test_the_learning_rate_rises_then_falls() -> None:

@@ -61,7 +61,7 @@ class Work(ABC):
             problem_type=self.splits["train"].problem_type,
             streamed=self.splits["train"].encoded.maps is not None or None,
             **{name: split_record(split, self.config) for name, split in self.splits.items()},
-            tokens_per_row=_tokens_per_row(self.splits["train"]),
+            tokens_per_row=tokens_per_row(self.splits["train"]),
         )
 
     def truncated_fraction(self) -> float:
@@ -69,7 +69,7 @@ class Work(ABC):
         return sum(int(split.encoded.truncated.sum()) for split in read) / sum(map(len, read))
 
 
-def _tokens_per_row(split: Split) -> dict[str, float]:
+def tokens_per_row(split: Split) -> dict[str, float]:
     """Mean, median and longest; a part of the rows is looked at a time."""
     counts = np.zeros(1, dtype=np.int64)  # rows of each number of tokens
     for begin in range(0, len(split), PART):
