@@ -186,7 +186,7 @@ def test_listops_labels_and_limits() -> None:
 Bad = tuple[str, bytes | None, dict[str, object], tuple[str, ...]]
 BAD: dict[str, Bad] = {
     "missing file": ("a.csv", None, {}, ("a.csv", "no such file")),
-    "other format": ("a.doc", b"x", {}, ("a.doc", ".parquet, .csv")),
+    "other format": ("a.doc", b"x", {}, ("a.doc", ".parquet, .arrow")),
     "spreadsheet": ("a.xlsx", b"x", {}, ("a.xlsx", "save it as CSV")),
     "empty": ("a.csv", b"", {}, ("a.csv", "is empty")),
     "header only": ("a.csv", b"text,label\n", {}, ("a.csv", "is empty")),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -70,8 +71,14 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 
 def write_table(path: Path) -> None:
     rows = [{"text": text, "key": f"k{n}"} for n, text in enumerate(TEXTS)]
+    table = pa.Table.from_pylist(rows)
     if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
+        pq.write_table(table, path)
+    elif path.suffix == ".feather":
+        feather.write_feather(table, path, compression="zstd", chunksize=4)
+    elif path.suffix == ".arrow":
+        with pa.ipc.new_stream(path, table.schema) as out:
+            out.write_table(table)
     elif ".jsonl" in path.name:
         rows[1]["text"] = None  # type: ignore[assignment]
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -84,8 +91,12 @@ def write_table(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.jsonl.bz2", "a.jsonl.zst", "a.parquet"]
-)
+    "name",
+    [
+        "a.txt", "a.csv", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.jsonl.bz2", "a.jsonl.zst", "a.parquet", "a.arrow",
+        "a.feather",
+    ],
+)  # fmt: skip
 def test_output_rows_are_input_rows(run: Any, name: str, caplog: pytest.LogCaptureFixture) -> None:
     table = name != "a.txt"
     if table:
@@ -414,3 +425,12 @@ def test_a_line_without_the_texts_key_is_named(run: Any) -> None:
     assert (status, out.count("\n")) == (2, 2)
     assert "a.jsonl, line 3: has no 'text'; its keys are: txt, id" in err
     assert "--overwrite: only with --out" in run("any", "a", "--overwrite")[2]
+
+
+def test_damaged_arrow_files_are_named(run: Any) -> None:
+    write_table(Path("a.feather"))
+    Path("cut.feather").write_bytes(Path("a.feather").read_bytes()[:200])
+    Path("old.feather").write_bytes(b"FEA1....FEA1")
+    for name, said in (("cut.feather", "not a whole Arrow file"), ("old.feather", "version 2")):
+        status, _, err = run("any", "--file", name)
+        assert (status, err.count("\n")) == (2, 1) and f"{name}: " in err and said in err

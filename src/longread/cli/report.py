@@ -55,7 +55,7 @@ def tasks(*, json_lines: Annotated[bool, Parameter(name="--json")] = False) -> i
         print(f"{line['task']:{width}} {line['what']}")
         for key in ("rows", "classes", "length", "columns", "from", "licence"):
             print(f"{'':{width}} {key:8} {line[key]}")
-    print("Your own: a .csv, .tsv, .jsonl or .parquet file (or a directory of splits), or hub:OWNER/NAME.")
+    print("Your own: a .csv, .tsv, .jsonl, .parquet or .arrow file (or a directory of splits), or hub:OWNER/NAME.")
     return 0
 
 

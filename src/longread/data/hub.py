@@ -124,7 +124,7 @@ def group_files(names: list[str], config: str) -> tuple[dict[str, list[str]], se
     by_config: dict[str, dict[str, list[str]]] = {}
     for name in sorted(names):
         match = pattern.search(name)
-        if file_format(name) is None or match is None:
+        if file_format(name, arrow=False) is None or match is None:
             continue
         folder = name.split("/")[0] if "/" in name and not pattern.match(name) else ""
         split = "validation" if match[1] in ("valid", "val", "dev") else match[1]

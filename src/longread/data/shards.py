@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from longread.data.reading import TextFile, one_line
-from longread.data.sources import FORMATS_IN_WORDS, Table, check_format, class_names_in, file_format, told
+from longread.data.sources import ARROW, FORMATS_IN_WORDS, Table, check_format, class_names_in, file_format, told
 from longread.errors import UserError
 
-ARROW = (".arrow", ".feather")  # of Arrow's IPC format, as a stream or as a file
 BLOCK, BLOCK_BYTES = 4096, 1 << 22  # rows that are held at once: so many, or fewer where they have so many bytes
 BUFFER = 1 << 20  # bytes of each column of a Parquet file
 LARGE = 2**30  # bytes of all files together above which they are not held in memory
@@ -87,14 +86,13 @@ def shards_of(name: str) -> list[Shard]:
 
 
 def local_shards(name: str, paths: Sequence[Path]) -> list[Shard]:
-    files = [path for path in paths if _ending(path.name) and not path.is_dir()]  # a broken link is told of
+    files = [path for path in paths if file_format(path.name) and not path.is_dir()]  # a broken link is told of
     return _one_kind(name, [local_shard(path) for path in files])
 
 
 def local_shard(path: Path) -> Shard:
-    ending = next((own for own in ARROW if path.name.lower().endswith(own)), None)
     shown = _shown(path)
-    return Shard(shown, path, ending if ending and path.is_file() else check_format(path, shown))
+    return Shard(shown, path, check_format(path, shown))
 
 
 def _shown(path: Path) -> str:
@@ -102,13 +100,9 @@ def _shown(path: Path) -> str:
     return str(path).encode(errors="backslashreplace").decode()
 
 
-def _ending(name: str) -> str | None:
-    return next((own for own in ARROW if name.lower().endswith(own)), file_format(name))
-
-
 def _one_kind(name: str, found: list[Shard]) -> list[Shard]:
     if not found:
-        raise UserError(f"{name}: no file there can be read; expected .arrow, {FORMATS_IN_WORDS} files")
+        raise UserError(f"{name}: no file there can be read; expected {FORMATS_IN_WORDS} files")
     kinds = sorted({shard.ending for shard in found})
     if len(kinds) > 1:
         raise UserError(f"{name}: holds {' and '.join(kinds)} files; name one kind, such as {_such_as(name, kinds[0])}")
@@ -145,7 +139,7 @@ def _behind(url: str) -> list[Shard]:
             paths = [path] if system.exists(path) else []
             if not paths:
                 raise UserError(f"{url}: there is no such file; check the address")
-    names = [(own, _ending(own)) for own in paths]
+    names = [(own, file_format(own)) for own in paths]
     return [Shard(f"{protocol}://{own.lstrip('/')}", Remote(system, own), ending) for own, ending in names if ending]
 
 
@@ -165,7 +159,7 @@ def _told_of(source: str) -> Iterator[None]:
 class Opened:
     """A shard that is being read: the names of its columns, classes it names, and its rows with some of the columns.
 
-    kinds: of a typed file, column -> what it holds.
+    kinds: of a typed file, column -> what it holds. fraction: how much of the file is read, where that is known.
     """
 
     shard: Shard
@@ -173,6 +167,7 @@ class Opened:
     class_names: dict[str, tuple[str, ...]]
     kinds: dict[str, str]
     blocks: Any  # the columns that are needed -> Tables of at most BLOCK rows
+    fraction: Callable[[], float | None] = lambda: None
 
 
 @contextmanager
@@ -222,24 +217,32 @@ def _arrow(shard: Shard, file: Any) -> Opened:
     import pyarrow
     import pyarrow.ipc
 
+    if file.read(4) == b"FEA1":
+        raise UserError(f"{shard.source}: of Feather's first version; write it again with version 2")
+    file.seek(0)
+    total: int | None = None  # of a stream nobody knows how many batches follow
     try:
         reader = pyarrow.ipc.open_file(file)
-        batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        total = reader.num_record_batches
+        batches = (reader.get_batch(number) for number in range(total))
     except pyarrow.ArrowInvalid:
         file.seek(0)
         reader = pyarrow.ipc.open_stream(file)
         batches = iter(reader)
+    done = 0.0  # batches
 
     def blocks(columns: Sequence[str]) -> Iterator[Table]:
+        nonlocal done
         first = 0
-        for batch in batches:
+        for number, batch in enumerate(batches):
             rows = _rows_of_block(batch.nbytes, batch.num_rows)
             for begin in range(0, batch.num_rows, rows):
                 part = batch.slice(begin, rows)
+                done = number + (begin + part.num_rows) / batch.num_rows
                 yield _table(shard, {name: part.column(name).to_pylist() for name in columns}, first)
                 first += part.num_rows
 
-    return _typed(shard, reader.schema, blocks)
+    return replace(_typed(shard, reader.schema, blocks), fraction=lambda: done / total if total else None)
 
 
 def _rows_of_block(size: int, rows: int) -> int:

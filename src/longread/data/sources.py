@@ -20,7 +20,8 @@ from longread.errors import UserError
 
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl")
 FORMATS = (".parquet", *TEXT_FORMATS, *(text + packed for text in TEXT_FORMATS for packed in COMPRESSIONS))
-FORMATS_IN_WORDS = ".parquet, .csv, .tsv or .jsonl (the last three also as .gz, .zst or .bz2)"
+FORMATS_IN_WORDS = ".parquet, .arrow, .csv, .tsv or .jsonl (the last three also as .gz, .zst or .bz2)"
+ARROW = (".arrow", ".feather")  # of Arrow's IPC format, as a stream or as a file; never read whole
 BLOCK = 1024  # rows of a Parquet file that are decoded at once
 LINES = (".txt", *(".txt" + packed for packed in COMPRESSIONS))  # one text a line; to classify, not to train on
 
@@ -52,10 +53,10 @@ class Table:
         return f"{self.source}, line {self.lines[row]}" if self.lines else f"{self.source}, row {self.first + row + 1}"
 
 
-def file_format(path: Path | str) -> str | None:
+def file_format(path: Path | str, *, arrow: bool = True) -> str | None:
     """The ending of `path` if it is one that can be read, such as `.csv.gz`; otherwise None."""
-    name = str(path).lower()
-    return next((ending for ending in sorted(FORMATS, key=len, reverse=True) if name.endswith(ending)), None)
+    name, formats = str(path).lower(), (*FORMATS, *(ARROW if arrow else ()))
+    return next((ending for ending in sorted(formats, key=len, reverse=True) if name.endswith(ending)), None)
 
 
 def find_split(directory: Path, split: str) -> list[Path]:
@@ -63,7 +64,7 @@ def find_split(directory: Path, split: str) -> list[Path]:
 
     Nothing where there is neither. UserError where a shard is missing.
     """
-    if whole := [path for ending in FORMATS if (path := directory / f"{split}{ending}").is_file()]:
+    if whole := [path for ending in (*FORMATS, *ARROW) if (path := directory / f"{split}{ending}").is_file()]:
         return whole[:1]
     shard = re.compile(rf"{re.escape(split)}-(\d+)-of-(\d+)(\..+)")
     found = sorted(
@@ -82,9 +83,9 @@ def find_split(directory: Path, split: str) -> list[Path]:
     return [path for *_, path in found]
 
 
-def check_format(path: Path, source: str, *, lines: bool = False) -> str:
+def check_format(path: Path, source: str, *, lines: bool = False, arrow: bool = True) -> str:
     """The ending of a file that can be read. With `lines`, plain text too. UserError says what would do."""
-    ending = file_format(path)
+    ending = file_format(path, arrow=arrow)
     if ending is None and lines and (name := path.name.lower()).endswith(LINES):
         ending = next(known for known in LINES if name.endswith(known))
     if ending is None and path.suffix.lower() in SPREADSHEETS:
@@ -122,7 +123,7 @@ def read_table(
     """Read one file. `source` is what messages call it (by default, its path)."""
     source = source or str(path)
     with told(source):
-        ending = check_format(path, source)
+        ending = check_format(path, source, arrow=False)
         if ending == ".parquet":
             table = _read_parquet(path, source)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 
 from longread.data.columns import obvious_texts
 from longread.data.reading import TextFile, check_unicode, one_line
-from longread.data.sources import LINES, check_format, short, told
+from longread.data.shards import Opened, Shard, opened
+from longread.data.sources import ARROW, LINES, check_format, short, told
 from longread.errors import UserError
 
 # Rows that are read, classified and written together: so many, or fewer where their texts have so many characters.
@@ -62,7 +64,7 @@ def blocks_of_file(
     read; it names the row.
     """
     source = str(path)
-    with told(source):
+    with told(source), ExitStack() as stack:
         ending = check_format(path, source, lines=True)
         file = TextFile(path, ending, source, encoding, delimiter)
         if ending in LINES:
@@ -72,8 +74,12 @@ def blocks_of_file(
             for block in blocks_of_texts(line for _, line in file.lines()):
                 yield replace(block, read=file.position.fraction)
             return
-        read = _parquet if ending == ".parquet" else _objects if ".jsonl" in ending else _delimited
-        names, rows_of, fraction = read(file)
+        if ending in ARROW:
+            reading = _arrow(stack.enter_context(opened(Shard(source, path, ending), None, None)))
+        else:
+            read = _parquet if ending == ".parquet" else _objects if ".jsonl" in ending else _delimited
+            reading = read(file)
+        names, rows_of, fraction = reading
         texts = _columns(source, names, text_columns, usual)
         for name in kept:
             if name not in names:
@@ -175,3 +181,12 @@ def _parquet(file: TextFile) -> Reading:
             raise broken(error) from error
 
     return list(table.schema_arrow.names), rows, lambda: number / max(1, table.metadata.num_rows)
+
+
+def _arrow(file: Opened) -> Reading:
+    def rows(columns: list[str]) -> Iterator[Row]:
+        for table in file.blocks(columns):
+            for row in range(len(table)):
+                yield table.place(row), {name: values[row] for name, values in table.columns.items()}
+
+    return file.names, rows, file.fraction
