@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from longread.checks import check_fields
 from longread.errors import UserError
 from longread.ops.dropout import Dropout
+from longread.ops.linear import Linear
 from longread.ops.offsets import RelativeBias, along
 from longread.ops.packed import PackedBatch, to_device
 from longread.ops.rotary import Turn, cosines_and_sines, turn
@@ -87,10 +88,10 @@ class SelfAttention(nn.Module, ABC):
         self.seed = seed
         self.dropout = Dropout(dropout)  # of the attention probabilities
         inner = num_attention_heads * head_dim
-        self.query = nn.Linear(hidden_size, inner, bias=bias)
-        self.key = nn.Linear(hidden_size, inner, bias=bias)
-        self.value = nn.Linear(hidden_size, inner, bias=bias)
-        self.output = nn.Linear(inner, hidden_size, bias=bias)
+        self.query = Linear(hidden_size, inner, bias=bias)
+        self.key = Linear(hidden_size, inner, bias=bias)
+        self.value = Linear(hidden_size, inner, bias=bias)
+        self.output = Linear(inner, hidden_size, bias=bias)
         self.rotary_base = rotary_base
         self._shared = (relative,)  # in a tuple: no part of this layer's state
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Count, Positive
+from longread.ops.linear import linear
 from longread.ops.packed import PackedBatch, bias_from, join, split
 from longread.ops.projected import ProjectSequences
 from longread.ops.tiled import attend
@@ -153,8 +154,8 @@ class LinformerAttention(SelfAttention):
     def _along(self, x: Tensor, batch: PackedBatch, *projections: Tensor) -> tuple[Tensor, Tensor]:
         return ProjectSequences.apply(x, batch.lengths, batch.seqlens, *projections)  # type: ignore[no-any-return, no-untyped-call]
 
-    def _through(self, linear: nn.Linear, part: Tensor, constant: Tensor) -> Tensor:
-        return self.heads(_plus_bias(nn.functional.linear(part, linear.weight), constant, linear.bias))
+    def _through(self, layer: nn.Linear, part: Tensor, constant: Tensor) -> Tensor:
+        return self.heads(_plus_bias(linear(part, layer.weight), constant, layer.bias))
 
     def _check(self, length: int) -> None:
         if length > self.max_length:

@@ -19,6 +19,7 @@ from longread.checks import Rule
 from longread.errors import UserError
 from longread.ops import flex, varlen
 from longread.ops.band import band
+from longread.ops.linear import Linear
 from longread.ops.offsets import ExtraKeys, along, attend_by_offset, tile_bias
 from longread.ops.packed import Group, PackedBatch, bias_from, join, neighbours, split, to_device
 from longread.ops.rotary import Turn, cosines_and_sines, turn
@@ -58,9 +59,9 @@ class LongformerAttention(SelfAttention):
         inner = self.num_attention_heads * self.head_dim
         hidden = self.query.in_features
         bias = self.query.bias is not None
-        self.query_global = nn.Linear(hidden, inner, bias=bias)
-        self.key_global = nn.Linear(hidden, inner, bias=bias)
-        self.value_global = nn.Linear(hidden, inner, bias=bias)
+        self.query_global = Linear(hidden, inner, bias=bias)
+        self.key_global = Linear(hidden, inner, bias=bias)
+        self.value_global = Linear(hidden, inner, bias=bias)
         window = self.options.attention_window
         if isinstance(window, tuple):
             if self.layer >= len(window):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from longread.attention import ATTENTIONS
 from longread.models.config import ACTIVATIONS, IN_PLACE, ClassifierConfig
 from longread.ops.dropout import Dropout, Noise
+from longread.ops.linear import Linear
 from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch
 
@@ -34,7 +35,7 @@ class Embeddings(nn.Module):
         self.token_type = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None
         self.norm = norm(config, width)
         self.dropout = Dropout(config.dropout_of("embedding"))
-        self.project = nn.Linear(width, config.hidden_size) if width != config.hidden_size else None
+        self.project = Linear(width, config.hidden_size) if width != config.hidden_size else None
         self.lookup: Callable[[Tensor], Tensor] | None = None  # a training loop's own; None: the plain one
 
     def forward(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None) -> Tensor:
@@ -76,8 +77,8 @@ class Block(nn.Module):
         self.attention_norm = nn.Identity() if normalised else norm(config, config.hidden_size)
         self.gated = config.gated
         width = config.width_of_intermediate  # with a gate, `up` has what is activated and then the gate
-        self.up = nn.Linear(config.hidden_size, width * (2 if self.gated else 1), bias=config.feed_forward_bias)
-        self.down = nn.Linear(width, config.hidden_size, bias=config.feed_forward_bias)
+        self.up = Linear(config.hidden_size, width * (2 if self.gated else 1), bias=config.feed_forward_bias)
+        self.down = Linear(width, config.hidden_size, bias=config.feed_forward_bias)
         self.activation = config.hidden_act  # by name: torch's functions cannot be pickled
         self.output_norm = norm(config, config.hidden_size)
         self.attention_output_dropout = Dropout(config.dropout_of("attention_output"))
@@ -113,7 +114,7 @@ class Head(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         hidden = config.hidden_size
-        self.dense = nn.Linear(hidden, hidden, bias=config.head_bias) if config.head_activation else None
+        self.dense = Linear(hidden, hidden, bias=config.head_bias) if config.head_activation else None
         self.norm = norm(config, hidden) if config.head_activation and config.head_norm else None
         self.activation = config.head_activation
         rate = config.dropout_of("classifier")

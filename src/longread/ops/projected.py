@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longread.ops.linear import mm
+
 
 class ProjectSequences(torch.autograd.Function):
     """x [T, hidden], lengths as integers and as a tensor (int64 [B]), S projections [max_length, projection_size]
@@ -34,7 +36,7 @@ class ProjectSequences(torch.autograd.Function):
         sums = sums * (torch.arange(most, device=x.device) < ends[:, None])[:, None]
         for place, own in enumerate(low.split(lengths)):
             for columns, out in _columns(matrix, projected[place], len(own)):
-                torch.mm(columns.t(), own, out=out)
+                out.copy_(mm(columns.t(), own))
         ctx.save_for_backward(x, *projections)
         ctx.lengths, ctx.dtype = lengths, dtype
         return projected, sums
@@ -55,8 +57,8 @@ class ProjectSequences(torch.autograd.Function):
                 strict=True,
             )  # fmt: skip
             for (columns, d_out), (d_columns, d_sum) in parts:
-                d_own.addmm_(columns, d_out)
-                d_columns += own @ d_out.t()
+                d_own += mm(columns, d_out)
+                d_columns += mm(own, d_out.t())
                 d_columns += d_sum.squeeze(-1)
         found = [torch.zeros_like(t) for t in projections]
         for whole, part in zip(found, d_used.unflatten(1, (len(found), most)).unbind(1), strict=True):

@@ -10,9 +10,9 @@ import sys
 # mallopt's numbers for its settings, from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
-# How many pieces of code oneDNN keeps, one for each shape. In bfloat16 a layer has up to a hundred shapes. In float32,
-# on an x86 processor, oneDNN computes GELU alone, of one shape a batch: what is kept longer only lies between the
-# buffers of later batches, and the heap grows with their number.
+# How many pieces of code oneDNN keeps, one for each shape. In bfloat16 a layer has up to a hundred shapes. In float32 a
+# batch brings GELU's and those of three products (`ops.linear`): what is kept longer only lies between the buffers of
+# later batches, and the heap grows with their number.
 KEPT, KEPT_IN_FLOAT32 = 128, 8
 
 _tuned = False

@@ -1,0 +1,97 @@
+"""`ops.linear` is `nn.functional.linear`, whichever library computes it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from longread.ops import linear as module
+from longread.ops.linear import Linear, linear, mm
+
+OPERATOR = "mkldnn::_linear_pointwise"
+
+
+@pytest.fixture(autouse=True)
+def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN for every shape, on any processor."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(module, "LEAST", 1)
+    monkeypatch.setattr(module, "onednn_is_faster", lambda: True)
+
+
+def operators(function: object) -> set[str]:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        function()  # type: ignore[operator]
+    return {event.key for event in profile.key_averages()}
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (130,), (3, 11)])
+@pytest.mark.parametrize("layout", ["plain", "every second", "turned"])
+def test_it_is_the_same_product_with_the_same_gradients(shape: tuple[int, ...], layout: str) -> None:
+    torch.manual_seed(len(shape))
+    for (inner, outer), has_bias in itertools.product(((5, 3), (64, 192), (1, 1)), (True, False)):
+        x = {
+            "plain": torch.randn(*shape, inner),
+            "every second": torch.randn(*shape, 2 * inner)[..., ::2],
+            "turned": torch.randn(inner, *shape).movedim(0, -1),
+        }[layout].requires_grad_()
+        weight = torch.randn(outer, inner, requires_grad=True)
+        bias = torch.randn(outer, requires_grad=True) if has_bias else None
+        inputs = [t for t in (x, weight, bias) if t is not None]
+        ours, theirs = linear(x, weight, bias), nn.functional.linear(x, weight, bias)
+        assert ours.grad_fn is not None and "_Product" in type(ours.grad_fn).__name__
+        for grad in (torch.randn_like(theirs), torch.randn(*shape, 1).expand_as(theirs)):
+            found = torch.autograd.grad(ours, inputs, grad, retain_graph=True)
+            wanted = torch.autograd.grad(theirs, inputs, grad, retain_graph=True)
+            torch.testing.assert_close((ours, *found), (theirs, *wanted), rtol=1e-5, atol=1e-4)
+
+
+def test_gradients_may_be_differentiated_again() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(6, 5, requires_grad=True), torch.randn(4, 5, requires_grad=True)
+
+    def penalty(function: object) -> tuple[torch.Tensor, ...]:
+        (grad,) = torch.autograd.grad(function(x, weight).tanh().sum(), x, create_graph=True)  # type: ignore[operator]
+        return torch.autograd.grad(grad.square().sum(), (x, weight))
+
+    torch.testing.assert_close(penalty(linear), penalty(nn.functional.linear))
+
+
+def test_only_products_that_gain_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = Linear(8, 8), torch.randn(4, 8)
+    with torch.no_grad():
+        assert OPERATOR in operators(lambda: layer(x))
+        assert OPERATOR not in operators(lambda: Linear(8, 8).double()(x.double()))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+        monkeypatch.setattr(module, "LEAST", 4 * 8 * 8 + 1)
+        assert OPERATOR not in operators(lambda: layer(x))
+        monkeypatch.setattr(module, "LEAST", 1)
+        monkeypatch.setattr(module, "onednn_is_faster", lambda: False)
+        assert OPERATOR not in operators(lambda: layer(x))
+
+
+def test_an_exported_graph_has_the_operator_that_every_runtime_knows() -> None:
+    graph = torch.export.export(Linear(8, 8), (torch.randn(4, 8),)).graph
+    called = {str(node.target) for node in graph.nodes if node.op == "call_function"}
+    assert called == {"aten.linear.default"}
+
+
+def test_torchs_counter_counts_it() -> None:
+    a, b = torch.randn(6, 5), torch.randn(5, 4)
+    with FlopCounterMode(display=False) as counter:
+        torch.testing.assert_close(mm(a, b), a @ b)
+    assert counter.get_total_flops() == 2 * (2 * 6 * 5 * 4)
+
+
+def test_who_made_the_processor_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    for name, wide, wanted in (("AMD EPYC", True, True), ("AMD EPYC", False, False), ("Intel(R) Xeon(R)", True, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda n=name, w=wide: {"cpu_name": n, "avx512_f": w})
+        assert module.onednn_is_faster.__wrapped__() == wanted
