@@ -16,6 +16,7 @@ from longread.data.tasks import find_task
 from longread.data.tokenizer import load_tokenizer
 from longread.errors import UserError
 from longread.inference.evaluate import split_logits
+from longread.inference.meter import Meter
 from longread.inference.onnx import load_onnx
 from longread.inference.origin import ROWS_OF_THE_TASK, Origin, folder_of, origin_of
 from longread.inference.predictor import load
@@ -29,9 +30,8 @@ from longread.models.int8 import to_int8
 from longread.models.loading import check_answers, check_tokenizer
 from longread.models.locate import locate
 from longread.models.weights import weights_fingerprint
-from longread.records import Environment, Run
+from longread.records import Run
 from longread.system import processes, runtime
-from longread.system.measure import PeakMemory, environment, foreign_load
 
 
 def default_task(checkpoint: str | Path, eval_file: str | None) -> str:
@@ -127,10 +127,9 @@ def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | No
         return evaluate_graph(as_trained(config, checkpoint), checkpoint, unused)
     if linear.is_linear(folder_of(checkpoint)):
         return evaluate_linear(as_trained(config, checkpoint), checkpoint, unused | config.cut.to_json())
-    load_now = foreign_load()
     device = runtime.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    memory = PeakMemory(device)
+    meter = Meter(device)
     own = dict(config.options)
     if tokenizer is None:
         classifier = load(checkpoint, str(device), untrained_head=untrained_head, **own)
@@ -189,17 +188,10 @@ def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | No
         num_parameters=parameters,
         head_is_untrained=bool(model.loading and model.loading.head_is_untrained),
         cpu_seconds=done.cpu_seconds,
-        peak_memory_bytes=memory.bytes(),
-        memory_kind=memory.kind,
         padded_fraction=done.usage.padded_fraction,
         effective_attention=done.usage.effective_attention,
         kernels=tuple(sorted(done.usage.kernels)) or None,
-        environment=Environment(
-            **environment(device, settings.precision),
-            processes=processes.count(),
-            load_at_start=load_now,
-            load_at_end=foreign_load(),
-        ),
+        **meter.fields(device, settings.precision),
     )
 
 

@@ -17,13 +17,14 @@ from longread.data.examples import Examples
 from longread.data.load import load_split
 from longread.data.tasks import find_task
 from longread.errors import UserError
+from longread.inference.meter import Meter
 from longread.inference.metrics import answers_of, mean_loss, metrics
 from longread.inference.origin import folder_of
 from longread.inference.quality import Evaluated, closer_look
 from longread.inference.scored import write_answers
 from longread.models.linear import LinearModel, load_linear
-from longread.records import Dataset, Environment, RunRecord, SplitRecord
-from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
+from longread.records import Dataset, RunRecord, SplitRecord
+from longread.system.measure import Stopwatch
 
 OF_A_NETWORK = ("max_length", "tokens_per_micro_batch")
 
@@ -70,9 +71,8 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
     for name, value in unused.items():
         if value:
             raise UserError(f"--{name.replace('_', '-')}: {checkpoint} is a linear model, which has no such setting")
-    load = foreign_load()
     device = torch.device("cpu")
-    memory = PeakMemory(device)
+    meter = Meter(device)
     model, _ = load_linear(folder_of(checkpoint))
     problem = model.problem_type
     if config.problem_type not in (None, problem):
@@ -109,10 +109,8 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
         train_seconds=0.0,
         cpu_seconds=done.cpu_seconds,
         **done.fields,
-        peak_memory_bytes=memory.bytes(),
-        memory_kind=memory.kind,
         dataset=Dataset(label_names=model.label_names, problem_type=problem, eval=seen),
-        environment=Environment(**environment(device, "float64"), load_at_start=load, load_at_end=foreign_load()),
+        **meter.fields(device, "float64"),
     )
     directory = config.out / "runs" / record.run_id
     thresholds = model.decision.of(model.label_names)

@@ -15,12 +15,13 @@ from longread.data.cut import pooled
 from longread.data.dataset import tokenize
 from longread.data.load import load_split
 from longread.errors import UserError
+from longread.inference.meter import Meter
 from longread.inference.onnx import load_onnx
 from longread.inference.quality import Evaluated
 from longread.inference.scored import record_scores
-from longread.records import Environment
-from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
+from longread.system.measure import Stopwatch
 
+CPU = torch.device("cpu")
 TOKENS = 8192  # of a padded batch, as in predict
 NAMED = ("task", "eval_rows", "sample_seed", "text_columns", "label_columns", "label_separator", "validation_fraction",
          "encoding", "delimiter", "eval_file", "truncation", "chunk_stride", "max_length")  # fmt: skip
@@ -41,8 +42,7 @@ def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any
     for name, value in unused.items():
         if value:
             raise UserError(f"--{name.replace('_', '-')}: {place} is an exported graph, which is as it was made")
-    load = foreign_load()
-    memory = PeakMemory(torch.device("cpu"))
+    meter = Meter(CPU)
     graph = load_onnx(Path(place), config.device, config.threads)
     problem = graph.problem_type
     if config.problem_type not in (None, problem):
@@ -69,8 +69,7 @@ def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any
         logits = pooled(logits, text_of, len(split), problem)  # type: ignore[assignment]
     named = {name: value for name, value in config.named().items() if name in NAMED}
     named |= {"attention": graph.scorer.attention, "init": str(place)}
-    told = environment(torch.device("cpu"), "int8" if graph.int8 else "float32")
-    threads = {"threads": config.threads or told["threads"]}
+    threads = {"threads": config.threads} if config.threads else {}
     return record_scores(
         config,
         named,
@@ -87,7 +86,5 @@ def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any
         num_parameters=graph.num_parameters,
         head_is_untrained=False,
         cpu_seconds=watch.cpu_seconds,
-        peak_memory_bytes=memory.bytes(),
-        memory_kind=memory.kind,
-        environment=Environment(**told | threads, load_at_start=load, load_at_end=foreign_load()),
+        **meter.fields(CPU, "int8" if graph.int8 else "float32", **threads),
     )

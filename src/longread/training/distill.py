@@ -16,16 +16,17 @@ from longread.data.dataset import Split, tokenize
 from longread.data.load import load_task
 from longread.data.tasks import find_task
 from longread.errors import UserError
+from longread.inference.meter import Meter
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
 from longread.models.weights import weights_fingerprint
 from longread.records import Run
 from longread.records.record import Kind
-from longread.system import processes
+from longread.system import processes, runtime
 from longread.training.distillation import HeldOut, distillation_trainer
 from longread.training.lineage import provenance_of
 from longread.training.resolve import check_options, check_precision
-from longread.training.run import Before, Listener, ignore, run_work
+from longread.training.run import Listener, ignore, run_work
 from longread.training.start import converted, tokenizer_for
 from longread.training.trainer import Event, Trainer
 from longread.training.work import Work
@@ -55,10 +56,10 @@ def distill(
         raise UserError(f"--distill-steps {steps}: must be 1 or more")
     config = _resolve(config)
     with processes.joined():
-        before = Before(config)
+        meter = Meter(runtime.pick_device(config.device))
         with processes.first_goes_ahead():
             work = _work(config, steps)
-        return run_work(work, resume=resume, restart=restart, on_event=on_event, before=before)
+        return run_work(work, resume=resume, restart=restart, on_event=on_event, meter=meter)
 
 
 def _work(config: RunConfig, steps: int) -> DistillationWork:

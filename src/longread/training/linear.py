@@ -11,12 +11,13 @@ from longread import records
 from longread.config import RunConfig
 from longread.data.examples import Examples, carve
 from longread.data.load import check_classes, load_task
+from longread.inference.meter import Meter
 from longread.inference.origin import Origin
 from longread.inference.run_linear import score
 from longread.inference.scored import write_answers
 from longread.models.linear import LinearModel, check_kind, save_linear
-from longread.records import Dataset, Environment, Run, RunRecord
-from longread.system.measure import PeakMemory, Stopwatch, environment, foreign_load
+from longread.records import Dataset, Run, RunRecord
+from longread.system.measure import Stopwatch
 from longread.training.balance import check_targets, weights_of
 from longread.training.card import write_card
 from longread.training.choice import check_choices, decide
@@ -29,8 +30,7 @@ CPU = torch.device("cpu")
 
 def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
     """As `longread.training.run.train`, of a linear model; nothing is gone on with, it takes seconds."""
-    load = foreign_load()
-    memory = PeakMemory(CPU)
+    meter = Meter(CPU)
     train_rows, evaluation = load_task(config.data_config())
     check_classes(train_rows)
     problem = train_rows.problem_type
@@ -50,7 +50,7 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
         on_event(
             {"event": "start", "run_id": name, "rows": len(train_rows), "resumed": False, "config": config.named()}
         )
-        run = _fit(config, name, train_rows, evaluation, selection, load, memory)
+        run = _fit(config, name, train_rows, evaluation, selection, meter)
     on_event({"event": "end", "run_id": name, "status": "ok", "error": None, "metrics": run.record["metrics"]})
     return run
 
@@ -61,8 +61,7 @@ def _fit(
     train_rows: Examples,
     evaluation: Examples,
     selection: Examples | None,
-    load: float | None,
-    memory: PeakMemory,
+    meter: Meter,
 ) -> Run:
     from longread.training import baselines  # scikit-learn with it: its loading is no part of the training's time
 
@@ -85,8 +84,6 @@ def _fit(
         **done.fields,
         train_seconds=training.seconds,
         cpu_seconds=training.cpu_seconds + done.cpu_seconds,
-        peak_memory_bytes=memory.bytes(),
-        memory_kind=memory.kind,
         dataset=Dataset(
             label_names=train_rows.label_names,
             problem_type=train_rows.problem_type,
@@ -94,7 +91,7 @@ def _fit(
             eval=split_record(evaluation, config),
             selection=None if selection is None else split_record(selection, config),
         ),
-        environment=Environment(**environment(CPU, "float64"), load_at_start=load, load_at_end=foreign_load()),
+        **meter.fields(CPU, "float64"),
     )
     write_answers(directory, evaluation, done.answers, model.decision.of(model.label_names))
     trained_on = Origin(config.task, config.named(), evaluation.pairs is not None).to_json()

@@ -8,21 +8,18 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from longread import records
 from longread.config import RunConfig
 from longread.data.dataset import Split
-from longread.errors import ProcessLost, UserError
+from longread.errors import UserError
+from longread.inference.meter import Meter
 from longread.models.checkpoint import save_pretrained
 from longread.models.classifier import Classifier
-from longread.records import Environment, Run, RunRecord, conversion_under_current_names
-from longread.records.record import Status
+from longread.records import Run, RunRecord
 from longread.system import processes, runtime, sharding
-from longread.system.measure import PeakMemory, environment, foreign_load
-from longread.system.memory import is_failed_allocation
 from longread.training import state as states
 from longread.training.balance import check_targets
 from longread.training.card import write_card
@@ -30,10 +27,11 @@ from longread.training.classification import ClassificationWork
 from longread.training.identity import Identity, identify, resumable
 from longread.training.lineage import Provenance
 from longread.training.linear import train_linear
+from longread.training.outcome import Outcome, outcome_of, record_of
 from longread.training.resolve import resolve, resolve_machine
-from longread.training.signals import Interrupted, signals_wait
+from longread.training.signals import signals_wait
 from longread.training.start import start
-from longread.training.trainer import Diverged, Event, Trainer
+from longread.training.trainer import Event, Trainer
 from longread.training.work import Work
 
 log = logging.getLogger("longread")
@@ -63,7 +61,7 @@ def train(
 
 def _train(config: RunConfig, *, resume: bool, restart: bool, on_event: Listener) -> Run:
     _check_shard(config)
-    before = Before(config)
+    meter = Meter(runtime.pick_device(config.device))
     with processes.first_goes_ahead():
         begun = start(config)
     check_targets(begun.data.train, config)
@@ -76,7 +74,7 @@ def _train(config: RunConfig, *, resume: bool, restart: bool, on_event: Listener
         lineage=begun.lineage,
         data=begun.data,
     )
-    return run_work(work, resume=resume, restart=restart, on_event=on_event, before=before)
+    return run_work(work, resume=resume, restart=restart, on_event=on_event, meter=meter)
 
 
 def _say_what_is_cut(split: Split, config: RunConfig) -> None:
@@ -88,16 +86,8 @@ def _say_what_is_cut(split: Split, config: RunConfig) -> None:
         )  # fmt: skip
 
 
-class Before:
-    """The machine as it was before a run read anything: what it takes is measured above that."""
-
-    def __init__(self, config: RunConfig) -> None:
-        self.load = foreign_load()
-        self.memory = PeakMemory(runtime.pick_device(config.device))
-
-
-def run_work(work: Work, *, resume: bool, restart: bool, on_event: Listener, before: Before) -> Run:
-    """Trains and records; `before` was taken before `work` was prepared.
+def run_work(work: Work, *, resume: bool, restart: bool, on_event: Listener, meter: Meter) -> Run:
+    """Trains and records; `meter` was made before `work` was prepared.
 
     On several processes each calls this; the first one alone writes and speaks.
     """
@@ -120,109 +110,95 @@ def run_work(work: Work, *, resume: bool, restart: bool, on_event: Listener, bef
             found = finished or records.find_run(config.out, this.run_id)
             assert found is not None
             return found
-        return _run_alone(work, this, resume=resume, restart=restart, on_event=on_event, before=before)
+        return _run_alone(work, this, resume=resume, restart=restart, on_event=on_event, meter=meter)
 
 
-def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_event: Listener, before: Before) -> Run:
+def _run_alone(work: Work, this: Identity, *, resume: bool, restart: bool, on_event: Listener, meter: Meter) -> Run:
     """`run_work` of a run that no other process has under way."""
-    config = work.config
+    config, resolved = work.config, this.config
     directory = config.out / "runs" / this.run_id
-    for folder in (config.out, config.out / "cache", directory) if processes.is_first() else ():
-        records.remove_leftovers(folder)
-    state = states.load_state(directory) if resume else None
-    processes.wait()  # until all have read what there is
-    if state is None and processes.is_first():
-        _make_room(this, restart, config)
-    resolved = this.config
-    assert resolved.threads
-    torch.set_num_threads(resolved.threads)
-    device = runtime.pick_device(resolved.device)
-    torch.manual_seed(config.seed)
-    model = work.model.to(device)
-    if resolved.shard:
-        sharding.shard(model, model.blocks, ["classify"], device)
-    rows = len(work.splits["train"])
+    state = _saved_state(directory, resume, restart)
+    device = _prepare_machine(work.model, resolved)
     on_event(
         {
             "event": "start",
             "run_id": this.run_id,
-            "num_parameters": model.num_parameters,
-            "rows": rows,
+            "num_parameters": work.model.num_parameters,
+            "rows": len(work.splits["train"]),
             "resumed": state is not None,
             "config": work.named(resolved) | {"seed": config.seed},
         }
     )
     trainer = work.trainer(resolved, directory, on_event)
     trainer.work_id = this.work_id
-    found: dict[str, Any] = {}
-    failure: Exception | None = None
-    status = "error"
-    error: str | None = "it did not end"
-    try:
-        trainer.run(state)
-        found = work.results(trainer)
-        if resolved.shard:
-            work = replace(work, model=_whole(model))
-        if processes.is_first():
-            work.write(trainer, directory)
-        status, error = "ok", None
-    except (Interrupted, KeyboardInterrupt, ProcessLost) as stop:
-        status, error = "interrupted", "stopped by a signal; --resume goes on"
-        lost = stop if isinstance(stop, ProcessLost) else processes.lost_process(0.2)
-        if lost is not None:
-            failure, error = _with_its_state(lost, directory), f"{lost}; --resume goes on"
-    except (Diverged, FloatingPointError) as fault:
-        status, error = "diverged", str(fault)
-    except Exception as fault:
-        failure, error = fault, _in_a_line(fault)
-        if is_failed_allocation(fault):
-            status, failure = "out_of_memory", None if processes.is_first() else fault
-        elif resolved.shard and (lost := processes.lost_process()) is not None:  # said by torch's own gathering
-            status, failure, error = "interrupted", _with_its_state(lost, directory), f"{lost}; --resume goes on"
+    work, outcome = _carry_out(work, trainer, state, directory, sharded=resolved.shard)
     if not processes.is_first():
-        return _recorded_by_the_first(config, this.run_id, failure)
+        return _recorded_by_the_first(config, this.run_id, outcome.failure)
     # What has failed is told whole: torchrun sends SIGTERM when a process is lost, a closed terminal a second signal.
-    with nullcontext() if status == "ok" else signals_wait():
-        record = _record(work, this, trainer, status, error, found)
-        record = replace(
-            record,
-            peak_memory_bytes=before.memory.bytes(),
-            memory_kind=before.memory.kind,
-            environment=Environment(
-                **environment(device, resolved.precision),
-                processes=processes.count(),
-                load_at_start=before.load,
-                load_at_end=foreign_load(),
-            ),
-        )
-        if status == "ok":
-            save_pretrained(work.model, directory / "checkpoint", tokenizer=work.tokenizer)
-            provenance = Provenance(this.run_id, work.kind, trainer.watch.seconds, work.lineage)
-            provenance.write(directory / "checkpoint")
-            write_card(Run(record.to_json(), directory), directory / "checkpoint")
+    with nullcontext() if outcome.status == "ok" else signals_wait():
+        record = record_of(work, this, trainer, outcome, meter.fields(device, resolved.precision))
+        if outcome.status == "ok":
+            _write_checkpoint(work, record, trainer.watch.seconds, directory / "checkpoint")
         run = records.write_record(config.out, record)
-        if status == "ok":
+        if outcome.status == "ok":
             records.check_held(directory)
             states.delete_states(directory)
-        on_event(
-            {"event": "end", "run_id": this.run_id, "status": status, "error": error, "metrics": dict(record.metrics)}
-        )
-        if failure is not None:
-            raise failure
-    if status != "out_of_memory":  # the others wait for gradients that will not come: they end when this one does
+        told = {"run_id": this.run_id, "status": outcome.status, "error": outcome.error}
+        on_event({"event": "end", **told, "metrics": dict(record.metrics)})
+        if outcome.failure is not None:
+            raise outcome.failure
+    if outcome.status != "out_of_memory":  # the others wait for gradients that will not come: they end with this one
         processes.wait()
     return run
 
 
-def _with_its_state(lost: ProcessLost, directory: Path) -> ProcessLost:
-    kept = states.state_files(directory)
-    there = f"step {states.step_of(kept[0])} is kept in {directory}" if kept else "nothing was saved yet"
-    told = ProcessLost(f"{lost}; {there}")
-    told.speaks = lost.speaks
-    return told
+def _saved_state(directory: Path, resume: bool, restart: bool) -> states.State | None:
+    """The state to go on with; where there is none to go on with, the folder is made ready for a new run."""
+    out = directory.parent.parent
+    for folder in (out, out / "cache", directory) if processes.is_first() else ():
+        records.remove_leftovers(folder)
+    state = states.load_state(directory) if resume else None
+    processes.wait()  # until all have read what there is
+    if state is None and processes.is_first():
+        _make_room(directory, restart)
+    return state
 
 
-def _recorded_by_the_first(config: RunConfig, run_id: str, failure: Exception | None) -> Run:
+def _prepare_machine(model: Classifier, resolved: RunConfig) -> torch.device:
+    """Threads and the seed are set, and the model is where it computes."""
+    assert resolved.threads
+    torch.set_num_threads(resolved.threads)
+    device = runtime.pick_device(resolved.device)
+    torch.manual_seed(resolved.seed)
+    model.to(device)
+    if resolved.shard:
+        sharding.shard(model, model.blocks, ["classify"], device)
+    return device
+
+
+def _carry_out(
+    work: Work, trainer: Trainer, state: states.State | None, directory: Path, *, sharded: bool
+) -> tuple[Work, Outcome]:
+    """Trains, measures and writes the results; the work comes back with its model in one piece."""
+    try:
+        trainer.run(state)
+        found = work.results(trainer)
+        if sharded:
+            work = replace(work, model=_whole(work.model))
+        if processes.is_first():
+            work.write(trainer, directory)
+    except (Exception, KeyboardInterrupt) as fault:
+        return work, outcome_of(fault, directory, sharded=sharded)
+    return work, Outcome("ok", found=found)
+
+
+def _write_checkpoint(work: Work, record: RunRecord, train_seconds: float, place: Path) -> None:
+    save_pretrained(work.model, place, tokenizer=work.tokenizer)
+    Provenance(record.run_id, work.kind, train_seconds, work.lineage).write(place)
+    write_card(Run(record.to_json(), place.parent), place)
+
+
+def _recorded_by_the_first(config: RunConfig, run_id: str, failure: BaseException | None) -> Run:
     """The record that the first process of the run is writing."""
     if failure is not None:
         raise failure
@@ -254,12 +230,11 @@ def _whole(model: Classifier) -> Classifier:
     return plain.train(model.training)
 
 
-def _make_room(this: Identity, restart: bool, config: RunConfig) -> None:
+def _make_room(directory: Path, restart: bool) -> None:
     """The folder of a run that begins anew is empty but for its lock.
 
     UserError where work of a stopped run would be lost.
     """
-    directory = config.out / "runs" / this.run_id
     stopped = states.state_files(directory)
     if stopped and not restart:
         raise UserError(
@@ -271,48 +246,3 @@ def _make_room(this: Identity, restart: bool, config: RunConfig) -> None:
             shutil.rmtree(path)
         elif path.name != records.LOCK:
             path.unlink()
-
-
-def _in_a_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _record(
-    work: Work, this: Identity, trainer: Trainer, status: str, error: str | None, found: dict[str, Any]
-) -> RunRecord:
-    chosen: Status = status  # type: ignore[assignment]
-    found = dict(found)
-    cpu_seconds = trainer.watch.cpu_seconds + found.pop("cpu_seconds", 0.0)
-    tokens = trainer.gradients.tokens
-    fitting = None if tokens == this.config.tokens_per_micro_batch else tokens
-    fields: dict[str, Any] = {
-        "init": this.config.init,
-        "mechanism": work.model.config.look(),
-        "conversion": _conversion(work.model),
-        "encoder": work.model.config.to_dict(),
-        "num_parameters": work.model.num_parameters,
-        "truncated_fraction": work.truncated_fraction(),
-        "tokens_per_micro_batch_that_fit": fitting,
-        "padded_fraction": trainer.gradients.usage.padded_fraction,
-        "dataset": work.dataset(),
-        "lineage": work.lineage,
-        "train_seconds": trainer.watch.seconds,
-        "cpu_seconds": cpu_seconds,
-    }
-    return RunRecord(
-        run_id=this.run_id,
-        kind=work.kind,
-        status=chosen,
-        error=error,
-        task=this.config.task,
-        attention=work.model.config.attention,  # of a checkpoint with a pattern, more than was asked for
-        config=work.named(this.config),
-        seed=this.config.seed,
-        **(fields | found),
-    )
-
-
-def _conversion(model: Classifier) -> dict[str, Any] | None:
-    done = model.loading.converted if model.loading else None
-    return None if done is None else conversion_under_current_names(done)
