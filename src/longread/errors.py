@@ -1,8 +1,10 @@
-"""What a user can get wrong."""
+"""What a user can get wrong, and errors in a line."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+LONGEST = 160  # characters of another program's message
 
 
 class UserError(ValueError):
@@ -13,6 +15,23 @@ class ProcessLost(RuntimeError):
     """Another process of a run on several has ended: what they compute together cannot be computed any more."""
 
     speaks = True  # of the processes that are left, the one that says and keeps what there is
+
+
+def option_name(field: str) -> str:
+    """Of a setting, as it is typed: max_length -> --max-length."""
+    return "--" + field.replace("_", "-")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks, cut to 160 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def first_line(error: BaseException) -> str:
+    """Of a message whose further lines are of no use to a user: other libraries' hints and traces."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:LONGEST] if lines else type(error).__name__
 
 
 def system_error(error: OSError) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from longread.cli import logs
 from longread.cli.live import GridView
-from longread.cli.status import FAILED
+from longread.cli.status import status_of
 from longread.config import RunConfig
 from longread.errors import UserError
 from longread.study.budgeted import compare_within
@@ -72,10 +72,7 @@ def compare_in_time(
     print(f"\n{told}", file=sys.stderr)
     print(f"report: {page}", file=sys.stderr)
     print(f"{duration(done.kept.spent)} of {duration(seconds)} used; plan: {done.kept.path}", file=sys.stderr)
-    bad = [run.record for run in done.runs if run.record["status"] not in ("ok", "interrupted")]
-    for record in bad:
-        print(f"{record['attention']}: {record['status']}: {record['error']}", file=sys.stderr)
-    return FAILED if bad else 0
+    return status_of(done.runs, fine=("ok", "interrupted"))
 
 
 def say_plan(kept: KeptPlan, old: bool) -> None:

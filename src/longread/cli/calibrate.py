@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from longread.errors import UserError
+from longread.cli.places import check_new_folder
 
 
 def calibrate(
@@ -56,8 +56,7 @@ def calibrate(
     device:
         Where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: exists already; give a new folder")
+    check_new_folder(out)
     from longread.config import RunConfig
     from longread.training.calibrate import calibrate as choose
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from longread.errors import UserError
+from longread.errors import UserError, option_name
 from longread.study.cluster import Cluster
 
 On = Literal["here", "ray"]
@@ -21,5 +21,5 @@ def cluster_of(on: On, cluster: Cluster) -> Cluster | None:
         return cluster
     for field in fields(Cluster):
         if getattr(cluster, field.name) != getattr(CLUSTER, field.name):
-            raise UserError(f"--{field.name.replace('_', '-')}: give --on ray with it")
+            raise UserError(f"{option_name(field.name)}: give --on ray with it")
     return None

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from longread.cli.options import NONE_GIVEN, OfMechanisms, given_options
+from longread.cli.places import check_new_folder
 from longread.cli.status import FAILED, INTERRUPTED
-from longread.errors import UserError
+from longread.errors import UserError, option_name
 
 
 def convert(
@@ -108,7 +109,7 @@ def convert(
         unused = [*distillation, *(["distill_steps"] if distill_steps else []), *(["resume"] if resume else []),
                   *(["restart"] if restart else [])]  # fmt: skip
         if unused:
-            option = "--distill-rows" if unused[0] == "train_rows" else "--" + unused[0].replace("_", "-")
+            option = "--distill-rows" if unused[0] == "train_rows" else option_name(unused[0])
             raise UserError(f"{option}: of a distillation alone; give --distill-task and --distill-steps with it")
         return _convert(checkpoint, attention, out, max_length, seed, given_options(options))
     if distill_steps is None:
@@ -142,8 +143,7 @@ def convert(
 def _convert(
     checkpoint: str, attention: str | None, out: Path, max_length: int | None, seed: int, options: dict[str, Any]
 ) -> int:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: exists already; give a new folder")
+    check_new_folder(out)
     from longread.data.tokenizer import load_tokenizer
     from longread.models.checkpoint import from_pretrained, save_pretrained
     from longread.models.convert import convert as convert_model

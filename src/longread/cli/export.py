@@ -22,6 +22,7 @@ def export(checkpoint: str, /, *, out: Path, int8: bool = False, overwrite: bool
     overwrite:
         Replace an --out that is there already.
     """
+    from longread.cli.places import check_new_file
     from longread.errors import UserError
     from longread.models.export import FORMATS
 
@@ -29,8 +30,7 @@ def export(checkpoint: str, /, *, out: Path, int8: bool = False, overwrite: bool
         raise UserError(
             f"--out {out}: the format is read from the ending; write NAME.onnx, or NAME.pt2 for torch.export"
         )
-    if out.exists() and not overwrite:
-        raise UserError(f"--out {out}: is there already; --overwrite replaces it, or give another name")
+    check_new_file(out, overwrite)
     from longread.inference.predictor import load
     from longread.models.export import export as write
 

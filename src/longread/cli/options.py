@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 from longread.attention import ATTENTIONS
 from longread.config import BASELINE_CHOICES, BASELINE_SETTINGS, BASELINES, SCRATCH_SETTINGS, RunConfig
 from longread.data.config import Cut
-from longread.errors import UserError
+from longread.errors import UserError, option_name
 from longread.settings import MachineSettings, ModelSettings, RowSettings, Settings, TrainingSettings
 
 ALL = [name for name, mechanism in ATTENTIONS.items() if mechanism.stands_alone]
@@ -120,4 +120,4 @@ def refuse_unused(config: RunConfig, attentions: Sequence[str], depths: Sequence
     else:
         return
     if unused:
-        raise UserError(f"--{unused[0].replace('_', '-')}: {why}")
+        raise UserError(f"{option_name(unused[0])}: {why}")

@@ -1,3 +1,20 @@
 """Exit statuses of the program; 0 is done."""
 
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from longread.records import Run
+
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+def status_of(finished: Iterable[Run], *, fine: tuple[str, ...] = ("ok",)) -> int:
+    """Of a command that ran them all; it says which of them did not end well, and why."""
+    failed = [run.record for run in finished if run.record["status"] not in fine]
+    for record in failed:
+        print(f"{record['attention']}: {record['status']}: {record['error']}", file=sys.stderr)
+    return FAILED if failed else 0

@@ -24,7 +24,7 @@ from longread.cli.options import (
     refuse_unused,
     run_config,
 )
-from longread.cli.status import FAILED, INTERRUPTED
+from longread.cli.status import FAILED, INTERRUPTED, status_of
 from longread.errors import UserError
 from longread.settings import TrackerName
 
@@ -130,10 +130,7 @@ def compare(
     page = build_report(base.out)
     print(summary_table(finished), file=sys.stderr)
     print(f"report: {page}", file=sys.stderr)
-    failed = [run.record for run in finished if run.record["status"] != "ok"]
-    for record in failed:
-        print(f"{record['attention']}: {record['status']}: {record['error']}", file=sys.stderr)
-    return FAILED if failed else 0
+    return status_of(finished)
 
 
 def train(

@@ -23,7 +23,7 @@ from longread.cli.options import (
     refuse_unused,
     run_config,
 )
-from longread.cli.status import FAILED
+from longread.cli.status import status_of
 from longread.errors import UserError
 
 log = logging.getLogger("longread")
@@ -134,10 +134,7 @@ def tune(
     print(summary_table([run_of[step] for members in steps.values() for step in members]), file=sys.stderr)
     print(verdict(base.out), file=sys.stderr)
     print(f"report: {page}", file=sys.stderr)
-    failed = [run.record for run in finished if run.record["status"] != "ok"]
-    for record in failed:
-        print(f"{record['attention']}: {record['status']}: {record['error']}", file=sys.stderr)
-    return FAILED if failed else 0
+    return status_of(finished)
 
 
 def _words(settings: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from longread.cli.options import (
     asked_to_read,
     run_config,
 )
+from longread.cli.places import check_new_file
 from longread.errors import UserError
 
 if TYPE_CHECKING:
@@ -189,8 +190,7 @@ def predict(
 
     if out is not None:
         check_output(out)
-        if out.exists() and not overwrite:
-            raise UserError(f"--out {out}: is there already; --overwrite replaces it, or give another name")
+        check_new_file(out, overwrite)
     elif overwrite:
         raise UserError("--overwrite: only with --out")
     if file is None:

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from longread.data.sources import Table, concatenate, file_format, read_table
-from longread.errors import UserError
+from longread.errors import UserError, first_line
 
 PROBE_SECONDS = 5.0
 CONVERTED = "refs/convert/parquet"  # the branch in which the Hub keeps every public set as Parquet
@@ -81,7 +81,7 @@ def _download(repository: str, revision: str, name: str, mend: str) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision, repo_type="dataset"))
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"{repository}: {name} could not be fetched ({_first_line(error)}); {mend}") from error
+        raise UserError(f"{repository}: {name} could not be fetched ({first_line(error)}); {mend}") from error
 
 
 @functools.cache  # asked once for each split, and the answer must not change between
@@ -101,7 +101,7 @@ def list_splits(repository: str, config: str = "", revision: str = "") -> tuple[
         except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
             if wanted == CONVERTED:
                 continue
-            raise UserError(f"hub:{repository}: cannot be read ({_first_line(error)}); {mend}") from error
+            raise UserError(f"hub:{repository}: cannot be read ({first_line(error)}); {mend}") from error
         names = [sibling.rfilename for sibling in info.siblings or []]
         splits, found = group_files(names, config)
         configs |= found
@@ -135,8 +135,3 @@ def group_files(names: list[str], config: str) -> tuple[dict[str, list[str]], se
     if len(by_config) == 1:
         return next(iter(by_config.values())), configs
     return by_config.get("", {}) or by_config.get("default", {}), configs
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:160] if lines else type(error).__name__

@@ -10,7 +10,7 @@ from longread.data.config import DataConfig
 from longread.data.examples import Examples, carve, strata, stratified_sample
 from longread.data.task_source import TaskSource
 from longread.data.tasks import Task, find_task
-from longread.errors import UserError
+from longread.errors import UserError, option_name
 from longread.problems import SINGLE_LABEL
 
 
@@ -99,7 +99,7 @@ def _checked(config: DataConfig) -> Task:
     if task.generate is not None:
         for name in ("eval_file", "text_columns", "label_columns", "encoding", "delimiter", "stream", "workers"):
             if getattr(config, name) is not None:
-                raise UserError(f"--{name.replace('_', '-')}: task {config.task} makes its own rows; leave it out")
+                raise UserError(f"{option_name(name)}: task {config.task} makes its own rows; leave it out")
     if task.label_names and (config.label_separator or config.problem_type not in (None, SINGLE_LABEL)):
         option = "--label-separator" if config.label_separator else f"--problem-type {config.problem_type}"
         raise UserError(f"{option}: task {config.task} has one class for each text ({SINGLE_LABEL}); leave it out")

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from longread.data.limits import LONGEST_TEXT, Holding, check_unpacked
-from longread.errors import UserError
+from longread.errors import UserError, one_line
 
 log = logging.getLogger("longread")
 
@@ -264,12 +264,6 @@ class TextFile:
 
 class _OtherEncoding(UserError):
     """Not UTF-8, and not damaged UTF-8 either."""
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks, cut to 160 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def check_unicode(text: str, place: str, column: str) -> None:

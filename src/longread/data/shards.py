@@ -11,9 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from longread.data.reading import TextFile, one_line
+from longread.data.reading import TextFile
 from longread.data.sources import ARROW, FORMATS_IN_WORDS, Table, check_format, class_names_in, file_format, told
-from longread.errors import UserError
+from longread.errors import UserError, one_line
 
 BLOCK, BLOCK_BYTES = 4096, 1 << 22  # rows that are held at once: so many, or fewer where they have so many bytes
 BUFFER = 1 << 20  # bytes of each column of a Parquet file

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from longread.data.limits import Holding
-from longread.data.reading import COMPRESSIONS, SPREADSHEETS, TextFile, one_line
-from longread.errors import UserError
+from longread.data.reading import COMPRESSIONS, SPREADSHEETS, TextFile
+from longread.errors import UserError, one_line
 
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl")
 FORMATS = (".parquet", *TEXT_FORMATS, *(text + packed for text in TEXT_FORMATS for packed in COMPRESSIONS))

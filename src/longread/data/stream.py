@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from longread.data.columns import obvious_texts
-from longread.data.reading import TextFile, check_unicode, one_line
+from longread.data.reading import TextFile, check_unicode
 from longread.data.shards import Opened, Shard, opened
 from longread.data.sources import ARROW, LINES, check_format, short, told
-from longread.errors import UserError
+from longread.errors import UserError, one_line
 
 # Rows that are read, classified and written together: so many, or fewer where their texts have so many characters.
 BLOCK = 1024

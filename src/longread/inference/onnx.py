@@ -17,7 +17,7 @@ import torch
 from longread.data.batches import Indices, by_length
 from longread.data.config import Cut
 from longread.data.tokenizer import Encoded, Tokenizer, load_tokenizer
-from longread.errors import UserError
+from longread.errors import UserError, first_line
 from longread.inference.origin import Origin
 from longread.models.decision import Decision
 from longread.models.export import METADATA
@@ -116,7 +116,7 @@ def load_onnx(path: Path, device: str = "auto", threads: int | None = None) -> G
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # the library raises its own kinds
-        raise UserError(f"{path}: not an ONNX file that onnxruntime reads ({_first_line(error)})") from None
+        raise UserError(f"{path}: not an ONNX file that onnxruntime reads ({first_line(error)})") from None
     try:
         told = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
         files, labels = told["tokenizer_files"], tuple(map(str, told["labels"]))
@@ -155,7 +155,3 @@ def _providers(device: str, there: list[str]) -> list[Any]:
         raise UserError(f"--device {device}: onnxruntime has no such device here; it has {', '.join(there)}")
     chosen = (PROVIDERS[kind], {"device_id": number}) if number else PROVIDERS[kind]
     return [chosen, *([PROVIDERS["cpu"]] if kind != "cpu" else [])]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -16,7 +16,7 @@ from longread.config import BASELINE_SETTINGS, RunConfig
 from longread.data.examples import Examples
 from longread.data.load import load_split
 from longread.data.tasks import find_task
-from longread.errors import UserError
+from longread.errors import UserError, option_name
 from longread.inference.meter import Meter
 from longread.inference.metrics import answers_of, mean_loss, metrics
 from longread.inference.origin import folder_of
@@ -70,7 +70,7 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
     unused = dict(given) | {name: getattr(config, name) for name in OF_A_NETWORK} | dict(config.options)
     for name, value in unused.items():
         if value:
-            raise UserError(f"--{name.replace('_', '-')}: {checkpoint} is a linear model, which has no such setting")
+            raise UserError(f"{option_name(name)}: {checkpoint} is a linear model, which has no such setting")
     device = torch.device("cpu")
     meter = Meter(device)
     model, _ = load_linear(folder_of(checkpoint))

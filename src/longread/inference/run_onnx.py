@@ -14,7 +14,7 @@ from longread.config import RunConfig
 from longread.data.cut import pooled
 from longread.data.dataset import tokenize
 from longread.data.load import load_split
-from longread.errors import UserError
+from longread.errors import UserError, option_name
 from longread.inference.meter import Meter
 from longread.inference.onnx import load_onnx
 from longread.inference.quality import Evaluated
@@ -41,7 +41,7 @@ def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any
         unused["precision"] = config.precision
     for name, value in unused.items():
         if value:
-            raise UserError(f"--{name.replace('_', '-')}: {place} is an exported graph, which is as it was made")
+            raise UserError(f"{option_name(name)}: {place} is an exported graph, which is as it was made")
     meter = Meter(CPU)
     graph = load_onnx(Path(place), config.device, config.threads)
     problem = graph.problem_type

@@ -19,7 +19,7 @@ from longread.data.config import TRUNCATION, Cut
 from longread.data.labels import placeholders
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.data.tokenizer_files import tokenizer_file
-from longread.errors import UserError
+from longread.errors import UserError, first_line
 from longread.models import families, family_config, linear, weights
 from longread.models.classifier import Classifier
 from longread.models.config import ClassifierConfig
@@ -115,7 +115,7 @@ def _without_memory(config: ClassifierConfig, tensors: int, where: str) -> Class
         with torch.device("meta"):
             return Classifier(config)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{where}: config.json describes no model ({weights.first_line(error)})") from error
+        raise UserError(f"{where}: config.json describes no model ({first_line(error)})") from error
 
 
 def _config(hf: Mapping[str, Any], where: str, labels: Labels, overrides: Mapping[str, Any]) -> ClassifierConfig:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from longread.data.tokenizer import Encoded
-from longread.errors import UserError
+from longread.errors import UserError, first_line
 from longread.models import weights as files
 from longread.models.decision import DECISION, Decision
 from longread.models.weights import VOCABULARY
@@ -209,4 +209,4 @@ def load_linear(directory: Path) -> tuple[LinearModel, Mapping[str, Any] | None]
     except KeyError as error:
         raise UserError(f"{directory}: no whole linear model; {error} is missing") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{directory}: no whole linear model; {files.first_line(error)}") from None
+        raise UserError(f"{directory}: no whole linear model; {first_line(error)}") from None

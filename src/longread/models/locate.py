@@ -8,8 +8,8 @@ from pathlib import Path
 
 from longread.data.hub import no_hub
 from longread.data.tokenizer_files import TOKENIZER_FILES
-from longread.errors import UserError
-from longread.models.weights import CHECKSUMS, RUN, VOCABULARY, WEIGHT_FILES, first_line, shards
+from longread.errors import UserError, first_line
+from longread.models.weights import CHECKSUMS, RUN, VOCABULARY, WEIGHT_FILES, shards
 
 PACKAGE = "package:"
 REVISION_SECONDS = 20.0  # for the Hub's answer to what a repository holds

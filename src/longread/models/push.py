@@ -8,10 +8,10 @@ from pathlib import Path
 
 from longread.data.hub import no_hub
 from longread.data.tokenizer_files import TOKENIZER_FILES
-from longread.errors import UserError
+from longread.errors import UserError, first_line
 from longread.models import linear
 from longread.models.checkpoint import from_pretrained
-from longread.models.weights import CARD, CHECKSUMS, PLACE, RUN, VOCABULARY, WEIGHT_FILES, first_line, shards, verify
+from longread.models.weights import CARD, CHECKSUMS, PLACE, RUN, VOCABULARY, WEIGHT_FILES, shards, verify
 
 REFUSED = (401, 403)  # status codes: this token may not do that
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longread.errors import UserError
+from longread.errors import UserError, first_line
 from longread.records import remove_leftovers, temporary_folder, write_atomically
 
 # The first of these that is there is read. An index lists the files that a large model is cut into.
@@ -183,8 +183,3 @@ def weights_fingerprint(model: nn.Module) -> str:
         digest.update(f"{name} {data.dtype} {list(data.shape)} ".encode())
         digest.update(memoryview(data.flatten().view(torch.uint8).numpy()))
     return digest.hexdigest()[:16]
-
-
-def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:160] if lines else type(error).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longread.errors import UserError
+from longread.errors import UserError, option_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,6 @@ class ServeSettings:
         ):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be above 0")
+                raise UserError(f"{option_name(name)} {value}: must be above 0")
         if not 0 <= self.port < 65_536:
             raise UserError(f"--port {self.port}: must lie between 0 and 65535 (0: any free one)")

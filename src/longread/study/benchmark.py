@@ -12,7 +12,7 @@ import torch
 from longread import records
 from longread.attention.pattern import make_options, published_sizes, settings_of
 from longread.config import BASELINES, RunConfig
-from longread.errors import UserError
+from longread.errors import UserError, option_name
 from longread.models.classifier import build
 from longread.records import Environment, Run, RunRecord
 from longread.study.timing import floor_flops, measure
@@ -77,7 +77,7 @@ def benchmarks(base: BenchmarkConfig, attentions: Sequence[str], given: dict[str
     for setting in given:
         if not any(setting in dict(config.options) for config in found):
             asked = ", ".join(config.attention for config in found)
-            raise UserError(f"--{setting.replace('_', '-')}: no setting of {asked}; leave it out, or add its mechanism")
+            raise UserError(f"{option_name(setting)}: no setting of {asked}; leave it out, or add its mechanism")
     return found
 
 

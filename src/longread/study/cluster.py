@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from longread.config import RunConfig
-from longread.errors import UserError
+from longread.errors import UserError, option_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Cluster:
         for name, least in (("run_cpus", 1), ("run_memory", 0), ("run_gpus", 0), ("run_retries", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
+                raise UserError(f"{option_name(name)} {value}: must be {least} or more")
 
     def settled(self, config: RunConfig) -> RunConfig:
         """A run takes the threads that are set aside for it."""

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from longread.errors import ProcessLost
+from longread.errors import ProcessLost, first_line
 
 # Gradients are sent so many bytes at a time: fewer messages, and no second copy of the whole model.
 BUCKET_BYTES = 25 * 1024**2
@@ -268,7 +268,6 @@ def _losses_told() -> Iterator[None]:
     except (dist.DistError, RuntimeError) as error:
         lost = lost_process()
         if lost is None:  # it left with a message of its own, or is on a machine that is gone
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            lost = ProcessLost(f"another process of this run has ended ({why})")
+            lost = ProcessLost(f"another process of this run has ended ({first_line(error)})")
             lost.speaks = is_first()
         raise lost from error

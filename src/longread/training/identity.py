@@ -11,7 +11,7 @@ from typing import Any
 
 from longread import records
 from longread.config import RunConfig
-from longread.errors import UserError
+from longread.errors import UserError, option_name
 from longread.models.weights import weights_fingerprint
 from longread.training import state as states
 from longread.training.work import Work
@@ -61,14 +61,12 @@ def resumable(work: Work, wanted: Identity) -> Identity | None:
         different = {n: v for n, v in asked.items() if v not in (None, "auto") and v != began[n]}
         if not different:
             return identify(work, replace(wanted.config, **began))
-        others.append(", ".join(f"{_option(name)} {began[name]} (not {value})" for name, value in different.items()))
+        others.append(
+            ", ".join(f"{option_name(name)} {began[name]} (not {value})" for name, value in different.items())
+        )
     if others:
         raise UserError(
             f"this run was begun with {' and once with '.join(others)}; --resume needs what it was begun with. "
             "Leave these options out, or begin anew without --resume"
         )
     return None
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -18,8 +18,7 @@ from longread.attention.base import SelfAttention
 from longread.config import RunConfig
 from longread.data.batches import EpochBatches, Indices
 from longread.data.dataset import Split
-from longread.data.reading import one_line
-from longread.errors import ProcessLost, UserError
+from longread.errors import ProcessLost, UserError, one_line
 from longread.inference.collate import Batch
 from longread.models.classifier import Classifier
 from longread.problems import MATCH
