@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from longread.data.stream import Block
 from longread.errors import UserError
-from longread.inference.predictor import Prediction, Predictor
+from longread.inference.prediction import Prediction
+from longread.inference.predictor import Predictor
 from longread.system import processes
 
 log = logging.getLogger("longread")

@@ -19,14 +19,13 @@ from torch import Tensor
 from longread.data.config import Cut
 from longread.data.tokenizer import Tokenizer, first_text
 from longread.errors import UserError
-from longread.inference.metrics import answers_of, predicted_of
+from longread.inference.prediction import EMPTY, is_empty, strongest
 from longread.models.classifier import Classifier
 from longread.models.decision import Decision
 from longread.ops.packed import PackedBatch
-from longread.problems import REGRESSION, SINGLE_LABEL, ProblemType
+from longread.problems import ProblemType
 
 FEWEST_STEPS, MOST_STEPS = 16, 256
-EMPTY = "the text is empty"
 WANTED_GAP = 0.02  # of the difference of the logits: more steps are taken until the sum is that near
 SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+[\"')\]]*(?=\s|$)|\n|$)")
 
@@ -145,13 +144,8 @@ def unexplained(why: str) -> Explanation:
     return Explanation(None, None, "", 0.0, 0.0, "", 0, 0.0, False, (), (), why=why)
 
 
-def is_empty(text: str, pair: str | None) -> bool:
-    """As `predict` has it."""
-    return not text.strip() or (pair is not None and not pair.strip())
-
-
 def _explain_one(predictor: Explained, text: str, pair: str | None, label: str | None) -> Explanation:
-    model = predictor.model
+    model, texts = predictor.model, (text,) if pair is None else (text, pair)
     if is_empty(text, pair):
         return unexplained(EMPTY)
     encoding, truncated = _encode(predictor, text, pair)
@@ -167,22 +161,11 @@ def _explain_one(predictor: Explained, text: str, pair: str | None, label: str |
     start = torch.where(own[:, None], empty, whole)  # the tokenizer's own marks stay where they are
     sequence = _Sequence(ids, types, 0 if pair is None else first_text(encoding))
     logits = _logits(model, sequence, torch.stack([whole, start])).detach()
-    said = answers_of(logits[:1].double().cpu().numpy(), predictor.problem_type)[0]
-    number = float(said[0]) if predictor.problem_type == REGRESSION else None
-    predicted = int(said.argmax())
-    if predictor.problem_type == SINGLE_LABEL:  # a threshold may say otherwise
-        thresholds = predictor.decision.of(predictor.label_names)
-        predicted = int(predicted_of(said[None], SINGLE_LABEL, thresholds)[0])
+    predicted, said = strongest(predictor, logits[:1].double().cpu().numpy())
     target = predicted if label is None else predictor.label_names.index(label)
+    way = _Way(model, sequence, start, whole, target)
     wanted = float(logits[0, target] - logits[1, target])
-    steps = FEWEST_STEPS
-    while True:
-        attribution = _integrated(model, sequence, start, whole, target, steps, predictor.tokens_per_micro_batch)
-        gap = abs(float(attribution.sum()) - wanted) / max(abs(wanted), 1e-6)
-        if gap <= WANTED_GAP or 2 * steps > MOST_STEPS:
-            break
-        steps *= 2
-    texts = (text,) if pair is None else (text, pair)
+    attribution, steps, gap = _attributed(way, wanted, predictor.tokens_per_micro_batch)
     tokens = tuple(
         Token(texts[part][begin:end], begin, end, part, float(value))
         for (begin, end), part, value in zip(encoding.offsets, encoding.sequence_ids, attribution.tolist(), strict=True)
@@ -190,7 +173,6 @@ def _explain_one(predictor: Explained, text: str, pair: str | None, label: str |
     )
     return Explanation(
         label=predictor.label_names[predicted],
-        probability=None if number is not None else float(said[predicted]),
         explained_label=predictor.label_names[target],
         logit=float(logits[0, target]),
         baseline_logit=float(logits[1, target]),
@@ -199,8 +181,8 @@ def _explain_one(predictor: Explained, text: str, pair: str | None, label: str |
         completeness_gap=gap,
         truncated=truncated,
         tokens=tokens,
-        sentences=tuple(s for part, whole_text in enumerate(texts) for s in sentences(whole_text, part, tokens)),
-        value=number,
+        sentences=all_sentences(texts, tokens),
+        **said,
     )
 
 
@@ -242,26 +224,46 @@ def _logits(model: Classifier, sequence: _Sequence, embedded: Tensor) -> Tensor:
     return own.classify(ids.repeat(copies), batch, None if types is None else types.repeat(copies))
 
 
-def _integrated(
-    model: Classifier,
-    sequence: _Sequence,
-    start: Tensor,
-    whole: Tensor,
-    target: int,
-    steps: int,
-    tokens: int,
-) -> Tensor:
+@dataclass(frozen=True)
+class _Way:
+    """From the embeddings of nothing, `start` [N, hidden], to the text's, `whole`: what the score of `target` gains."""
+
+    model: Classifier
+    sequence: _Sequence
+    start: Tensor
+    whole: Tensor
+    target: int
+
+
+def _attributed(way: _Way, wanted: float, tokens: int) -> tuple[Tensor, int, float]:
+    """float64 [N], the steps it took, and by what part of `wanted`, their sum, it is missed."""
+    steps = FEWEST_STEPS
+    while True:
+        attribution = _integrated(way, steps, tokens)
+        gap = abs(float(attribution.sum()) - wanted) / max(abs(wanted), 1e-6)
+        if gap <= WANTED_GAP or 2 * steps > MOST_STEPS:
+            return attribution, steps, gap
+        steps *= 2
+
+
+def _integrated(way: _Way, steps: int, tokens: int) -> Tensor:
     """float64 [N]: the midpoint rule over `steps` points of the way, as many at once as the token budget allows."""
-    at_once = max(1, tokens // len(sequence.ids))
+    start, whole = way.start, way.whole
+    at_once = max(1, tokens // len(way.sequence.ids))
     total = torch.zeros(whole.shape, dtype=torch.float64, device=whole.device)
     points = (torch.arange(steps, device=whole.device) + 0.5) / steps
     with torch.enable_grad():
         for part in points.split(at_once):
             embedded = (start + part[:, None, None] * (whole - start)).requires_grad_()
-            score = _logits(model, sequence, embedded)[:, target].sum()
+            score = _logits(way.model, way.sequence, embedded)[:, way.target].sum()
             (gradient,) = torch.autograd.grad(score, embedded)
             total += gradient.sum(0)
     return ((whole - start).double() * total / steps).sum(1)
+
+
+def all_sentences(texts: Sequence[str], tokens: Sequence[Token]) -> tuple[Sentence, ...]:
+    """Of a text, or of both of a pair."""
+    return tuple(sentence for part, text in enumerate(texts) for sentence in sentences(text, part, tokens))
 
 
 def sentences(text: str, part: int, tokens: Sequence[Token]) -> list[Sentence]:

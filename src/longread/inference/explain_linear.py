@@ -12,10 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from longread.inference.explain import EMPTY, Explanation, Token, check_explained, is_empty, sentences, unexplained
-from longread.inference.metrics import answers_of, predicted_of
+from longread.inference.explain import Explanation, Token, all_sentences, check_explained, unexplained
+from longread.inference.prediction import EMPTY, is_empty, strongest
 from longread.models.linear import WORD, LinearModel
-from longread.problems import REGRESSION, SINGLE_LABEL
 
 BASELINE = "no known word"
 
@@ -36,11 +35,7 @@ def _explain_one(model: LinearModel, text: str, pair: str | None, label: str | N
     encoded, _ = model.encode([text], None if pair is None else [pair])
     features = model.features(encoded).tocoo()
     logits = model.scores(encoded)
-    said = answers_of(logits, model.problem_type)
-    number = float(logits[0, 0]) if model.problem_type == REGRESSION else None
-    predicted = int(said[0].argmax())
-    if model.problem_type == SINGLE_LABEL:  # a threshold may say otherwise
-        predicted = int(predicted_of(said, SINGLE_LABEL, model.decision.of(model.label_names))[0])
+    predicted, said = strongest(model, logits)
     target = predicted if label is None else model.label_names.index(label)
     row, factor = (0, (-0.5, 0.5)[target]) if model.halves else (target, 1.0)
     added = dict(
@@ -54,7 +49,6 @@ def _explain_one(model: LinearModel, text: str, pair: str | None, label: str | N
     )
     return Explanation(
         label=model.label_names[predicted],
-        probability=None if number is not None else float(said[0, predicted]),
         explained_label=model.label_names[target],
         logit=float(logits[0, target]),
         baseline_logit=float(factor * model.bias[row]),
@@ -63,8 +57,8 @@ def _explain_one(model: LinearModel, text: str, pair: str | None, label: str | N
         completeness_gap=0.0,
         truncated=False,
         tokens=tokens,
-        sentences=tuple(s for part, whole in enumerate(parts) for s in sentences(whole, part, tokens)),
-        value=number,
+        sentences=all_sentences(parts, tokens),
+        **said,
     )
 
 

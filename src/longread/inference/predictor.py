@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +21,9 @@ from longread.errors import UserError
 from longread.inference.collate import BATCHES_AHEAD, made_ahead
 from longread.inference.explain import Explanation, explain
 from longread.inference.explain_linear import explain_linear
-from longread.inference.metrics import answers_of, predicted_of
+from longread.inference.metrics import answers_of
 from longread.inference.origin import Origin, folder_of, origin_of
+from longread.inference.prediction import EMPTY, Prediction, is_empty, predictions_of
 from longread.inference.scoring import LinearScorer, Scorer, TorchScorer
 from longread.models import linear
 from longread.models.checkpoint import from_pretrained
@@ -30,43 +31,9 @@ from longread.models.classifier import Classifier
 from longread.models.decision import Decision
 from longread.models.int8 import to_int8
 from longread.models.loading import check_answers, check_tokenizer
-from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
+from longread.problems import REGRESSION, SINGLE_LABEL, ProblemType
 from longread.records import fingerprint
 from longread.system import runtime
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """`label` and the probability of each label, by name. Of an empty text both are empty, and `why` says so.
-
-    Of a model that gives a text several labels, `labels` has those whose probability is above the threshold, and
-    `label` is None; of a regression there is `value` alone.
-
-    `tokens` of the text's `tokens_in_text` were read, the tokenizer's marks among them.
-    """
-
-    label: str | None
-    probabilities: dict[str, float]
-    tokens: int = 0
-    tokens_in_text: int = 0
-    why: str | None = None  # there is no answer
-    labels: tuple[str, ...] | None = None
-    value: float | None = None
-    thresholds: Mapping[str, float] | None = None  # chosen ones, by label
-
-    def answer(self, problem_type: ProblemType) -> dict[str, Any]:
-        """What is answered, as it is written: label, labels or value, and the probabilities."""
-        if problem_type == REGRESSION:
-            return {"value": self.value}
-        several = None if self.labels is None else list(self.labels)
-        own = {"labels": several} if problem_type == MULTI_LABEL else {"label": self.label}
-        chosen = {} if self.thresholds is None else {"thresholds": dict(self.thresholds)}
-        return own | chosen | {"probabilities": self.probabilities}
-
-    @property
-    def truncated(self) -> bool:
-        """The text was longer than the model reads; a part of it was not seen."""
-        return self.tokens < self.tokens_in_text
 
 
 @dataclass
@@ -172,14 +139,14 @@ class Predictor:
     def _read(self, texts: list[str], pairs: list[str] | None) -> tuple[list[int], Reading | None]:
         """Which texts are not empty, and these as tokens."""
         self._check_given(pairs)
-        kept = [row for row, text in enumerate(texts) if text.strip() and (pairs is None or pairs[row].strip())]
+        kept = [row for row, text in enumerate(texts) if not is_empty(text, None if pairs is None else pairs[row])]
         if not kept:
             return kept, None
         partners = None if pairs is None else [pairs[row] for row in kept]
         return kept, self.read([texts[row] for row in kept], partners)
 
     def _answer(self, count: int, kept: list[int], reading: Reading | None) -> list[Prediction]:
-        answers = [Prediction(None, {}, why="the text is empty")] * count
+        answers = [Prediction(None, {}, why=EMPTY)] * count
         if reading is None:
             return answers
         logits = reading.pooled(self.scorer.logits(reading.encoded, self.tokens_per_micro_batch), self.problem_type)
@@ -193,20 +160,7 @@ class Predictor:
         answers = answers_of(logits, self.problem_type)
         if not np.isfinite(answers).all():
             raise UserError(f"{self.source}: its answers are not numbers (NaN); the weights are damaged")
-        predicted = predicted_of(answers, self.problem_type, self.decision.of(self.label_names))
-        own = self.decision.thresholds
-        if self.problem_type == REGRESSION:
-            return [Prediction(None, {}, value=float(number)) for number in predicted]
-        named = [dict(zip(self.label_names, row, strict=True)) for row in answers.tolist()]
-        if self.problem_type == MULTI_LABEL:
-            chosen = [tuple(n for n, yes in zip(self.label_names, row, strict=True) if yes) for row in predicted]
-            return [
-                Prediction(None, of, labels=labels, thresholds=own) for of, labels in zip(named, chosen, strict=True)
-            ]
-        places = predicted.tolist()
-        return [
-            Prediction(self.label_names[place], of, thresholds=own) for of, place in zip(named, places, strict=True)
-        ]
+        return predictions_of(answers, self.label_names, self.problem_type, self.decision)
 
 
 @dataclass
@@ -273,15 +227,11 @@ def load(
     UserError for a place without a model, a trained classifier or a tokenizer, and for a device that is not there.
     """
     path = Path(place)
+    fixed = [*overrides, *(["precision"] if precision in ("bfloat16", "int8") else [])]
     if path.suffix == ".onnx" and not path.is_dir():
-        from longread.inference.onnx import load_onnx
-
-        fixed = [*overrides, *(["precision"] if precision in ("bfloat16", "int8") else [])]
         if fixed:
             raise UserError(f"{place}: {', '.join(fixed)} cannot be set; an exported graph is as it was made")
-        graph = load_onnx(path, device, threads)
-        return Predictor(graph.scorer, graph.tokenizer, graph.labels, str(place), origin=graph.origin,
-                         problem_type=graph.problem_type, decision=graph.decision, cut=graph.cut)  # fmt: skip
+        return _graph(path, device, threads)
     chosen = runtime.pick_device(device)
     path = folder_of(path)
     if (path / "run.json").is_file():
@@ -289,28 +239,59 @@ def load(
             f"{path}: this run has no checkpoint (it failed, was dropped, or is a baseline of an earlier version)"
         )
     if linear.is_linear(path):
-        fixed = [*overrides, *(["precision"] if precision in ("bfloat16", "int8") else [])]
         fixed += [] if device in ("auto", "cpu") else ["device"]
         if fixed:
             raise UserError(f"{place}: {', '.join(fixed)} cannot be set; a linear model computes on the processor")
-        found, trained_on = linear.load_linear(path)
-        origin = origin_of(path) or Origin.from_json(trained_on)
-        return LinearPredictor(
-            LinearScorer(found), found.label_names, str(place), origin=origin, problem_type=found.problem_type,
-            decision=found.decision,
-        )  # fmt: skip
+        return _linear(path, str(place))
     model = from_pretrained(path if Path(place).exists() else str(place), **overrides)
     check_answers(model, untrained_head=untrained_head)
-    file = model.tokenizer_file
-    if file is None:
-        raise UserError(f"{place}: the checkpoint brings no tokenizer; put its tokenizer.json beside config.json")
-    tokenizer = load_tokenizer(file)
+    return _network(model, path, str(place), chosen, precision)
+
+
+def _graph(file: Path, device: str, threads: int | None) -> Predictor:
+    from longread.inference.onnx import load_onnx
+
+    graph = load_onnx(file, device, threads)
+    return Predictor(
+        graph.scorer,
+        graph.tokenizer,
+        graph.labels,
+        str(file),
+        origin=graph.origin,
+        cut=graph.cut,
+        problem_type=graph.problem_type,
+        decision=graph.decision,
+    )
+
+
+def _linear(folder: Path, source: str) -> Predictor:
+    model, trained_on = linear.load_linear(folder)
+    return LinearPredictor(
+        LinearScorer(model),
+        model.label_names,
+        source,
+        origin=origin_of(folder) or Origin.from_json(trained_on),
+        problem_type=model.problem_type,
+        decision=model.decision,
+    )
+
+
+def _network(model: Classifier, folder: Path, source: str, device: torch.device, precision: str) -> Predictor:
+    if model.tokenizer_file is None:
+        raise UserError(f"{source}: the checkpoint brings no tokenizer; put its tokenizer.json beside config.json")
+    tokenizer = load_tokenizer(model.tokenizer_file)
     check_tokenizer(model, tokenizer)
-    names = model.config.label_names or placeholders(model.config.num_labels)
-    model = model.to(chosen).eval()
+    config, decision, cut = model.config, model.decision, model.cut
+    assert config.problem_type is not None
+    model = model.to(device).eval()
     model = to_int8(model) if precision == "int8" else model
-    own = TorchScorer(model, runtime.pick_precision(precision, chosen, model.config.hidden_size))
-    assert model.config.problem_type is not None
-    origin, problem = origin_of(path), model.config.problem_type
-    return Predictor(own, tokenizer, names, str(place), origin=origin, problem_type=problem, decision=model.decision,
-                     cut=model.cut)  # fmt: skip
+    return Predictor(
+        TorchScorer(model, runtime.pick_precision(precision, device, config.hidden_size)),
+        tokenizer,
+        config.label_names or placeholders(config.num_labels),
+        source,
+        origin=origin_of(folder),
+        cut=cut,
+        problem_type=config.problem_type,
+        decision=decision,
+    )

@@ -15,7 +15,8 @@ import torch
 
 from longread.data.cut import pooled
 from longread.data.tokenizer import Encoded
-from longread.inference.predictor import Prediction, Predictor
+from longread.inference.prediction import EMPTY, Prediction
+from longread.inference.predictor import Predictor
 from longread.serving.batcher import Batcher, Tokens
 from longread.serving.settings import ServeSettings
 
@@ -89,7 +90,7 @@ class Service:
         read = {"tokens": tokens, "tokens_in_text": whole, "truncated": tokens < whole}
         if not item.text.strip():
             nothing = Prediction(None, {}).answer(self.predictor.problem_type)
-            body: dict[str, Any] = nothing | {"why": "the text is empty"} | read
+            body: dict[str, Any] = nothing | {"why": EMPTY} | read
             return Served(body, 0, tokenized, 0.0, 0.0)
         answers = await asyncio.gather(*map(self.batcher.submit, sequences))
         chunks = np.stack([answer.logits.astype(np.float64) for answer in answers])
