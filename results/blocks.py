@@ -54,6 +54,7 @@ from longread.report.measures import AT_LEAST, LOADED, partly_unknown, whole_tra
 from longread.report.mechanisms import title_of
 from longread.report.naming import dense_here, train_part
 from longread.report.tables import accuracy_cells, effective
+from longread.report.verdicts import MET, MISSED, NOT_SHOWN, OPEN, Verdict
 
 NAMES = (
     "rows|table|peers|lengths|goals|student study|data|machines|reliability|serving replicas|serving|faithfulness|"
@@ -61,6 +62,7 @@ NAMES = (
 )
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
+WORDS = (MET, NOT_SHOWN, MISSED, OPEN)
 OLDER_NOTE = (
     "Measured when our side's allocator was tuned and the other's was not; to be measured again with the same on both."
 )
@@ -200,20 +202,36 @@ def lengths(_: str) -> str:
 
 
 def goals(_: str) -> str:
-    columns = tuple(Column(n, numeric=False) for n in ("Study", "Row", "Measure", "Asked", "Measured", "Verdict"))
-    body = []
+    """What became of the goals of each task, counted, and then each goal under its task."""
+    by_task: dict[str, list[tuple[str, Verdict]]] = {}
     for study in studies():
-        for v in verdicts(study):
-            asked, value = v.goal.asked.replace("_", " "), v.goal.value
-            if v.goal.metric == "accuracy":
-                relative = v.goal.asked in ("within", "above")
-                asked += f" {100 * value:g} " + (f"points of {v.goal.other}" if relative else "%")
-                show = say.signed_percent if relative else say.percent
-                got = f"{show(v.measured.value, 1)}{'' if relative else ' %'}" if v.measured else v.why
-            else:
-                asked, got = f"{asked} {value:g}", f"{v.measured.value:.3g}" if v.measured else v.why
-            texts = (study, v.row, v.goal.metric.replace("_", " "), asked, got, v.word)
-            body.append(Row(tuple(Cell(short(text)) for text in texts)))
+        for verdict in verdicts(study):
+            by_task.setdefault(verdict.goal.task, []).append((study, verdict))
+    columns = (Column("Task", numeric=False), Column("Goals"), *(Column(word.capitalize()) for word in WORDS))
+    counted = [(task, [v.word for _, v in found]) for task, found in sorted(by_task.items())]
+    counted.append(("all", [word for _, words in counted for word in words]))
+    rows = [Row(tuple(Cell(str(n)) for n in (task, len(words), *map(words.count, WORDS)))) for task, words in counted]
+    parts = [markdown_table(Table(columns, tuple(rows)))]
+    for task, found in sorted(by_task.items()):
+        parts += [f"## {task}", goals_of(found)]
+    return "\n\n".join(parts)
+
+
+def goals_of(found: list[tuple[str, Verdict]]) -> str:
+    """The goals of one task, each with its study."""
+    columns = tuple(Column(name, numeric=False) for name in ("Study", "Row", "Asked", "Measured", "Verdict"))
+    body = []
+    for study, v in found:
+        asked, value = v.goal.asked.replace("_", " "), v.goal.value
+        if v.goal.metric == "accuracy":
+            relative = v.goal.asked in ("within", "above")
+            asked += f" {100 * value:g} " + (f"points of {v.goal.other}" if relative else "%")
+            show = say.signed_percent if relative else say.percent
+            got = f"{show(v.measured.value, 1)}{'' if relative else ' %'}" if v.measured else v.why
+        else:
+            asked = f"{v.goal.metric.replace('_', ' ')} {asked} {value:g}"
+            got = f"{v.measured.value:.3g}" if v.measured else v.why
+        body.append(Row(tuple(Cell(short(text)) for text in (study, v.row, asked, got, v.word))))
     return markdown_table(Table(columns, tuple(body)))
 
 
