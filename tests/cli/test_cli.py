@@ -13,11 +13,18 @@ from pathlib import Path
 import pytest
 
 from longread import records
+from longread.cli import logs
 from longread.cli import main as cli
 from longread.config import BASELINES
 
 TINY = ["--train-rows", "32", "--eval-rows", "16", "--epochs", "1", "--hidden-size", "16", "--num-attention-heads", "2",
         "--num-hidden-layers", "1", "--vocab-size", "300", "--max-length", "96", "--threads", "1"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_line_for_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine a command would say where it is; here its own lines are counted."""
+    monkeypatch.setattr(logs, "SECONDS_OF_SILENCE", 600.0)
 
 
 @pytest.mark.parametrize(
