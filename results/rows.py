@@ -14,7 +14,8 @@ from pathlib import Path
 from longread.records import load_runs
 from longread.records.store import RECORDS
 from longread.report.goals import read_goals
-from longread.report.groups import Group, Line, eval_part, group_runs, settings_of
+from longread.report.grouping import eval_part, group_runs, settings_of
+from longread.report.groups import Group, Line
 from longread.report.lengths import Bench, Series, benches
 from longread.report.pairs import match
 from longread.report.statistics import Comparison, compare

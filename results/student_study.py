@@ -10,11 +10,13 @@ from pathlib import Path
 
 from longread.records import load_runs
 from longread.report.cells import Cell, Column, Row, Table
-from longread.report.groups import Line, group_runs
+from longread.report.grouping import group_runs
+from longread.report.groups import Line
 from longread.report.markdown import markdown_table
+from longread.report.measures import LOADED
 from longread.report.mechanisms import title_of
 from longread.report.numbers import NOTHING, number
-from longread.report.tables import LOADED, accuracy_cells
+from longread.report.tables import accuracy_cells
 
 
 @dataclass(frozen=True)

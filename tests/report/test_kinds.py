@@ -10,7 +10,7 @@ import pytest
 from longread.problems import MULTI_LABEL, REGRESSION
 from longread.records import load_runs, write_json, write_predictions
 from longread.report import build_report, summary_table
-from longread.report.groups import group_runs, regression_groups
+from longread.report.grouping import group_runs, regression_groups
 from report_records import record, write_run
 
 ROWS = 50

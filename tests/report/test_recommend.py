@@ -9,7 +9,7 @@ import pytest
 
 from longread.records import load_runs
 from longread.report import build_report
-from longread.report.groups import group_runs
+from longread.report.grouping import group_runs
 from longread.report.recommend import recommendation
 from report_records import record, write_run
 

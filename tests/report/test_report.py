@@ -18,7 +18,8 @@ from longread.records import load_runs
 from longread.report import build_report, summary_table
 from longread.report.cells import Table
 from longread.report.figures import spread
-from longread.report.groups import Group, Line, group_runs
+from longread.report.grouping import group_runs
+from longread.report.groups import Group, Line
 from longread.report.mechanisms import LOOKS
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import match, test_pairs

@@ -12,7 +12,8 @@ from scipy import stats
 
 from longread.records import load_runs
 from longread.report import statistics
-from longread.report.groups import Group, group_runs
+from longread.report.grouping import group_runs
+from longread.report.groups import Group
 from longread.report.lineage import all_ancestors, draws
 from longread.report.pairs import test_all, test_pairs
 from report_records import record, write_run

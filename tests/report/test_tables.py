@@ -11,7 +11,8 @@ from longread.data.tasks import TASKS
 from longread.records import load_runs
 from longread.report import build_report
 from longread.report.cells import Table
-from longread.report.groups import Group, group_runs
+from longread.report.grouping import group_runs
+from longread.report.groups import Group
 from longread.report.naming import TRAIN_ROWS, heading
 from longread.report.pairs import test_pairs
 from longread.report.tables import all_columns, comparison

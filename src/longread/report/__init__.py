@@ -29,7 +29,7 @@ def build_report(directory: Path, out: Path | None = None, *, figures: bool = Tr
     from longread.report.document import make_report
     from longread.report.figures import write_picture
     from longread.report.goals import read_goals
-    from longread.report.groups import group_runs
+    from longread.report.grouping import group_runs
     from longread.report.markdown import markdown
     from longread.report.page import page
     from longread.report.search import read_search, verdict
@@ -94,7 +94,7 @@ def _sound(directory: Path) -> tuple[list[Run], list[str]]:
 
 def summary_table(runs: Sequence[Run]) -> str:
     """The comparison of every task as aligned plain text, for the end of `longread compare`; no trailing newline."""
-    from longread.report.groups import group_runs, regression_groups
+    from longread.report.grouping import group_runs, regression_groups
     from longread.report.markdown import terminal_table
     from longread.report.mechanisms import learn
     from longread.report.naming import heading
@@ -116,7 +116,7 @@ def summary_table(runs: Sequence[Run]) -> str:
 
 def three_to_choose_from(runs: Sequence[Run]) -> str:
     """The most accurate, the fastest within a point of it and the smallest, as plain text; empty where nothing is."""
-    from longread.report.groups import group_runs
+    from longread.report.grouping import group_runs
     from longread.report.markdown import terminal_table
     from longread.report.mechanisms import learn
     from longread.report.soundness import sound_runs
@@ -129,7 +129,7 @@ def three_to_choose_from(runs: Sequence[Run]) -> str:
 
 def recommended_runs(directory: Path) -> set[str]:
     """Ids of the runs that stand in the report as those to choose from."""
-    from longread.report.groups import group_runs
+    from longread.report.grouping import group_runs
     from longread.report.soundness import sound_runs
     from longread.report.three import choose_three
 

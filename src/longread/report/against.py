@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
 from longread.report.document import Block, Report, Section, environments
-from longread.report.groups import RESOLVED, Group, Line, eval_part, group_runs, regression_groups, setting_text
-from longread.report.groups import settings_of as settings_of_run
+from longread.report.grouping import RESOLVED, eval_part, group_runs, regression_groups
+from longread.report.grouping import settings_of as settings_of_run
+from longread.report.groups import Group, Line, setting_text
 from longread.report.measures import INFERENCE, LOADED, MEMORY, Measure, average, timed_outcomes
 from longread.report.mechanisms import learn
 from longread.report.naming import full_name

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from longread.report import numbers as say
-from longread.report.groups import Group, is_loaded
+from longread.report.grouping import is_loaded
+from longread.report.groups import Group
 from longread.report.pairs import Pairs, mean_accuracy
 from longread.report.tables import STATUS
 

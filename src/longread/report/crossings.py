@@ -7,8 +7,8 @@ import math
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
 from longread.report.lengths import Bench, Series
+from longread.report.measures import LOADED
 from longread.report.statistics import Crossing, crossover
-from longread.report.tables import LOADED
 
 DRAWS = 400
 SPREAD = (0.05, 0.95)

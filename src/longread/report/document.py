@@ -14,7 +14,8 @@ from longread.report.crossings import crossing_table
 from longread.report.curves import curve_pictures
 from longread.report.figures import STYLE, Picture
 from longread.report.goals import Goal
-from longread.report.groups import Group, eval_part, group_runs, regression_groups, setting_text, settings_of
+from longread.report.grouping import eval_part, group_runs, regression_groups, settings_of
+from longread.report.groups import Group, setting_text
 from longread.report.heatmaps import map_pictures
 from longread.report.lengths import Bench, benches, cost_table
 from longread.report.mechanisms import learn, rank, title_of

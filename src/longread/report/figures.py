@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER = "#1c2330", "#6a7280", "#e3e6ea", "#ffffff"
+POINTS_BETWEEN = 11.5  # names of lines, from one to the next
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 FONT = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -152,7 +153,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     return placed
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], gap_points: float = 11.5) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Names at the right end of lines, (x, y, text, colour), moved apart, a thin leader where they moved."""
     if not ends:
         return
@@ -163,7 +164,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], gap_po
     pixels = axes.transData.transform([(x, y) for x, y, _, _ in ends])
     box = axes.get_window_extent()
     heights = [float(y) * scale for _, y in pixels]
-    placed = spread(heights, gap_points, box.y0 * scale + 3, box.y1 * scale - 3)
+    placed = spread(heights, POINTS_BETWEEN, box.y0 * scale + 3, box.y1 * scale - 3)
     right = box.x1 * scale
     for (x, y, text, color), (px, _), own, put in zip(ends, pixels, heights, placed, strict=True):
         axes.annotate(

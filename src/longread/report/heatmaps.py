@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from longread.report import numbers as say
 from longread.report.figures import INK, MUTED, Picture, Tips, finish, new_figure
-from longread.report.groups import Group, slug
+from longread.report.grouping import slug
+from longread.report.groups import Group
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SIZE = 8.5  # of the letters, in points
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 
@@ -43,7 +44,7 @@ def candidates(width: float, height: float, unit: float) -> list[tuple[float, fl
     return found
 
 
-def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Box], size: float = 8.5) -> None:
+def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Box]) -> None:
     """Draws the labels. `obstacles` are boxes in pixels that text should not cover (points, error bars, lines)."""
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -52,7 +53,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Box], 
     taken: list[Box] = list(obstacles)
     points = axes.transData.transform([(label.x, label.y) for label in labels])
     for label, (px, py) in sorted(zip(labels, points, strict=True), key=lambda item: (-item[1][0], item[1][1])):
-        trial = axes.text(0, 0, label.text, fontsize=size)
+        trial = axes.text(0, 0, label.text, fontsize=SIZE)
         extent = trial.get_window_extent()
         trial.remove()
         width, height = extent.width + 2 * unit, extent.height
@@ -79,7 +80,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Box], 
             ha="center",
             va="center",
             color=label.color,
-            fontsize=size,
+            fontsize=SIZE,
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": label.color, "lw": 0.6, "alpha": 0.6, "shrinkA": 0, "shrinkB": 4}
             if far

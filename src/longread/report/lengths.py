@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
-from longread.report.groups import is_loaded, setting_text, slug
+from longread.report.grouping import is_loaded, slug
+from longread.report.groups import setting_text
+from longread.report.measures import LOADED
 from longread.report.mechanisms import rank, title_of
-from longread.report.tables import LOADED
 
 if TYPE_CHECKING:
     from longread.records import Run

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
 from longread.report.groups import Group, Line, setting_text, value_text
-from longread.report.measures import LOADED, Measure, all_measures, main_measures, measure_cell, measure_decimals
+from longread.report.measures import Measure, all_measures, main_measures, measure_cell, measure_decimals
 from longread.report.naming import dense_here, train_part
 from longread.report.notes import comparison_notes
 
 if TYPE_CHECKING:
     from longread.report.pairs import Pairs
-
-__all__ = ["LOADED", "STATUS", "accuracy_cells", "accuracy_decimals", "all_columns", "comparison", "name_cell"]
 
 STATUS = {
     "diverged": "diverged",
@@ -24,6 +22,7 @@ STATUS = {
     "error": "failed",
     "ok": "no result recorded",
 }
+LONGEST_ERROR = 90  # characters
 ATTENTION = Column("Attention", numeric=False)
 INTERVAL = (Column("95 % interval", "%", numeric=False), Column("over", numeric=False))
 WHAT_RAN = Column("What ran", "share of tokens", numeric=False, terminal=False)
@@ -146,5 +145,5 @@ def effective(line: Line) -> str:
     return say.fractions({name: sum(values) / len(line.outcomes) for name, values in parts.items()})
 
 
-def shorten(text: str, length: int = 90) -> str:
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+def shorten(text: str) -> str:
+    return text if len(text) <= LONGEST_ERROR else text[: LONGEST_ERROR - 1].rstrip() + "…"

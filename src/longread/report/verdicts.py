@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
 from longread.report.goals import Goal, Selector
-from longread.report.groups import Group, Line, eval_part, settings_of
+from longread.report.grouping import eval_part, settings_of
+from longread.report.groups import Group, Line
 from longread.report.measures import LOADED, whole_training
 from longread.report.naming import full_name
 from longread.report.notes import length_of

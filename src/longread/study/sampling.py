@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from longread.study.space import Choice, Range, Settings, Space
+from longread.study.space import Choice, Settings, Space
+
+FACTOR = 3  # of the trials at a rung one in so many goes on
 
 
 class Sampler(Protocol):
@@ -89,12 +91,12 @@ class Asha:
     After 1, factor, factor², … epochs a trial goes on only if it is among the best 1/factor of those that came so far.
     """
 
-    def __init__(self, factor: int = 3, first: int = 1) -> None:
-        self.factor, self.first = factor, first
+    def __init__(self, factor: int = FACTOR) -> None:
+        self.factor = factor
         self.seen: dict[int, list[float]] = {}
 
     def goes_on(self, epoch: int, score: float) -> bool:
-        rung = self.first
+        rung = 1
         while rung < epoch:
             rung *= self.factor
         if rung != epoch:
@@ -103,6 +105,3 @@ class Asha:
         cut = np.percentile(before, 100 * (1 - 1 / self.factor)) if before else -np.inf
         before.append(score)
         return bool(score >= cut)
-
-
-__all__ = ["Asha", "Choice", "OptunaSampler", "RandomSampler", "Range", "Sampler", "make_sampler"]

@@ -13,12 +13,10 @@ from longread.errors import UserError
 from longread.study.child import Event
 from longread.study.cluster import Cluster
 from longread.study.ray import GIGABYTE, connected
-from longread.study.sampling import make_sampler
+from longread.study.sampling import FACTOR, make_sampler
 from longread.study.search import SearchConfig, Told, Trial, Trials, do_trial, score_of
 from longread.study.space import Settings
 from longread.training.state import delete_states
-
-FACTOR = 3
 
 
 def search_on_ray(config: SearchConfig, cluster: Cluster, on_event: Told = lambda number, event: None) -> Trials:

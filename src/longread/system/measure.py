@@ -17,6 +17,9 @@ import torch
 from longread.ops.linear import mm
 from longread.system.allocator import allocator
 
+SECONDS_WATCHED = 0.4  # of what other programs do
+MATMUL_SIZE, MATMUL_REPEATS = 2048, 7
+
 
 def processor_flags() -> frozenset[str]:
     """What /proc/cpuinfo says the processor can do; empty where there is no such file."""
@@ -100,28 +103,28 @@ def _status_bytes(name: str) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def foreign_load(seconds: float = 0.4) -> float:
+def foreign_load() -> float:
     """Cores that other programs keep busy, watched for a moment while this one sleeps.
 
     The load average would still remember the run before this one.
     """
     import psutil
 
-    return round(psutil.cpu_percent(interval=seconds) / 100 * (psutil.cpu_count() or 1), 2)
+    return round(psutil.cpu_percent(interval=SECONDS_WATCHED) / 100 * (psutil.cpu_count() or 1), 2)
 
 
-def matmul_rate(device: torch.device, precision: str, size: int = 2048, repeats: int = 7) -> float:
+def matmul_rate(device: torch.device, precision: str) -> float:
     """Floating-point operations a second of a large matrix product: the best this machine does today."""
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    a, b = (torch.randn(MATMUL_SIZE, MATMUL_SIZE, device=device).to(dtype) for _ in range(2))
     seconds = []
-    for _ in range(repeats):
+    for _ in range(MATMUL_REPEATS):
         synchronise(device)
         start = time.perf_counter()
         mm(a, b)
         synchronise(device)
         seconds.append(time.perf_counter() - start)
-    return 2.0 * size**3 / median(seconds)
+    return 2.0 * MATMUL_SIZE**3 / median(seconds)
 
 
 @cache
