@@ -50,6 +50,11 @@ def _without_place(task: str) -> str:
     return task if task.startswith("hub:") else Path(task).name
 
 
+def is_graph(place: str | Path) -> bool:
+    """Whether it is an exported file, which answers by itself."""
+    return Path(place).suffix == ".onnx" and not Path(place).is_dir()
+
+
 def folder_of(place: str | Path) -> Path:
     """The folder with a checkpoint's files: of a run the one inside, of a Hub id its snapshot. UserError if none."""
     inside = Path(place, "checkpoint")

@@ -22,7 +22,7 @@ from longread.inference.collate import BATCHES_AHEAD, made_ahead
 from longread.inference.explain import Explanation, explain
 from longread.inference.explain_linear import explain_linear
 from longread.inference.metrics import answers_of
-from longread.inference.origin import Origin, folder_of, origin_of
+from longread.inference.origin import Origin, folder_of, is_graph, origin_of
 from longread.inference.prediction import EMPTY, Prediction, is_empty, predictions_of
 from longread.inference.scoring import LinearScorer, Scorer, TorchScorer
 from longread.models import linear
@@ -228,7 +228,7 @@ def load(
     """
     path = Path(place)
     fixed = [*overrides, *(["precision"] if precision in ("bfloat16", "int8") else [])]
-    if path.suffix == ".onnx" and not path.is_dir():
+    if is_graph(path):
         if fixed:
             raise UserError(f"{place}: {', '.join(fixed)} cannot be set; an exported graph is as it was made")
         return _graph(path, device, threads)

@@ -11,27 +11,32 @@ import torch
 from longread.config import RunConfig
 from longread.data.dataset import tokenize
 from longread.data.labels import placeholders
-from longread.data.load import load_split
 from longread.data.tasks import find_task
-from longread.data.tokenizer import load_tokenizer
+from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
 from longread.inference.evaluate import split_logits
 from longread.inference.meter import Meter
 from longread.inference.onnx import load_onnx
-from longread.inference.origin import ROWS_OF_THE_TASK, Origin, folder_of, origin_of
+from longread.inference.origin import ROWS_OF_THE_TASK, Origin, folder_of, is_graph, origin_of
 from longread.inference.predictor import load
 from longread.inference.quality import Evaluated
 from longread.inference.run_linear import evaluate_linear
-from longread.inference.run_onnx import evaluate_graph, is_graph
-from longread.inference.scored import record_scores
+from longread.inference.run_onnx import evaluate_graph
+from longread.inference.scored import record_scores, rows_to_score
 from longread.models import linear
 from longread.models.checkpoint import from_pretrained
+from longread.models.classifier import Classifier
 from longread.models.int8 import to_int8
 from longread.models.loading import check_answers, check_tokenizer
 from longread.models.locate import locate
 from longread.models.weights import weights_fingerprint
 from longread.records import Run
 from longread.system import processes, runtime
+
+EVALUATION_SETTINGS = ("task", "attention", "init", "eval_rows", "sample_seed", "max_length",
+                       "precision", "tokens_per_micro_batch", "device", "text_columns", "label_columns",
+                       "label_separator", "validation_fraction", "encoding", "delimiter", "eval_file", "truncation",
+                       "chunk_stride")  # fmt: skip
 
 
 def default_task(checkpoint: str | Path, eval_file: str | None) -> str:
@@ -131,27 +136,14 @@ def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | No
     torch.set_num_threads(config.threads or torch.get_num_threads())
     meter = Meter(device)
     own = dict(config.options)
-    if tokenizer is None:
-        classifier = load(checkpoint, str(device), untrained_head=untrained_head, **own)
-        model, chosen, names = classifier.model, classifier.tokenizer, classifier.label_names
-    else:
-        model = from_pretrained(checkpoint, **own).to(device).eval()
-        check_answers(model, untrained_head=untrained_head)
-        chosen = load_tokenizer(tokenizer)
-        check_tokenizer(model, chosen)
-        names = model.config.label_names or placeholders(model.config.num_labels)
+    model, chosen, names = _network(checkpoint, device, tokenizer, untrained_head, own)
     problem = model.config.problem_type
     assert problem is not None
-    if config.problem_type not in (None, problem):
-        raise UserError(f"--problem-type {config.problem_type}: {checkpoint} was trained for {problem}")
-    config = replace(as_trained(config, checkpoint), problem_type=problem)
+    config = as_trained(config, checkpoint)
     config = replace(config, **vars(model.cut if config.truncation is None else config.cut))
-    data = config.data_config()
-    examples = load_split(data, label_names=names)
-    if examples.fingerprint == model.decision.fingerprint:
-        raise UserError(f"{checkpoint}: these are the rows that its temperature was chosen on; evaluate it on others")
+    config, examples = rows_to_score(config, checkpoint, names, problem, model.decision)
     limit = min(config.max_length or chosen.limit(model.config.max_length), model.config.max_length)
-    split = tokenize(examples, chosen, limit, data.cache, config.cut)
+    split = tokenize(examples, chosen, limit, config.data_config().cache, config.cut)
     machine = runtime.resolve_machine(
         model.config.hidden_size,
         device=config.device,
@@ -195,7 +187,15 @@ def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | No
     )
 
 
-EVALUATION_SETTINGS = ("task", "attention", "init", "eval_rows", "sample_seed", "max_length",
-                       "precision", "tokens_per_micro_batch", "device", "text_columns", "label_columns",
-                       "label_separator", "validation_fraction", "encoding", "delimiter", "eval_file", "truncation",
-                       "chunk_stride")  # fmt: skip
+def _network(
+    checkpoint: str | Path, device: torch.device, tokenizer: str | None, untrained_head: bool, own: dict[str, Any]
+) -> tuple[Classifier, Tokenizer, tuple[str, ...]]:
+    """The model where it computes, its tokenizer or the one that was given, and its labels."""
+    if tokenizer is None:
+        found = load(checkpoint, str(device), untrained_head=untrained_head, **own)
+        return found.model, found.tokenizer, found.label_names
+    model = from_pretrained(checkpoint, **own).to(device).eval()
+    check_answers(model, untrained_head=untrained_head)
+    chosen = load_tokenizer(tokenizer)
+    check_tokenizer(model, chosen)
+    return model, chosen, model.config.label_names or placeholders(model.config.num_labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,13 @@ import torch
 from longread import records
 from longread.config import BASELINE_SETTINGS, RunConfig
 from longread.data.examples import Examples
-from longread.data.load import load_split
 from longread.data.tasks import find_task
 from longread.errors import UserError, option_name
 from longread.inference.meter import Meter
 from longread.inference.metrics import answers_of, mean_loss, metrics
 from longread.inference.origin import folder_of
 from longread.inference.quality import Evaluated, closer_look
-from longread.inference.scored import write_answers
+from longread.inference.scored import rows_to_score, write_answers
 from longread.models.linear import LinearModel, load_linear
 from longread.records import Dataset, RunRecord, SplitRecord
 from longread.system.measure import Stopwatch
@@ -74,12 +73,7 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
     device = torch.device("cpu")
     meter = Meter(device)
     model, _ = load_linear(folder_of(checkpoint))
-    problem = model.problem_type
-    if config.problem_type not in (None, problem):
-        raise UserError(f"--problem-type {config.problem_type}: {checkpoint} was trained for {problem}")
-    examples = load_split(replace(config, problem_type=problem).data_config(), label_names=model.label_names)
-    if examples.fingerprint == model.decision.fingerprint:
-        raise UserError(f"{checkpoint}: these are the rows that its temperature was chosen on; evaluate it on others")
+    _, examples = rows_to_score(config, checkpoint, model.label_names, model.problem_type, model.decision)
     if (examples.pairs is not None) != model.pairs:
         wanted = "pairs of texts" if model.pairs else "single texts"
         raise UserError(f"{checkpoint}: trained on {wanted}; check --text-columns")
@@ -109,7 +103,7 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
         train_seconds=0.0,
         cpu_seconds=done.cpu_seconds,
         **done.fields,
-        dataset=Dataset(label_names=model.label_names, problem_type=problem, eval=seen),
+        dataset=Dataset(label_names=model.label_names, problem_type=model.problem_type, eval=seen),
         **meter.fields(device, "float64"),
     )
     directory = config.out / "runs" / record.run_id

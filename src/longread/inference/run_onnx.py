@@ -13,22 +13,17 @@ import torch
 from longread.config import RunConfig
 from longread.data.cut import pooled
 from longread.data.dataset import tokenize
-from longread.data.load import load_split
 from longread.errors import UserError, option_name
 from longread.inference.meter import Meter
 from longread.inference.onnx import load_onnx
 from longread.inference.quality import Evaluated
-from longread.inference.scored import record_scores
+from longread.inference.scored import record_scores, rows_to_score
 from longread.system.measure import Stopwatch
 
 CPU = torch.device("cpu")
 TOKENS = 8192  # of a padded batch, as in predict
 NAMED = ("task", "eval_rows", "sample_seed", "text_columns", "label_columns", "label_separator", "validation_fraction",
          "encoding", "delimiter", "eval_file", "truncation", "chunk_stride", "max_length")  # fmt: skip
-
-
-def is_graph(place: str | Path) -> bool:
-    return Path(place).suffix == ".onnx" and not Path(place).is_dir()
 
 
 def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any]) -> Evaluated:
@@ -44,29 +39,22 @@ def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any
             raise UserError(f"{option_name(name)}: {place} is an exported graph, which is as it was made")
     meter = Meter(CPU)
     graph = load_onnx(Path(place), config.device, config.threads)
-    problem = graph.problem_type
-    if config.problem_type not in (None, problem):
-        raise UserError(f"--problem-type {config.problem_type}: {place} was trained for {problem}")
     limit = graph.tokenizer.limit(graph.scorer.positions)
     config = replace(
         config,
-        problem_type=problem,
         max_length=min(config.max_length or limit, graph.scorer.positions),
         **vars(graph.cut if config.truncation is None else config.cut),
     )
-    data = config.data_config()
-    examples = load_split(data, label_names=graph.labels)
-    if examples.fingerprint == graph.decision.fingerprint:
-        raise UserError(f"{place}: these are the rows that its temperature was chosen on; evaluate it on others")
+    config, examples = rows_to_score(config, place, graph.labels, graph.problem_type, graph.decision)
     assert config.max_length
-    split = tokenize(examples, graph.tokenizer, config.max_length, data.cache, config.cut)
+    split = tokenize(examples, graph.tokenizer, config.max_length, config.data_config().cache, config.cut)
     encoded = split.encoded
     sequences = encoded if encoded.sequences is None else replace(encoded, offsets=encoded.sequences)
     with (watch := Stopwatch()):
         logits = graph.scorer.logits(sequences, config.tokens_per_micro_batch or TOKENS)
     if encoded.sequences is not None:
         text_of = np.repeat(np.arange(len(split)), np.diff(encoded.first_sequences))
-        logits = pooled(logits, text_of, len(split), problem)  # type: ignore[assignment]
+        logits = pooled(logits, text_of, len(split), graph.problem_type)  # type: ignore[assignment]
     named = {name: value for name, value in config.named().items() if name in NAMED}
     named |= {"attention": graph.scorer.attention, "init": str(place)}
     threads = {"threads": config.threads} if config.threads else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from longread.config import RunConfig
 from longread.data.cut import whole_lengths
 from longread.data.dataset import Split
 from longread.data.examples import Examples
+from longread.data.load import load_split
 from longread.data.tasks import find_task
 from longread.data.tokenizer import Tokenizer
+from longread.errors import UserError
 from longread.inference.metrics import answers_of, mean_loss, metrics, predicted_of
 from longread.inference.quality import Evaluated, closer_look
 from longread.models.decision import Decision
-from longread.problems import REGRESSION
+from longread.problems import REGRESSION, ProblemType
 from longread.records import Dataset, RunRecord, SplitRecord
 from longread.system import processes
 
@@ -38,6 +41,22 @@ def write_answers(
         None if rows.problem_type == REGRESSION else answers,
         predicted_of(answers, rows.problem_type, thresholds),
     )
+
+
+def rows_to_score(
+    config: RunConfig, source: str | Path, names: Sequence[str], problem: ProblemType, decision: Decision
+) -> tuple[RunConfig, Examples]:
+    """The rows that the configuration names, read as a model of these labels is asked, and the configuration with that.
+
+    UserError where it asks for another problem type, and for the rows that a temperature was chosen on.
+    """
+    if config.problem_type not in (None, problem):
+        raise UserError(f"--problem-type {config.problem_type}: {source} was trained for {problem}")
+    config = replace(config, problem_type=problem)
+    examples = load_split(config.data_config(), label_names=tuple(names))
+    if examples.fingerprint == decision.fingerprint:
+        raise UserError(f"{source}: these are the rows that its temperature was chosen on; evaluate it on others")
+    return config, examples
 
 
 def record_scores(
