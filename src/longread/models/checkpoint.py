@@ -37,6 +37,7 @@ LAYOUTS = ("auto", "huggingface", "longread")
 CONVERSION = "longread_conversion"  # key of config.json: what `convert` did
 # What transformers adds to a config.json that it writes, and no model reads.
 THEIR_NOTES = ("transformers_version", "dtype", "torch_dtype", "problem_type")
+NO_SETTINGS = ("model_type", "architectures", "id2label", "label2id", CONVERSION, DECISION, TRUNCATION)
 TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id")
 
 
@@ -61,15 +62,8 @@ def from_pretrained(
     directory = locate(path_or_hub_id, revision)
     weights.verify(directory)
     hf = weights.read_json(directory / "config.json")
-    model_type = hf.get("model_type")
-    if model_type == linear.MODEL_TYPE:
-        raise UserError(
-            f"{path_or_hub_id}: a linear model ({hf.get('attention')}), which has no network: predict, explain, "
-            "evaluate and serve take it"
-        )
-    if not isinstance(model_type, str) or (model_type != OWN and model_type not in FAMILIES):
-        raise UserError(f"{directory / 'config.json'}: {families.unknown(model_type)}")
     source = str(path_or_hub_id)
+    model_type = _model_type(hf, directory, source)
     if problem_type not in (None, *PROBLEM_TYPES):
         raise UserError(f"problem_type is {problem_type!r}; it must be one of {', '.join(PROBLEM_TYPES)}")
     own = hf["problem_type"] if hf.get("problem_type") in PROBLEM_TYPES else None
@@ -107,6 +101,19 @@ def from_pretrained(
     return model.eval()
 
 
+def _model_type(hf: Mapping[str, Any], directory: Path, source: str) -> str:
+    """One of `FAMILIES`, or our own."""
+    found = hf.get("model_type")
+    if found == linear.MODEL_TYPE:
+        raise UserError(
+            f"{source}: a linear model ({hf.get('attention')}), which has no network: predict, explain, "
+            "evaluate and serve take it"
+        )
+    if not isinstance(found, str) or (found != OWN and found not in FAMILIES):
+        raise UserError(f"{directory / 'config.json'}: {families.unknown(found)}")
+    return found
+
+
 def _without_memory(config: ClassifierConfig, tensors: int, where: str) -> Classifier:
     """The model's shapes alone: config.json is not believed before the weights fit it."""
     if config.num_hidden_layers > tensors:
@@ -120,18 +127,7 @@ def _without_memory(config: ClassifierConfig, tensors: int, where: str) -> Class
 
 def _config(hf: Mapping[str, Any], where: str, labels: Labels, overrides: Mapping[str, Any]) -> ClassifierConfig:
     if hf["model_type"] == OWN:
-        foreign = (
-            "model_type",
-            "architectures",
-            "id2label",
-            "label2id",
-            CONVERSION,
-            DECISION,
-            TRUNCATION,
-            *TOKEN_IDS,
-            *THEIR_NOTES,
-        )
-        settings = {name: value for name, value in hf.items() if name not in foreign}
+        settings = {name: value for name, value in hf.items() if name not in (*NO_SETTINGS, *TOKEN_IDS, *THEIR_NOTES)}
     else:
         try:
             settings = family_config.settings_from(hf, where)
@@ -215,20 +211,7 @@ def save_pretrained(
         state = _their_state(state, family, model.config, ids.get("pad_token_id"))
     else:
         hf = {"model_type": OWN, "architectures": [ARCHITECTURE]} | model.config.to_dict() | ids
-    count = model.config.num_labels
-    named = model.config.label_names
-    names = named if named and len(named) == count else [f"LABEL_{i}" for i in range(count)]
-    hf["id2label"] = {str(number): name for number, name in enumerate(names)}
-    hf["label2id"] = {name: number for number, name in enumerate(names)}
-    hf.pop("problem_type", None)
-    if model.config.problem_type != SINGLE_LABEL:  # what transformers takes a model for that does not say
-        hf["problem_type"] = model.config.problem_type
-    if model.loading and model.loading.converted:
-        hf[CONVERSION] = dict(model.loading.converted)
-    if model.decision.to_json():
-        hf[DECISION] = model.decision.to_json()
-    if model.cut.to_json():
-        hf[TRUNCATION] = model.cut.to_json()
+    hf = {name: value for name, value in hf.items() if name != "problem_type"} | _answers(model) | _notes(model)
     files: list[tuple[str, bytes]] = []
     if tokenizer is not None:
         typed = family == OWN or model.config.type_vocab_size > 1
@@ -236,6 +219,26 @@ def save_pretrained(
         files += [(name, text.encode()) for name, text in written.items()]
     files.append(("config.json", (json.dumps(hf, indent=2, ensure_ascii=False) + "\n").encode()))
     weights.write_checkpoint(directory, state, files)
+
+
+def _answers(model: Classifier) -> dict[str, Any]:
+    """What config.json says of labels, as transformers reads it."""
+    count, named = model.config.num_labels, model.config.label_names
+    names = named if named and len(named) == count else [f"LABEL_{i}" for i in range(count)]
+    told: dict[str, Any] = {
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+    if model.config.problem_type != SINGLE_LABEL:  # what transformers takes a model for that does not say
+        told["problem_type"] = model.config.problem_type
+    return told
+
+
+def _notes(model: Classifier) -> dict[str, Any]:
+    """What config.json says of how the model came about and reads, which transformers passes over."""
+    converted = dict(model.loading.converted or {}) if model.loading else {}
+    notes = {CONVERSION: converted, DECISION: model.decision.to_json(), TRUNCATION: model.cut.to_json()}
+    return {name: told for name, told in notes.items() if told}
 
 
 def _longest_input(model: Classifier, tokenizer: Tokenizer) -> int:

@@ -86,27 +86,37 @@ class ClassifierConfig:
     checkpointing: bool = False  # recompute a block's activations in the backward pass
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "attention", canonical(self.attention))
+        self._resolve("attention", canonical(self.attention))
         check_fields(self)
         if isinstance(self.rotary_base, tuple) and len(set(self.rotary_base)) == 1:
-            object.__setattr__(self, "rotary_base", self.rotary_base[0])
+            self._resolve("rotary_base", self.rotary_base[0])
         if self.embedding_size == self.hidden_size:
-            object.__setattr__(self, "embedding_size", None)
+            self._resolve("embedding_size", None)
         if self.problem_type is None:
-            object.__setattr__(self, "problem_type", REGRESSION if self.num_labels == 1 else SINGLE_LABEL)
+            self._resolve("problem_type", REGRESSION if self.num_labels == 1 else SINGLE_LABEL)
+        if self.options is None:
+            self._resolve("options", _options_of(self.attention, {}))
+        self._check_answers()
+        self._check_mechanisms()
+        self._check_positions()
+
+    def _resolve(self, name: str, value: Any) -> None:
+        """A field that was left open, or was written another way."""
+        object.__setattr__(self, name, value)
+
+    def _check_answers(self) -> None:
         if self.problem_type == REGRESSION and self.num_labels != 1:
             raise ValueError(f"problem_type is {REGRESSION} and num_labels {self.num_labels}; one number is predicted")
         doubled, times = next(iter(Counter(self.label_names or ()).most_common(1)), ("", 0))
         if times > 1:
             raise ValueError(f"{times} labels are named {doubled!r}; rename them (in config.json: id2label)")
-        if self.options is None:
-            object.__setattr__(self, "options", _options_of(self.attention, {}))
-        own = self.options if isinstance(self.options, tuple) else (self.options,)
-        for name, options in zip(self.mechanisms, own, strict=True):
-            if not isinstance(options, ATTENTIONS[name].Options):
-                raise ValueError(f"options of {name} must be {ATTENTIONS[name].Options.__name__}")
         if self.head_activation is not None and self.pooling == "positions":
             raise ValueError('pooling="positions" goes with a linear head; leave head_activation out')
+
+    def _check_mechanisms(self) -> None:
+        for name, options in zip(self.mechanisms, self._all_options(), strict=True):
+            if not isinstance(options, ATTENTIONS[name].Options):
+                raise ValueError(f"options of {name} must be {ATTENTIONS[name].Options.__name__}")
         if self.head_dim is None and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}; "
@@ -120,6 +130,8 @@ class ClassifierConfig:
                 )
             if self.position_kind == "rotary" and not mechanism.supports_rotary:
                 raise ValueError(f'position_kind is "rotary"; {mechanism.title} cannot turn its queries and keys')
+
+    def _check_positions(self) -> None:
         if self.relative_buckets and not self.bias_layers:
             raise ValueError(
                 f"relative_buckets is {self.relative_buckets}; {ATTENTIONS[self.mechanisms[0]].title} has no scores of "
@@ -156,8 +168,11 @@ class ClassifierConfig:
         return {"title": "-".join(str(look["title"]) for look in looks), "color": None}
 
     def options_of(self, mechanism: str) -> Any:
-        own = self.options if isinstance(self.options, tuple) else (self.options,)
-        return own[self.mechanisms.index(mechanism)]
+        return self._all_options()[self.mechanisms.index(mechanism)]
+
+    def _all_options(self) -> tuple[Any, ...]:
+        """In the order of `mechanisms`."""
+        return self.options if isinstance(self.options, tuple) else (self.options,)
 
     def rotary_base_of(self, layer: int) -> float | None:
         """None where positions are learned."""
@@ -185,8 +200,7 @@ class ClassifierConfig:
 
     def own_settings(self) -> dict[str, Any]:
         """Those of the mechanisms, flat."""
-        own = self.options if isinstance(self.options, tuple) else (self.options,)
-        return {name: value for options in own for name, value in dataclasses.asdict(options).items()}
+        return {name: value for options in self._all_options() for name, value in dataclasses.asdict(options).items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Flat: the mechanisms' settings stand beside the others."""
