@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from longread.cli.cluster import CLUSTER, OfCluster, On, cluster_of
 from longread.cli.options import (
@@ -25,6 +26,12 @@ from longread.cli.options import (
 )
 from longread.cli.status import status_of
 from longread.errors import UserError
+
+if TYPE_CHECKING:
+    from longread.config import RunConfig
+    from longread.records import Run
+    from longread.study.cluster import Cluster
+    from longread.study.search import Trials
 
 log = logging.getLogger("longread")
 
@@ -74,10 +81,8 @@ def tune(
     on:
         Where the trials and runs are: one after the other in this place, or on a Ray cluster, with Ray Tune.
     """
-    from longread.cli.live import GridView
     from longread.report import build_report, summary_table
     from longread.report.search import verdict
-    from longread.study.chain import in_order, run_steps
     from longread.study.compare import check
     from longread.study.search import SearchConfig
     from longread.study.space import Choice, check_space, default_space, read_space, step_of
@@ -114,10 +119,29 @@ def tune(
             f"{found.path}: none of the trials came to its end; see the errors there, or allow more --trials"
         )
     log.info("best: trial %d, %s", best.number + 1, _words(best.settings))
+    compared, finished = _compared(found, best.settings, base, seed, place)
+    page = build_report(base.out)
+    print(summary_table(compared), file=sys.stderr)
+    print(verdict(base.out), file=sys.stderr)
+    print(f"report: {page}", file=sys.stderr)
+    return status_of(finished)
+
+
+def _compared(
+    found: Trials, best: dict[str, Any], base: RunConfig, seeds: Sequence[int], place: Cluster | None
+) -> tuple[list[Run], list[Run]]:
+    """The default settings and the best ones with every seed, on rows that the search left alone.
+
+    Their runs, and these with all that they begin from.
+    """
+    from longread.cli.live import GridView
+    from longread.study.chain import in_order, run_steps
+    from longread.study.space import step_of
+
     steps = {
-        name: [step_of(replace(base, seed=one), settings) for one in dict.fromkeys(seed)]
-        for name, settings in (("default", {}), ("best", best.settings))
-        if name == "default" or best.settings
+        name: [step_of(replace(base, seed=one), settings) for one in dict.fromkeys(seeds)]
+        for name, settings in (("default", {}), ("best", best))
+        if name == "default" or best
     }
     every = in_order([step for members in steps.values() for step in members])
     with GridView([step.config for step in every]) as grid:
@@ -130,11 +154,7 @@ def tune(
     run_of = dict(zip(every, finished, strict=True))
     found.final = {name: [run_of[step].record["run_id"] for step in members] for name, members in steps.items()}
     found.write()
-    page = build_report(base.out)
-    print(summary_table([run_of[step] for members in steps.values() for step in members]), file=sys.stderr)
-    print(verdict(base.out), file=sys.stderr)
-    print(f"report: {page}", file=sys.stderr)
-    return status_of(finished)
+    return [run_of[step] for members in steps.values() for step in members], finished
 
 
 def _words(settings: dict[str, Any]) -> str:

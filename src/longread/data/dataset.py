@@ -83,10 +83,6 @@ class Split:
         if self.encoded.maps is not None:
             self.encoded.maps.release()
 
-    def describe(self) -> dict[str, Any]:
-        known = {"name": self.task, "split": self.name, "rows": len(self), "fingerprint": self.fingerprint}
-        return known | {"pairs": self.pairs}
-
     def gather(self, indices: Indices) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
         """Tokens [T] and token types [T] (None without pairs) of the rows, one after the other."""
         places = _ranges(self.encoded.offsets[indices], self.lengths[indices])

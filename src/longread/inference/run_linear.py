@@ -14,15 +14,14 @@ import torch
 from longread import records
 from longread.config import BASELINE_SETTINGS, RunConfig
 from longread.data.examples import Examples
-from longread.data.tasks import find_task
 from longread.errors import UserError, option_name
 from longread.inference.meter import Meter
 from longread.inference.metrics import answers_of, mean_loss, metrics
 from longread.inference.origin import folder_of
 from longread.inference.quality import Evaluated, closer_look
-from longread.inference.scored import rows_to_score, write_answers
+from longread.inference.scored import rows_to_score, split_record, write_answers
 from longread.models.linear import LinearModel, load_linear
-from longread.records import Dataset, RunRecord, SplitRecord
+from longread.records import Dataset, RunRecord
 from longread.system.measure import Stopwatch
 
 OF_A_NETWORK = ("max_length", "tokens_per_micro_batch")
@@ -82,14 +81,6 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
     unnamed = ("attention", "train_rows")  # the checkpoint's own; it is not trained here
     named = {k: v for k, v in config.named().items() if k in BASELINE_SETTINGS and k not in unnamed}
     named |= {"attention": model.attention, "init": str(checkpoint)}
-    seen = SplitRecord(
-        name=examples.task,
-        split=examples.split,
-        rows=len(examples),
-        fingerprint=examples.fingerprint,
-        rows_of_split=find_task(config.task).split_rows.get(examples.split),
-        pairs=model.pairs,
-    )
     record = RunRecord(
         run_id=records.run_id("evaluate", named, 0, (examples.fingerprint, model.fingerprint)),
         kind="evaluate",
@@ -103,7 +94,9 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
         train_seconds=0.0,
         cpu_seconds=done.cpu_seconds,
         **done.fields,
-        dataset=Dataset(label_names=model.label_names, problem_type=model.problem_type, eval=seen),
+        dataset=Dataset(
+            label_names=model.label_names, problem_type=model.problem_type, eval=split_record(examples, config)
+        ),
         **meter.fields(device, "float64"),
     )
     directory = config.out / "runs" / record.run_id

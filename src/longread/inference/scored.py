@@ -43,6 +43,19 @@ def write_answers(
     )
 
 
+def split_record(rows: Split | Examples, config: RunConfig) -> SplitRecord:
+    """Which rows these are, and how many the split has as a whole."""
+    name = rows.name if isinstance(rows, Split) else rows.split
+    return SplitRecord(
+        name=rows.task,
+        split=name,
+        rows=len(rows),
+        fingerprint=rows.fingerprint,
+        rows_of_split=find_task(config.task).split_rows.get(name),
+        pairs=bool(rows.pairs),
+    )
+
+
 def rows_to_score(
     config: RunConfig, source: str | Path, names: Sequence[str], problem: ProblemType, decision: Decision
 ) -> tuple[RunConfig, Examples]:
@@ -88,7 +101,6 @@ def record_scores(
         truncated=read.truncated,
         tokens_in_text=whole_lengths(tokenizer, examples.texts, examples.pairs, read) if whole is None else whole,
     )  # fmt: skip
-    seen = SplitRecord(**split.describe(), rows_of_split=find_task(config.task).split_rows.get(split.name))
     record = RunRecord(
         run_id=name,
         kind="evaluate",
@@ -105,7 +117,10 @@ def record_scores(
         tokens_per_second=tokens / seconds,
         truncated_fraction=float(read.truncated.mean()),
         dataset=Dataset(
-            label_names=split.label_names, problem_type=problem, eval=seen, streamed=read.maps is not None or None
+            label_names=split.label_names,
+            problem_type=problem,
+            eval=split_record(split, config),
+            streamed=read.maps is not None or None,
         ),
         **fields,
     )

@@ -14,7 +14,7 @@ from longread.data.load import check_classes, load_task
 from longread.inference.meter import Meter
 from longread.inference.origin import Origin
 from longread.inference.run_linear import score
-from longread.inference.scored import write_answers
+from longread.inference.scored import split_record, write_answers
 from longread.models.linear import LinearModel, check_kind, save_linear
 from longread.records import Dataset, Run, RunRecord
 from longread.system.measure import Stopwatch
@@ -23,7 +23,6 @@ from longread.training.card import write_card
 from longread.training.choice import check_choices, decide
 from longread.training.lineage import Provenance
 from longread.training.trainer import Event
-from longread.training.work import split_record
 
 CPU = torch.device("cpu")
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from longread.config import RunConfig
 from longread.data.dataset import Split
-from longread.data.examples import PART, Examples
-from longread.data.tasks import find_task
+from longread.data.examples import PART
 from longread.data.tokenizer import Tokenizer
+from longread.inference.scored import split_record
 from longread.models.classifier import Classifier
-from longread.records import Ancestor, Dataset, SplitRecord
+from longread.records import Ancestor, Dataset
 from longread.records.record import Kind
 from longread.training.trainer import Event, Trainer
 
@@ -81,15 +81,3 @@ def tokens_per_row(split: Split) -> dict[str, float]:
     middle = np.searchsorted(upto, [(len(split) + 1) // 2, len(split) // 2 + 1])
     mean = float(counts @ np.arange(len(counts))) / len(split)
     return {"mean": mean, "median": float(middle.mean()), "longest": len(counts) - 1}
-
-
-def split_record(rows: Split | Examples, config: RunConfig) -> SplitRecord:
-    name = rows.name if isinstance(rows, Split) else rows.split
-    return SplitRecord(
-        name=rows.task,
-        split=name,
-        rows=len(rows),
-        fingerprint=rows.fingerprint,
-        rows_of_split=find_task(config.task).split_rows.get(name),
-        pairs=bool(rows.pairs),
-    )
