@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import cost
 from benchmarks.cost import Machine, Part
-from benchmarks.cost_predict import predictions
+from benchmarks.cost_predict import predictions, rounded
 from longread.records import write_json
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -123,7 +123,7 @@ def other_fit(measured: Sequence[Measured], rate: float, lengths: Sequence[int])
     """What another choice of FITTED_LENGTHS would have given."""
     fitted = fit([one for one in measured if one.length in lengths], rate)
     errors = [abs(one.error) for one in other_lengths(measured, machine_of(fitted, rate), lengths)]
-    bandwidth, middle = significant(fitted["bandwidth"]), significant(statistics.median(errors))
+    bandwidth, middle = rounded(fitted["bandwidth"]), rounded(statistics.median(errors))
     return {"lengths": list(lengths), "bandwidth": bandwidth, "median_error": middle}
 
 
@@ -200,24 +200,16 @@ def record(others: Sequence[Sequence[int]] = OTHER_FITS) -> dict[str, Any]:
         "fitted": {
             "to": f"results/lengths at {' and '.join(f'{n:,}' for n in FITTED_LENGTHS)} tokens",
             "figures": sum(one.length in FITTED_LENGTHS for one in measured),
-            "product_rate": significant(rate),
-            **{name: significant(value) for name, value in fitted.items()},
+            "product_rate": rounded(rate),
+            **{name: rounded(value) for name, value in fitted.items()},
         },
         "comparisons": [
-            {
-                key: significant(v) if isinstance(v, float) else v
-                for key, v in (*asdict(one).items(), ("error", one.error))
-            }
+            {key: rounded(v) if isinstance(v, float) else v for key, v in (*asdict(one).items(), ("error", one.error))}
             for one in compared
         ],
         "other_fits": [other_fit(measured, rate, lengths) for lengths in others],
         "predictions": predictions(),
     }
-
-
-def significant(value: float) -> float:
-    """Four digits: what a solver leaves behind them differs from machine to machine."""
-    return float(f"{value:.4g}")
 
 
 def main() -> None:

@@ -222,17 +222,18 @@ def _inference_row(name: str, model: Classifier, length: int, gpus: int, price: 
 
 
 def _row(name: str, length: int, gpus: int, step: Step, hours: Sequence[float], price: float) -> dict[str, Any]:
-    as_assumed, at_half, with_setting = map(_rounded, hours)
+    as_assumed, at_half, with_setting = map(rounded, hours)
     return {
         "model": name, "tokens": length, "gpus": gpus,
-        "seconds": {part: _rounded(value) for part, value in {**step.parts, **step.together}.items()},
+        "seconds": {part: rounded(value) for part, value in {**step.parts, **step.together}.items()},
         "bottleneck": step.bottleneck, "setting": SETTINGS[step.bottleneck],
         "hours": as_assumed, "hours_at_half": at_half, "hours_with_setting": with_setting,
-        "dollars": _rounded(hours[0] * gpus * price),
+        "dollars": rounded(hours[0] * gpus * price),
     }  # fmt: skip
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """Four digits: what a solver leaves behind them differs from machine to machine."""
     return float(f"{value:.4g}")
 
 

@@ -26,6 +26,7 @@ class Rule:
 
 
 Count = Annotated[int, Rule("1 or more", lambda n: n >= 1)]
+EvenCount = Annotated[int, Rule("an even number, 2 or more: it counts both sides", lambda n: n >= 2 and n % 2 == 0)]
 Natural = Annotated[int, Rule("0 or more", lambda n: n >= 0)]
 Positive = Annotated[float, Rule("above 0", lambda x: x > 0)]
 NotNegative = Annotated[float, Rule("0 or more", lambda x: x >= 0)]

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from longread.attention.base import Options, SelfAttention, setting
-from longread.checks import Rule
+from longread.checks import EvenCount
 from longread.ops import varlen
 from longread.ops.band import band
-from longread.ops.offsets import attend_by_offset, tile_bias
-from longread.ops.packed import PackedBatch, bias_from, join, neighbours, split
+from longread.ops.offsets import attend_by_offset
+from longread.ops.packed import PackedBatch, join, split
 from longread.ops.tiled import Tile, attend
-
-Window = Annotated[int, Rule("an even number, 2 or more: it counts both sides", lambda n: n >= 2 and n % 2 == 0)]
+from longread.ops.windows import windows
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalOptions(Options):
     """local_window counts both sides: 128 = 64 to the left and 64 to the right."""
 
-    local_window: Window = setting(128, "Tokens of the window, both sides together.")
+    local_window: EvenCount = setting(128, "Tokens of the window, both sides together.")
 
 
 class LocalAttention(SelfAttention):
@@ -85,20 +84,10 @@ class LocalAttention(SelfAttention):
 
     def padded(self, x: Tensor, real: Tensor) -> Tensor:
         """Blocks as long as one side of the window, each with its neighbours."""
-        side, length = self.side, x.shape[1]
         q, k, v = self.padded_heads_of(x)
-        missing = (-length) % side + side  # two blocks at least: a tracer takes a size of 1 for a constant
-        blocks = torch.nn.functional.pad(q, (0, 0, 0, missing)).unflatten(2, (-1, side)) * self.scale
-        near_k, near_v = (neighbours(heads, 2, side, missing) for heads in (k, v))  # [B, H, n, 3 * side, D]
-        there = neighbours(real.to(torch.int32).unsqueeze(-1), 1, side, missing).squeeze(-1).bool()  # [B, n, 3 * side]
-        place = torch.arange(3 * side, device=x.device) - side
-        inside = (place - torch.arange(side, device=x.device)[:, None]).abs() <= side  # [side, 3 * side]
-        bias = bias_from(there[:, None, :, None, :] & inside, x.dtype)
-        vector = self.relative_vector()
-        if vector is not None:
-            bias = bias + tile_bias(vector, 0, side, -side, 2 * side).unsqueeze(1)
+        blocks, near_k, near_v, bias = windows(q * self.scale, k, v, real, self.side, self.relative_vector())
         mixed = torch.softmax(blocks @ near_k.mT + bias, dim=-1) @ near_v
-        return self.output(mixed.flatten(2, 3)[:, :, :length].transpose(1, 2).flatten(2))
+        return self.output(mixed.flatten(2, 3)[:, :, : x.shape[1]].transpose(1, 2).flatten(2))
 
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
         full = sum(n for n in lengths if n <= self.side + 1)

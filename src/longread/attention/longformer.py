@@ -9,27 +9,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from longread.attention.base import Options, SelfAttention, setting
-from longread.checks import Rule
+from longread.checks import EvenCount
 from longread.errors import UserError
 from longread.ops import flex, varlen
 from longread.ops.band import band
 from longread.ops.linear import Linear
-from longread.ops.offsets import ExtraKeys, along, attend_by_offset, tile_bias
-from longread.ops.packed import Group, PackedBatch, bias_from, join, neighbours, split, to_device
+from longread.ops.offsets import ExtraKeys, along, attend_by_offset
+from longread.ops.packed import Group, PackedBatch, bias_from, join, split, to_device
 from longread.ops.rotary import Turn, cosines_and_sines, turn
 from longread.ops.tiled import Tile, attend
+from longread.ops.windows import tokens_missing, windows
 
 UNKNOWN_FIRST_TEXT = (
     'global_tokens="first_text" needs to know where the first text of a pair ends: pass token_type_ids, 0 there and 1 '
     'behind it, or global_mask (for a single text: its first token), or set global_tokens="first"'
 )
-Window = Annotated[int, Rule("an even number, 2 or more: it counts both sides", lambda n: n >= 2 and n % 2 == 0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class LongformerOptions(Options):
     (section 3.1); of a text without a partner its first token.
     """
 
-    attention_window: Window | tuple[Window, ...] = setting(512, "Tokens of the window, both sides together.")
+    attention_window: EvenCount | tuple[EvenCount, ...] = setting(512, "Tokens of the window, both sides together.")
     global_tokens: Literal["first", "first_text"] = setting(
         "first", "Tokens that attend to all and are attended to by all: the first, or in a pair all of the first text."
     )
@@ -223,20 +223,13 @@ class LongformerAttention(SelfAttention):
         """Blocks as long as one side of the window, each with its neighbours; the global token beside them."""
         side, length = self.side, x.shape[1]
         q, k, v = self.padded_heads_of(x)
-        missing = (-length) % side + side  # two blocks at least: a tracer takes a size of 1 for a constant
-        blocks = nn.functional.pad(q, (0, 0, 0, missing)).unflatten(2, (-1, side)) * self.scale  # [B, H, n, side, D]
-        near_k, near_v = (neighbours(heads, 2, side, missing) for heads in (k, v))  # [B, H, n, 3 * side, D]
         local = real & (torch.arange(length, device=x.device) > 0)  # the global token is counted once
-        near = neighbours(local.to(torch.int32).unsqueeze(-1), 1, side, missing).squeeze(-1).bool()  # [B, n, 3 * side]
-        place = torch.arange(3 * side, device=x.device) - side
-        inside = (place - torch.arange(side, device=x.device)[:, None]).abs() <= side  # [side, 3 * side]
-        bias = bias_from(near[:, None, :, None, :] & inside, x.dtype)
         vector = self.relative_vector()
+        blocks, near_k, near_v, bias = windows(q * self.scale, k, v, local, side, vector)
         to_first: Tensor | float = 0.0  # of every query's score for the global token, and below of its for every key
         to_all: Tensor | float = 0.0
         if vector is not None:
-            bias = bias + tile_bias(vector, 0, side, -side, 2 * side).unsqueeze(1)
-            places = torch.arange(length + missing, device=x.device)
+            places = torch.arange(length + tokens_missing(length, side), device=x.device)
             to_first = along(vector, -places).unflatten(1, (-1, side)).unsqueeze(-1)
             to_all = along(vector, places[:length]).unsqueeze(1)
         scores = torch.cat([blocks @ near_k.mT + bias, blocks @ k[:, :, None, :1].mT + to_first], dim=-1)

@@ -126,13 +126,6 @@ def bias_from(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, lowest)
 
 
-def neighbours(x: Tensor, dim: int, size: int, missing: int) -> Tensor:
-    """[..., N, D] -> [..., blocks, 3 * size, D]: each block of `size` tokens with those before and behind it."""
-    blocks = torch.nn.functional.pad(x, (0, 0, size, size + missing)).unflatten(dim, (-1, size))
-    count = blocks.shape[dim] - 2
-    return torch.cat([blocks.narrow(dim, first, count) for first in (0, 1, 2)], dim=dim + 1)
-
-
 class PackedBatch:
     """The layout of a packed batch: sequences of `lengths` tokens follow each other without a gap.
 
