@@ -17,6 +17,7 @@ from longread.data.tokenizer import Encoded
 from longread.inference.evaluate import predict_split
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier, build
+from longread.ops.linear import keep_bfloat16
 from longread.study.timing import model_flops
 from longread.training.classification import classification_trainer
 from longread.training.resolve import resolve_machine
@@ -41,6 +42,8 @@ class Side:
         )  # fmt: skip
         self.config = resolve_machine(config, row["shape"]["hidden_size"])
         self.device = torch.device("cpu")
+        if not self.training and row["precision"] == "bfloat16":
+            keep_bfloat16(self.model)  # as `longread.load` does
         self.work: Callable[[], None] = self._train() if self.training else self._infer
 
     @staticmethod

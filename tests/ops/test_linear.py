@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from longread.ops import linear as module
-from longread.ops.linear import Linear, linear, mm
+from longread.ops.linear import Linear, keep_bfloat16, linear, mm
 
 OPERATOR = "mkldnn::_linear_pointwise"
 
@@ -80,6 +81,35 @@ def test_an_exported_graph_has_the_operator_that_every_runtime_knows() -> None:
     graph = torch.export.export(Linear(8, 8), (torch.randn(4, 8),)).graph
     called = {str(node.target) for node in graph.nodes if node.op == "call_function"}
     assert called == {"aten.linear.default"}
+
+
+def bfloat16(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        out: torch.Tensor = layer(x)
+    return out.float()
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 in oneDNN here")
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_weights_kept_in_bfloat16_are_those_of_autocast(has_bias: bool) -> None:
+    torch.manual_seed(0)
+    plain, kept = Linear(48, 32, bias=has_bias), Linear(48, 32, bias=has_bias)
+    kept.load_state_dict(plain.state_dict())
+    keep_bfloat16(nn.Sequential(kept))
+    for shape in ((1, 48), (7, 48), (3, 50, 48)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(bfloat16(kept, x), bfloat16(plain, x), rtol=1e-2, atol=1e-2)
+    x = torch.randn(7, 48)
+    assert "aten::copy_" in operators(lambda: bfloat16(plain, x.bfloat16()))
+    assert OPERATOR in operators(lambda: bfloat16(kept, x))
+    assert OPERATOR not in operators(lambda: bfloat16(copy.deepcopy(kept), x))
+    assert set(kept.state_dict()) == set(plain.state_dict())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert kept(x.requires_grad_()).grad_fn is not None
+    with torch.no_grad():
+        kept.weight.mul_(2)  # what was kept is of the weights before
+        plain.weight.mul_(2)
+    torch.testing.assert_close(bfloat16(kept, x), bfloat16(plain, x), rtol=0, atol=0)
 
 
 def test_torchs_counter_counts_it() -> None:

@@ -31,6 +31,7 @@ from longread.models.classifier import Classifier
 from longread.models.decision import Decision
 from longread.models.int8 import to_int8
 from longread.models.loading import check_answers, check_tokenizer
+from longread.ops.linear import keep_bfloat16
 from longread.problems import REGRESSION, SINGLE_LABEL, ProblemType
 from longread.records import fingerprint
 from longread.system import runtime
@@ -285,8 +286,11 @@ def _network(model: Classifier, folder: Path, source: str, device: torch.device,
     assert config.problem_type is not None
     model = model.to(device).eval()
     model = to_int8(model) if precision == "int8" else model
+    picked = runtime.pick_precision(precision, device, config.hidden_size)
+    if picked == "bfloat16":
+        keep_bfloat16(model)
     return Predictor(
-        TorchScorer(model, runtime.pick_precision(precision, device, config.hidden_size)),
+        TorchScorer(model, picked),
         tokenizer,
         config.label_names or placeholders(config.num_labels),
         source,
