@@ -179,3 +179,14 @@ def test_scikit_learns_own_checks(kind: Any) -> None:
     wrong = {check["check_name"]: check["exception"] for check in found if check["status"] == "failed"}
     assert not wrong
     assert sum(check["status"] == "passed" for check in found) > 40
+
+
+def test_nothing_is_said_of_the_temporary_folder(caplog: pytest.LogCaptureFixture) -> None:
+    texts = [f"film {n}" for n in range(8)]
+    model = LongreadClassifier("tfidf")
+    with caplog.at_level("INFO", "longread"):
+        with pytest.raises(ValueError, match=r"^y: no row has any of the labels"):
+            model.fit(texts, np.zeros((8, 2), dtype=int))
+        model.fit(texts, np.array([[n % 2, 0] for n in range(8)]))
+    assert "y: no row has the label label_1; it cannot be learned" in caplog.messages
+    assert not [message for message in caplog.messages if "/" in message]

@@ -33,3 +33,12 @@ def problem_of(record: Mapping[str, Any]) -> ProblemType:
 def f1_name(label_names: Sequence[str]) -> str:
     """Which F1 a record of one class for each text has as `f1`, in words."""
     return f"F1 of {label_names[1]!r}" if len(label_names) == 2 else "macro F1"
+
+
+def is_absent(record: Mapping[str, Any], number: int) -> bool:
+    """Whether class `number` stands on no evaluated row, and was given to none: its precision and recall are undefined.
+
+    Where a row has several labels, how often each was given is not recorded, and the first decides.
+    """
+    support = [one["support"] for one in record["per_class"].values()][number]
+    return support == 0 and not any(row[number] for row in record.get("confusion_matrix") or ())

@@ -7,8 +7,10 @@ LongreadRegressor(attention="longformer", epochs=3).fit(texts, prices).predict(t
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from longread.inference.metrics import predicted_of
 from longread.inference.predictor import Predictor, load
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from longread.training.run import train
+
+log = logging.getLogger("longread")
 
 FEW = 8  # rows that are evaluated where no class needs one
 
@@ -68,8 +72,7 @@ class _TextEstimator(BaseEstimator):  # type: ignore[misc]
         if empty:
             more = f", and {len(empty) - 1} more" if len(empty) > 1 else ""
             raise ValueError(f"X[{empty[0]}] is empty{more}; leave such texts out, and their rows of y")
-        with tempfile.TemporaryDirectory(prefix="longread-") as directory:
-            place = Path(directory)
+        with _folder() as place:
             _write(place / "task" / "train.parquet", texts, columns)
             some = {name: np.asarray(values)[few] for name, values in columns.items()}
             _write(place / "task" / "validation.parquet", [texts[i] for i in few], some)
@@ -96,10 +99,10 @@ class _TextEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _predictor(self) -> Predictor:
         if getattr(self, "predictor_", None) is None:
-            with tempfile.TemporaryDirectory(prefix="longread-") as directory:
+            with _folder() as place:
                 for name, content in self._files.items():
-                    (Path(directory) / name).write_bytes(content)
-                self.predictor_ = load(directory)
+                    (place / name).write_bytes(content)
+                self.predictor_ = load(place)
         return self.predictor_
 
     def __getstate__(self) -> dict[str, Any]:
@@ -234,6 +237,25 @@ class LongreadRegressor(RegressorMixin, _TextEstimator):  # type: ignore[misc]
         check_is_fitted(self, "_files")
         found = self._predictor().predict(_texts(X))
         return np.array([np.nan if one.value is None else one.value for one in found], dtype=np.float64)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A temporary one that nobody hears of: what is said of the rows in it is said of y."""
+    with tempfile.TemporaryDirectory(prefix="longread-") as directory:
+        rows = str(Path(directory) / "task" / "train.parquet")
+
+        def of_y(record: logging.LogRecord) -> bool:
+            record.msg, record.args = record.getMessage().replace(rows, "y"), None
+            return directory not in record.msg
+
+        log.addFilter(of_y)
+        try:
+            yield Path(directory)
+        except UserError as error:
+            raise UserError(str(error).replace(rows, "y")) from None
+        finally:
+            log.removeFilter(of_y)
 
 
 def _names(classes: npt.NDArray[Any]) -> list[str]:

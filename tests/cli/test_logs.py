@@ -8,11 +8,15 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.table import Table
 
 from longread.cli import logs
 from longread.cli import main as cli
+from longread.records import load_runs
+from longread.report import summary_tables
 from longread.training.signals import StopRequest
 
 log = logging.getLogger("longread")
@@ -63,3 +67,45 @@ def test_the_first_ctrl_c_is_acknowledged_at_once(capsys: pytest.CaptureFixture[
     with StopRequest() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.asked and "Ctrl-C again" in capsys.readouterr().err
+
+
+def test_a_command_with_log_json_writes_json_alone_and_its_texts_to_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"text": f"{word} film {n}", "label": word} for n in range(20) for word in ("good", "bad")]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.chdir(tmp_path)
+
+    def stderr(*command: str) -> list[dict[str, Any]]:
+        assert cli.main([*command, "--log-json", "--log-file", "log.jsonl"]) == 0
+        return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+    found = stderr("train", "t.jsonl", "--attention", "majority", "--out", "out")
+    run = next(line["run"] for line in found if "run" in line)
+    assert found[-1]["level"] == "result" and Path(run).is_dir()
+    assert next(line["metrics"]["accuracy"] for line in found if "metrics" in line) == 0.5
+    found = stderr("evaluate", run, "--mistakes", "1", "--out", "again")
+    tables = {line["message"]: line["table"] for line in found if "table" in line}
+    assert [row["Class"] for row in tables["class by class"]] == ["bad", "good"]
+    assert any("film" in line["message"] for line in found), "the text of the mistake"
+    assert "film" not in Path("log.jsonl").read_text()
+    found = stderr("predict", run, "a film", "--out", "answers.csv")
+    assert found[-1]["predictions"] == "answers.csv"
+    shown = summary_tables(load_runs(Path("out")))
+    logs.set_up(logs.LogSettings(log_json=True))
+    logs.tables(shown)
+    logs.drawn(Table("run", "about", title="plan"), "plan")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [len(line["table"]) for line in lines] == [1, 0]
+
+
+def test_what_nobody_expected_is_json_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*given: object, **more: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(cli, "program", breaks)
+    logs.set_up(logs.LogSettings())
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["tasks"])
+    monkeypatch.setattr(cli.logs, "now", lambda: logs.LogSettings(log_json=True))
+    assert cli.main(["tasks"]) == 1

@@ -11,6 +11,7 @@ from longread.records import load_runs
 from longread.report import build_report
 from longread.report.grouping import group_runs
 from longread.report.recommend import recommendation
+from longread.report.three import choose_three
 from report_records import record, write_run
 
 
@@ -67,3 +68,14 @@ def test_the_page_begins_with_it_and_with_the_table(tmp_path: Path) -> None:
     order = ("Recommendation.", "<h3>Comparison</h3>", "<h3>All columns</h3>", "Highest mean accuracy")
     assert sorted(order, key=page.index) == list(order)
     assert page.count("<h3>Comparison</h3>") == page.count("<h3>All columns</h3>") == 1
+
+
+def test_of_equally_accurate_models_the_cheapest_is_called_the_most_accurate(tmp_path: Path) -> None:
+    seconds = {"dense": 3.0, "bigbird": 1.0, "linformer": 1.0}
+    for attention, parameters in (("dense", 100), ("linformer", 300), ("bigbird", 200)):
+        run = record("reviews", attention, 0, 200, eval_seconds=seconds[attention], num_parameters=parameters)
+        write_run(tmp_path, run, 1.0)
+    (group,) = group_runs(load_runs(tmp_path))
+    three = choose_three(group)
+    assert three is not None
+    assert [line.attention for _, line in three.chosen] == ["bigbird", "bigbird", "dense"]

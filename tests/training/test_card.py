@@ -18,6 +18,7 @@ from longread.config import RunConfig
 from longread.inference.intervals import intervals
 from longread.models.weights import CARD, CHECKSUMS, read_json, verify
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from longread.report.quality import class_table
 from longread.training.distill import distill
 from longread.training.run import train
 
@@ -118,3 +119,20 @@ def test_intervals_are_those_of_resampled_rows() -> None:
         "exact_match", "f1_micro", "f1_macro",
     }  # fmt: skip
     assert intervals(labels[:1], labels[:1], SINGLE_LABEL, 3) == {}
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_class_on_no_evaluated_row_has_no_figures(several: bool, tmp_path: Path) -> None:
+    header = ["text", "a", "b"] if several else ["text", "label"]
+    rows: list[list[Any]] = [[f"{n} film", *([1, int(n < 9)] if several else ["ab"[n < 9]])] for n in range(40)]
+    task = table(tmp_path / "t.csv", header, rows)
+    only_a = table(tmp_path / "e.csv", header, rows[-4:])
+    run = train(
+        RunConfig(task=task, eval_file=only_a, attention="majority", label_columns=tuple(header[1:]), out=tmp_path)
+    )
+    text = (run.directory / "checkpoint" / CARD).read_text("utf-8")
+    found = class_table([("", "majority", run.record)])
+    assert found is not None
+    cells = {row.cells[0].text: [cell.text for cell in row.cells[1:]] for row in found.rows}
+    assert "| b | – | – | – | 0 |" in text and cells["b"] == ["–", "–", "–", "0"]
+    assert "| a | 1.000 | 1.000 | 1.000 | 4 |" in text and "–" not in cells["a"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+from longread.cli import logs
 from longread.cli.options import ALL, NONE_GIVEN, JsonLines, OfMechanisms, Several, given_options
 
 
@@ -78,5 +78,6 @@ def benchmark(
     if json_lines:
         for run in finished:
             print(json.dumps(run.record))
-    print(f"report: {build_report(out)}", file=sys.stderr)
+    page = build_report(out)
+    logs.result(f"report: {page}", report=page)
     return 0

@@ -29,7 +29,7 @@ def compare_in_time(
     baselines: bool,
 ) -> int:
     """`longread compare` with a time instead of a grid. UserError for wrong input."""
-    from longread.report import build_report, summary_table, three_to_choose_from
+    from longread.report import build_report, summary_tables, three_to_choose_from
 
     seconds = seconds_of(budget)
     logs.status("measuring how long runs take")
@@ -64,14 +64,18 @@ def compare_in_time(
     if not done.runs:
         raise UserError(f"--budget {budget}: too short for any run; {done.kept.path} says what each would take")
     page = build_report(base.out)
-    print(summary_table(done.runs), file=sys.stderr)
-    told = three_to_choose_from(done.runs) or (
-        "none is recommended: nothing is shown to be better than chance, or the task is to predict numbers, whose "
-        "differences are not tested"
-    )
-    print(f"\n{told}", file=sys.stderr)
-    print(f"report: {page}", file=sys.stderr)
-    print(f"{duration(done.kept.spent)} of {duration(seconds)} used; plan: {done.kept.path}", file=sys.stderr)
+    logs.tables(summary_tables(done.runs))
+    three = three_to_choose_from(done.runs)
+    for table in three:
+        logs.table(table, "to choose from", notes=True)
+    if not three:
+        logs.result(
+            "none is recommended: nothing is shown to be better than chance, or the task is to predict numbers, whose "
+            "differences are not tested",
+            apart=True,
+        )
+    logs.result(f"report: {page}", report=page)
+    logs.result(f"{duration(done.kept.spent)} of {duration(seconds)} used; plan: {done.kept.path}")
     return status_of(done.runs, fine=("ok", "interrupted"))
 
 
@@ -100,7 +104,6 @@ def say_plan(kept: KeptPlan, old: bool) -> None:
     left_out.add_column("why")
     for what, why in plan.left_out:
         left_out.add_row(what, why)
-    if not logs.now().quiet:
-        logs.console.print(table)
-        if plan.left_out:
-            logs.console.print(left_out)
+    logs.drawn(table, "plan")
+    if plan.left_out:
+        logs.drawn(left_out, "left out")

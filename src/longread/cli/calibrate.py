@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from longread.cli import logs
 from longread.cli.places import check_new_folder
 
 
@@ -66,5 +66,5 @@ def calibrate(
         label_separator=label_separator, encoding=encoding, delimiter=delimiter, device=device,
     )  # fmt: skip
     choose(checkpoint, rows, out, choose_threshold=choose_threshold, config=config)
-    print(f"checkpoint: {out}", file=sys.stderr)
+    logs.result(f"checkpoint: {out}", checkpoint=out)
     return 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from longread.cli import logs
 from longread.cli.options import NONE_GIVEN, OfMechanisms, given_options
 from longread.cli.places import check_new_folder
 from longread.cli.status import FAILED, INTERRUPTED
@@ -130,13 +130,11 @@ def convert(
         run = distill(config, steps=distill_steps, resume=resume, restart=restart, on_event=view.on_event)
     record = run.record
     if record["status"] != "ok":
-        print(f"{record['status']}: {record['error']}", file=sys.stderr)
+        logs.log.error("%s: %s", record["status"], record["error"])
         return INTERRUPTED if record["status"] == "interrupted" else FAILED
     done = record["distillation"]
-    print(
-        f"distance from the teacher {done['distance_before']:.4f}, then {done['distance_after']:.4f}", file=sys.stderr
-    )
-    print(f"checkpoint: {run.directory / 'checkpoint'}", file=sys.stderr)
+    logs.result(f"distance from the teacher {done['distance_before']:.4f}, then {done['distance_after']:.4f}")
+    logs.result(f"checkpoint: {run.directory / 'checkpoint'}", checkpoint=run.directory / "checkpoint")
     return 0
 
 
@@ -161,11 +159,10 @@ def _convert(
     if (provenance := provenance_of(checkpoint)) is not None:  # the weights are still that run's
         provenance.write(out)
     for name, value in (converted.loading.converted or {}).items():
-        print(f"{name}: {value}", file=sys.stderr)
+        logs.result(f"{name}: {value}")
     if converted.decision.to_json():
-        print(
-            "temperature and thresholds: kept, as they were chosen before; `longread calibrate` chooses them anew",
-            file=sys.stderr,
+        logs.result(
+            "temperature and thresholds: kept, as they were chosen before; `longread calibrate` chooses them anew"
         )
-    print(f"checkpoint: {out}", file=sys.stderr)
+    logs.result(f"checkpoint: {out}", checkpoint=out)
     return 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+
+from longread.cli import logs
 
 
 def explain(
@@ -55,7 +56,7 @@ def explain(
         from longread.records import write_atomically
 
         write_atomically(html, page(found, [(text,) if pair is None else (text, pair) for text in texts]))
-        print(f"page: {html}", file=sys.stderr)
+        logs.result(f"page: {html}", page=html)
     for one in found:
         if json_lines:
             print(json.dumps(one.to_json(), ensure_ascii=False))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+
+from longread.cli import logs
 
 
 def export(checkpoint: str, /, *, out: Path, int8: bool = False, overwrite: bool = False) -> int:
@@ -37,5 +38,5 @@ def export(checkpoint: str, /, *, out: Path, int8: bool = False, overwrite: bool
     found = load(checkpoint, device="cpu")
     trained_on = found.origin.to_json() if found.origin else None
     path = write(found.model, out, int8=int8, trained_on=trained_on)
-    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB", file=sys.stderr)
+    logs.result(f"{path}: {path.stat().st_size / 2**20:.1f} MiB", file=path)
     return 0

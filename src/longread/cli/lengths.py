@@ -60,7 +60,7 @@ class LengthsView:
         for bench in benches(finished):
             for phase in TITLES:
                 if phase in bench.phases():
-                    self.console.print(milliseconds(bench, phase))
+                    logs.drawn(milliseconds(bench, phase), f"{phase}, median milliseconds by length")
 
 
 def milliseconds(bench: Bench, phase: str) -> Table:

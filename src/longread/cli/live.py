@@ -112,6 +112,7 @@ class GridView:
             state["state"] = "done" if event["status"] == "ok" else event["status"]
             took = duration(self.took[index])
             self._say(index, f"{state['state']} in {took}" + (f" ({event['error']})" if event["error"] else ""))
+            logs.status(f"{self._place(index)}: {state['state']}")
         elif kind == "left_out":
             state["state"] = "no time left"
             self._say(index, f"not begun or not finished: {event['error']}")

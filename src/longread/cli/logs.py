@@ -7,20 +7,27 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
 from longread.errors import UserError
 
+if TYPE_CHECKING:
+    import rich.table
+
+    from longread.report.cells import Table
+
 NOISY = ("httpx", "huggingface_hub", "matplotlib", "fontTools")
 SECONDS_OF_SILENCE = 10.0
+RESULT = logging.WARNING + 5  # above what --quiet leaves out
+logging.addLevelName(RESULT, "RESULT")
 
 console = Console(stderr=True)  # live tables and bars are drawn on it, so that a line of the log does not break them
 log = logging.getLogger("longread")
@@ -40,7 +47,8 @@ class LogSettings:
     log_file:
         A file that gets every line of the log, too; it is added to.
     log_json:
-        Each line of the log is a JSON object with time, level and message.
+        Each line on stderr is a JSON object with time, level and message; what a command found has the level result,
+        and the path, metrics or table that it names in a field of its own. Stdout is the same as without.
     """
 
     quiet: Switch = False
@@ -77,9 +85,50 @@ class _JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
         }
         fields: dict[str, Any] = getattr(record, "fields", None) or {"message": record.getMessage()}
+        if found := getattr(record, "found", None):
+            fields = {"message": found.get("title") or fields["message"]} | {
+                k: v for k, v in found.items() if k != "title"
+            }
         if record.exc_info:
             fields = fields | {"error": self.formatException(record.exc_info)}
-        return json.dumps(line | fields, ensure_ascii=False)
+        return json.dumps(line | fields, ensure_ascii=False, default=str)
+
+
+def result(text: str, *, apart: bool = False, on_screen_only: bool = False, **found: Any) -> None:
+    """What a command found, on stderr even with --quiet. apart: behind an empty line.
+
+    found: the same for a program, fields of the line of --log-json; `title` takes the text's place there.
+    on_screen_only: --log-file does not get it.
+    """
+    if apart and not _state.settings.log_json:
+        text = f"\n{text}"
+    log.log(RESULT, "%s", text, extra={"found": found, "on_screen_only": on_screen_only})
+
+
+def tables(named: Iterable[tuple[str, Table]]) -> None:
+    """Tables of a report, each under its title if there are several."""
+    every = list(named)
+    for number, (title, made) in enumerate(every):
+        table(made, title, shows_title=len(every) > 1, apart=number > 0)
+
+
+def table(made: Table, title: str = "", *, shows_title: bool = False, notes: bool = False, apart: bool = True) -> None:
+    from longread.report.markdown import terminal_table
+
+    shown = "\n".join([*([title] if shows_title else []), terminal_table(made), *(made.notes if notes else ())])
+    names = [" ".join(part for part in (column.name, column.unit) if part) for column in made.columns]
+    rows = [dict(zip(names, (cell.text for cell in row.cells), strict=False)) for row in made.rows]
+    result(shown, apart=apart, title=title, table=rows)
+
+
+def drawn(made: rich.table.Table, title: str) -> None:
+    """A table on the console, unless it shall be quiet; in a log of JSON its rows."""
+    if _state.settings.log_json:
+        names = [str(column.header) or title for column in made.columns]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*(c.cells for c in made.columns), strict=True)]
+        log.info("%s", title, extra={"found": {"table": rows}})
+    elif not _state.settings.quiet:
+        console.print(made)
 
 
 def set_up(settings: LogSettings) -> None:
@@ -97,6 +146,9 @@ def set_up(settings: LogSettings) -> None:
     for old in [h for h in root.handlers if getattr(h, "ours", False)]:
         root.removeHandler(old)
         old.close()
+    for handler in handlers[1:]:
+        handler.addFilter(lambda record: not getattr(record, "on_screen_only", False))
+    logging.captureWarnings(settings.log_json)
     for handler in handlers:
         handler.ours = True  # type: ignore[attr-defined]
         handler.setLevel(level)
@@ -126,8 +178,8 @@ def now() -> LogSettings:
 
 
 def shows_live() -> bool:
-    """Whether bars and tables are drawn: on a terminal, unless it shall be quiet."""
-    return console.is_terminal and not _state.settings.quiet
+    """Whether bars and tables are drawn: on a terminal, unless it shall be quiet, or JSON."""
+    return console.is_terminal and not (_state.settings.quiet or _state.settings.log_json)
 
 
 def status(text: str | Callable[[], str]) -> None:

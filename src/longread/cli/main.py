@@ -150,9 +150,12 @@ def _main(arguments: Sequence[str] | None) -> int:
             return FAILED
         log.error("longread: %s", system_error(error))
         return FAILED if error.errno in NOT_THE_USERS else WRONG_INPUT
-    except (MemoryError, RuntimeError, ImportError) as error:
+    except Exception as error:
         if not _is_short_of_memory(error):
-            raise
+            if not logs.now().log_json:
+                raise
+            log.critical("longread: %s: %s", type(error).__name__, _in_a_line(error), exc_info=True)
+            return FAILED
         log.error("longread: too little memory (%s); free some, or raise this process's limit", _in_a_line(error))
         return FAILED
     return int(code or 0)
@@ -160,6 +163,8 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def _is_short_of_memory(error: BaseException) -> bool:
     """Before training, which halves its micro-batches: while a library is loaded, a file read, a model built."""
+    if not isinstance(error, MemoryError | RuntimeError | ImportError):
+        return False
     signs = ("can't allocate memory", "Cannot allocate memory", "failed to map segment", "can't start new thread")
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 

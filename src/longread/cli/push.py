@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
+from longread.cli import logs
 from longread.cli.status import FAILED
 
 
@@ -37,18 +36,18 @@ def push(checkpoint: str, repository: str, /, *, private: bool = False, dry_run:
         raise UserError(f"{checkpoint}: no checkpoint's folder; give one with config.json and weights")
     files = files_to_send(directory, repository)
     for file in files:
-        print(f"{file.name}  {file.size:,} bytes", file=sys.stderr)
+        logs.result(f"{file.name}  {file.size:,} bytes")
     if CARD not in (file.name for file in files):
-        print(f"no {CARD}: the model has no card there", file=sys.stderr)
+        logs.log.warning(f"no {CARD}: the model has no card there")
     total = f"{len(files)} files, {sum(file.size for file in files) / 2**20:.1f} MiB, to {repository}"
     if dry_run:
-        print(f"would send {total}; nothing was sent", file=sys.stderr)
+        logs.result(f"would send {total}; nothing was sent")
         return 0
     try:
         address = send(files, repository, private=private)
     except NotSent as error:
-        print(f"longread: {error}", file=sys.stderr)
+        logs.log.error("longread: %s", error)
         return FAILED
-    print(f"sent {total}", file=sys.stderr)
+    logs.result(f"sent {total}")
     print(address)
     return 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+
+from longread.cli import logs
 
 
 def report(
@@ -29,9 +30,11 @@ def report(
     from longread.report import build_report, compare_folders
 
     if against is not None:
-        print(f"comparison: {compare_folders(against, directory, out)}", file=sys.stderr)
+        page = compare_folders(against, directory, out)
+        logs.result(f"comparison: {page}", report=page)
         return 0
-    print(f"report: {build_report(directory, out, figures=figures)}", file=sys.stderr)
+    page = build_report(directory, out, figures=figures)
+    logs.result(f"report: {page}", report=page)
     return 0
 
 

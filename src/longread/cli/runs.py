@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from longread.cli import logs
 from longread.cli.logs import log
 from longread.cli.options import JsonLines, Several
 from longread.errors import UserError
@@ -61,7 +62,7 @@ def runs(
     cache = sum(path.stat().st_size for path in (out / "cache").rglob("*") if path.is_file())
     total, heavy = (size(sum(counts)) for counts in zip(*((run.bytes, run.heavy_bytes) for run in found), strict=True))
     runs = f"{len(found):,} run{'' if len(found) == 1 else 's'}"
-    print(f"{runs}, {total}, of it {heavy} checkpoints and states; cache {size(cache)}", file=sys.stderr)
+    logs.result(f"{runs}, {total}, of it {heavy} checkpoints and states; cache {size(cache)}")
     return 0
 
 
@@ -94,7 +95,7 @@ def _drop(out: Path, found: list[Kept], keep: list[str] | None, yes: bool, json_
         if run.running and run.name not in stay:
             log.info("%s: going on, is not touched", run.name)
     if not going:
-        print("nothing to delete", file=sys.stderr)
+        logs.result("nothing to delete")
         return 0
     stopped = sum(run.status != "ok" for run in going)
     what = f"checkpoints and states of {len(going)} of {len(found)} runs, {size(sum(r.heavy_bytes for r in going))}"
@@ -104,14 +105,14 @@ def _drop(out: Path, found: list[Kept], keep: list[str] | None, yes: bool, json_
             raise UserError(f"--drop-checkpoints: would delete {what}{more}; give --yes")
         print(f"delete {what}{more}? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            print("nothing deleted", file=sys.stderr)
+            logs.result("nothing deleted")
             return 0
     freed = 0
     for run in going:
         freed += (own := drop_checkpoint(run))
         if json_lines:
             print(json.dumps({"run_id": run.name, "freed_bytes": own}))
-    print(f"{size(freed)} freed ({freed:,} bytes)", file=sys.stderr)
+    logs.result(f"{size(freed)} freed ({freed:,} bytes)")
     return 0
 
 

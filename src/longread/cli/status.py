@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from longread.records import Run
+
+log = logging.getLogger("longread")
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -16,5 +18,5 @@ def status_of(finished: Iterable[Run], *, fine: tuple[str, ...] = ("ok",)) -> in
     """Of a command that ran them all; it says which of them did not end well, and why."""
     failed = [run.record for run in finished if run.record["status"] not in fine]
     for record in failed:
-        print(f"{record['attention']}: {record['status']}: {record['error']}", file=sys.stderr)
+        log.error("%s: %s: %s", record["attention"], record["status"], record["error"])
     return FAILED if failed else 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+from longread.cli import logs
 from longread.cli.cluster import CLUSTER, OfCluster, On, cluster_of
 from longread.cli.options import (
     ALL,
@@ -92,7 +92,7 @@ def compare(
     """
     from longread.cli.lengths import LengthsView
     from longread.cli.live import GridView
-    from longread.report import build_report, summary_table
+    from longread.report import build_report, summary_tables
     from longread.study.benchmark import benchmarks_of
     from longread.study.compare import benchmark_all, check, grid, run_all
 
@@ -128,8 +128,8 @@ def compare(
         with LengthsView(measured) as lines:
             benchmark_all(measured, on_event=lines.on_event)
     page = build_report(base.out)
-    print(summary_table(finished), file=sys.stderr)
-    print(f"report: {page}", file=sys.stderr)
+    logs.tables(summary_tables(finished))
+    logs.result(f"report: {page}", report=page)
     return status_of(finished)
 
 
@@ -194,9 +194,9 @@ def train(
         run = run_one(config, resume=resume, restart=restart, on_event=listen)
     record = run.record
     if record["status"] != "ok":
-        print(f"{record['status']}: {record['error']}", file=sys.stderr)
+        logs.log.error("%s: %s", record["status"], record["error"])
         return INTERRUPTED if record["status"] == "interrupted" else FAILED
-    print(metric_line(record), file=sys.stderr)
-    print(f"train {record['train_seconds']:.1f} s  inference {record['eval_seconds']:.2f} s", file=sys.stderr)
-    print(f"run: {run.directory}", file=sys.stderr)
+    logs.result(metric_line(record), metrics=record["metrics"])
+    logs.result(f"train {record['train_seconds']:.1f} s  inference {record['eval_seconds']:.2f} s")
+    logs.result(f"run: {run.directory}", run=run.directory)
     return 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
+from longread.cli import logs
 from longread.cli.cluster import CLUSTER, OfCluster, On, cluster_of
 from longread.cli.options import (
     MACHINE,
@@ -81,7 +81,7 @@ def tune(
     on:
         Where the trials and runs are: one after the other in this place, or on a Ray cluster, with Ray Tune.
     """
-    from longread.report import build_report, summary_table
+    from longread.report import build_report, summary_tables
     from longread.report.search import verdict
     from longread.study.compare import check
     from longread.study.search import SearchConfig
@@ -121,9 +121,9 @@ def tune(
     log.info("best: trial %d, %s", best.number + 1, _words(best.settings))
     compared, finished = _compared(found, best.settings, base, seed, place)
     page = build_report(base.out)
-    print(summary_table(compared), file=sys.stderr)
-    print(verdict(base.out), file=sys.stderr)
-    print(f"report: {page}", file=sys.stderr)
+    logs.tables(summary_tables(compared))
+    logs.result(verdict(base.out))
+    logs.result(f"report: {page}", report=page)
     return status_of(finished)
 
 
@@ -169,7 +169,6 @@ class _View:
         self.best: float | None = None
 
     def on_event(self, number: int, event: dict[str, Any]) -> None:
-        from longread.cli import logs
         from longread.cli.live import progress_line
 
         place = f"trial {number + 1} of {self.trials}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from longread.checks import Natural
+from longread.cli import logs
 from longread.cli.options import (
     COMPUTING,
     CUT,
@@ -74,7 +75,6 @@ def evaluate(
     tune_allocator()
     from longread.cli.live import metric_line
     from longread.inference import run as evaluation
-    from longread.report.markdown import terminal_table
     from longread.report.quality import class_table, confusion_table, length_table
 
     wanted = task or evaluation.default_task(checkpoint, rows.eval_file)
@@ -82,24 +82,23 @@ def evaluate(
     found = evaluation.evaluated(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head)
     run, record = found.run, found.run.record
     if record["head_is_untrained"]:
-        print(
-            "the classifier of this checkpoint is untrained: its answers are chance, its time is not", file=sys.stderr
-        )
-    print(
+        logs.log.warning("the classifier of this checkpoint is untrained: its answers are chance, its time is not")
+    logs.result(
         f"{metric_line(record)}  {record['dataset']['eval']['rows']} rows in {record['eval_seconds']:.2f} s "
         f"({record['samples_per_second']:.1f} rows/s, {record['tokens_per_second']:.0f} tokens/s)",
-        file=sys.stderr,
+        metrics=record["metrics"],
     )
-    for table in (class_table, confusion_table, length_table):
+    tables = {"class by class": class_table, "confusion matrix": confusion_table, "by length": length_table}
+    for title, table in tables.items():
         if (made := table([("", record["attention"], record)])) is not None:
-            print(f"\n{terminal_table(made)}", file=sys.stderr)
+            logs.table(made, title)
     if "calibration" in record:
-        print(f"\nexpected calibration error {record['calibration']['ece']:.4f}", file=sys.stderr)
+        logs.result(f"expected calibration error {record['calibration']['ece']:.4f}", apart=True)
     if "decision" in record:
-        print(_decided(record["decision"]), file=sys.stderr)
+        logs.result(_decided(record["decision"]))
     if mistakes:
         _show_mistakes(found, mistakes, checkpoint)
-    print(f"predictions: {run.directory / 'predictions.parquet'}", file=sys.stderr)
+    logs.result(f"predictions: {run.directory / 'predictions.parquet'}", run=run.directory)
     if json_lines:
         print(json.dumps(record))
     return 0
@@ -120,13 +119,13 @@ def _show_mistakes(found: Evaluated, count: int, checkpoint: str) -> None:
 
     shown, every = found.worst(count), len(found.worst(len(found.examples)))
     what = "largest errors" if found.examples.problem_type == REGRESSION else "mistakes, the most confident first"
-    print(f"\n{len(shown)} of {every:,} {what}", file=sys.stderr)
+    logs.result(f"{len(shown)} of {every:,} {what}", apart=True)
     for mistake in shown:
-        print(mistake.line(), file=sys.stderr)
+        logs.result(mistake.line(), on_screen_only=True)
     page = found.run.directory / "mistakes.html"
     title = f"Mistakes of {checkpoint} on {found.run.record['task']}"
     write_atomically(page, mistakes_page(shown, title, wrong=every, rows=len(found.examples)))
-    print(f"mistakes with their whole texts: {page}", file=sys.stderr)
+    logs.result(f"mistakes with their whole texts: {page}", page=page)
 
 
 def predict(
@@ -253,7 +252,7 @@ def _predict(
             for data, tally in pieces:
                 assert written is not None
                 written.write(data, tally)
-    print(f"predictions: {out}", file=sys.stderr)
+    logs.result(f"predictions: {out}", predictions=out)
 
 
 def _standard_input() -> Iterator[str]:

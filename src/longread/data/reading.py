@@ -28,6 +28,7 @@ log = logging.getLogger("longread")
 CHUNK = 1 << 20
 DELIMITERS = (",", ";", "\t")  # the first wins a tie
 COMPRESSIONS = (".gz", ".zst", ".bz2")
+_said: set[tuple[str, int, int, str]] = set()
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
@@ -127,7 +128,7 @@ class TextFile:
         counts = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in DELIMITERS}
         found = max(counts, key=lambda mark: counts[mark])
         if found != DELIMITERS[0]:
-            log.info("%s: read with delimiter %r; --delimiter names another", self.source, found)
+            self._say(logging.INFO, f"read with delimiter {found!r}; --delimiter names another")
         return found
 
     @contextmanager
@@ -209,9 +210,17 @@ class TextFile:
                 self._checked(encoding, name)
             except UserError:
                 continue
-            log.warning("%s: not UTF-8, read as %s; --encoding names another", self.source, name)
+            self._say(logging.WARNING, f"not UTF-8, read as {name}; --encoding names another")
             return encoding
         return self._checked("latin-1", "Latin-1")
+
+    def _say(self, level: int, note: str) -> None:
+        """Once, however often a command reads the file as it is now."""
+        stat = self.path.stat()
+        said = (str(self.path), stat.st_size, getattr(stat, "st_mtime_ns", 0), note)
+        if said not in _said:
+            _said.add(said)
+            log.log(level, "%s: %s", self.source, note)
 
     def _line_in_utf8(self) -> int | None:
         """The first line that is UTF-8 and not ASCII alone. As Windows-1252 it would be read, too, as other letters."""

@@ -12,11 +12,14 @@ from longread.records import read_runs, write_atomically
 
 if TYPE_CHECKING:
     from longread.records import Run
+    from longread.report.cells import Table
     from longread.report.groups import Group
 
 log = logging.getLogger("longread")
 
-__all__ = ["build_report", "compare_folders", "recommended_runs", "summary_table", "three_to_choose_from"]
+__all__ = [
+    "build_report", "compare_folders", "recommended_runs", "summary_table", "summary_tables", "three_to_choose_from",
+]  # fmt: skip
 
 
 def build_report(directory: Path, out: Path | None = None, *, figures: bool = True) -> Path:
@@ -93,9 +96,17 @@ def _sound(directory: Path) -> tuple[list[Run], list[str]]:
 
 
 def summary_table(runs: Sequence[Run]) -> str:
-    """The comparison of every task as aligned plain text, for the end of `longread compare`; no trailing newline."""
-    from longread.report.grouping import group_runs, regression_groups
+    """The comparison of every task as aligned plain text; no trailing newline."""
     from longread.report.markdown import terminal_table
+
+    tables = summary_tables(runs)
+    titled = len(tables) > 1
+    return "\n\n".join(f"{title}\n{terminal_table(t)}" if titled else terminal_table(t) for title, t in tables)
+
+
+def summary_tables(runs: Sequence[Run]) -> list[tuple[str, Table]]:
+    """The comparison of every task, each with its title."""
+    from longread.report.grouping import group_runs, regression_groups
     from longread.report.mechanisms import learn
     from longread.report.naming import heading
     from longread.report.pairs import test_all
@@ -106,25 +117,20 @@ def summary_table(runs: Sequence[Run]) -> str:
     learn(runs)
     sound = sound_runs(runs)[0]
     groups, numbers = group_runs(sound), regression_groups(sound)
-    parts = []
-    for group, pairs in zip(groups, test_all(groups), strict=True):
-        table = terminal_table(comparison(group, pairs))
-        parts.append(f"{heading(group)}\n{table}" if len(groups) + len(numbers) > 1 else table)
-    parts += [f"{heading(group)}\n{terminal_table(regression_table(group))}" for group in numbers]
-    return "\n\n".join(parts)
+    tested = zip(groups, test_all(groups), strict=True)
+    tables = [(heading(group), comparison(group, pairs)) for group, pairs in tested]
+    return tables + [(heading(group), regression_table(group)) for group in numbers]
 
 
-def three_to_choose_from(runs: Sequence[Run]) -> str:
-    """The most accurate, the fastest within a point of it and the smallest, as plain text; empty where nothing is."""
+def three_to_choose_from(runs: Sequence[Run]) -> list[Table]:
+    """The most accurate, the fastest within a point of it and the smallest, of each task where there is one."""
     from longread.report.grouping import group_runs
-    from longread.report.markdown import terminal_table
     from longread.report.mechanisms import learn
     from longread.report.soundness import sound_runs
     from longread.report.three import three_table
 
     learn(runs)
-    tables = [table for group in group_runs(sound_runs(runs)[0]) if (table := three_table(group)) is not None]
-    return "\n\n".join("\n".join([terminal_table(table), *table.notes]) for table in tables)
+    return [table for group in group_runs(sound_runs(runs)[0]) if (table := three_table(group)) is not None]
 
 
 def recommended_runs(directory: Path) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from longread.problems import is_absent
 from longread.report import numbers as say
 from longread.report.cells import Cell, Column, Row, Table
 
@@ -41,7 +42,7 @@ def class_table(named: Named) -> Table | None:
     for title, attention, record in named:
         for number, (name, of) in enumerate(record["per_class"].items()):
             shares = [Cell(say.percent(of[key]), of[key]) for key in ("precision", "recall", "f1")]
-            if of["support"] == 0 and not any(row[number] for row in record.get("confusion_matrix") or [of]):
+            if is_absent(record, number):
                 shares = [Cell("–")] * 3
             support = int(of["support"])
             cells = (

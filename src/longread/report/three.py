@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from longread.report import numbers as say
@@ -38,7 +39,8 @@ def choose_three(group: Group) -> Three | None:
     able = [line for line in trained if line.accuracy[1].low > chance(group)]
     if len(trained) < 2 or not able:
         return None
-    best = max(trained, key=mean_accuracy)
+    # Of those that are equally accurate, the cheapest: fewest seconds, then fewest parameters.
+    best = max(trained, key=lambda line: (mean_accuracy(line), -cost(quiet_seconds(line)), -cost(parameters(line))))
     against = {id(line): behind(line, best) for line in trained if line is not best}
 
     def shown(line: Line) -> bool:
@@ -50,7 +52,7 @@ def choose_three(group: Group) -> Three | None:
     near = [line for line in timed if shown(line)]
     fastest = min(near, key=lambda line: seconds[id(line)]) if id(best) in seconds else None
     sized = [line for line in able if parameters(line) is not None]
-    smallest = min(sized, key=lambda line: (parameters(line), -mean_accuracy(line))) if sized else None
+    smallest = min(sized, key=lambda line: (cost(parameters(line)), -mean_accuracy(line))) if sized else None
     closer = [line for line in timed if not shown(line) and mean_accuracy(line) > mean_accuracy(best) - WITHIN]
     faster = [x for x in closer if fastest is not None and seconds[id(x)] < seconds[id(fastest)]]
     chosen = ((MOST_ACCURATE, best), (FASTEST, fastest), (SMALLEST, smallest))
@@ -114,6 +116,11 @@ def row(what: str, line: Line, found: NonInferiority | None, is_best: bool) -> R
         "",
         line.attention,
     )
+
+
+def cost(value: float | None) -> float:
+    """What is not known is not cheap."""
+    return math.inf if value is None else value
 
 
 def parameters(line: Line) -> float | None:

@@ -15,7 +15,7 @@ from longread.data.tasks import Task, find_task
 from longread.errors import UserError
 from longread.inference.intervals import intervals
 from longread.models.weights import CARD, PLACE
-from longread.problems import METRIC_WORDS, MULTI_LABEL, REGRESSION, f1_name, problem_of
+from longread.problems import METRIC_WORDS, MULTI_LABEL, REGRESSION, f1_name, is_absent, problem_of
 from longread.records import Run, write_atomically
 
 SHOWN = 30  # labels in a list or table
@@ -167,8 +167,9 @@ def _results(record: Mapping[str, Any], ends: Mapping[str, tuple[float, float]],
     classes = list((record.get("per_class") or {}).items())
     if classes:
         yield "| Label | Precision | Recall | F1 | Rows |\n| --- | --- | --- | --- | --- |"
-        for name, one in classes[:SHOWN]:
-            shares = " | ".join(f"{one[measure]:.3f}" for measure in ("precision", "recall", "f1"))
+        for number, (name, one) in enumerate(classes[:SHOWN]):
+            absent = is_absent(record, number)
+            shares = " | ".join("–" if absent else f"{one[measure]:.3f}" for measure in ("precision", "recall", "f1"))
             yield f"| {plain(name)} | {shares} | {one['support']:,} |"
         yield f"\nand {len(classes) - SHOWN:,} more labels\n" if len(classes) > SHOWN else ""
     if record.get("calibration"):
