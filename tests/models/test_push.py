@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import json
 import shutil
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import huggingface_hub
 import pytest
@@ -155,3 +159,62 @@ def test_without_a_network_it_says_so(
     monkeypatch.setattr(push, "no_hub", lambda: "the Hugging Face Hub cannot be reached (no route)")
     assert cli.main(["push", str(runs["network"]), "me/mail"]) == 1
     assert "nothing was sent; the Hugging Face Hub cannot be reached" in capsys.readouterr().err
+
+
+class HubOverHttp(BaseHTTPRequestHandler):
+    """As much of the Hub's protocol as one commit of small files needs."""
+
+    asked: ClassVar[list[str]] = []
+    files: ClassVar[dict[str, bytes]] = {}
+
+    def do_POST(self) -> None:
+        self.asked.append(self.path)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        assert self.headers["Authorization"] == "Bearer hf_of_nobody"
+        address = f"http://{self.headers['Host']}/me/mail"
+        answer: dict[str, Any] = {"url": address, "commitUrl": f"{address}/commit/1", "commitOid": "1"}
+        if "/preupload/" in self.path:
+            names = [file["path"] for file in json.loads(body)["files"]]
+            answer = {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
+        if "/commit/" in self.path:
+            header, *files = map(json.loads, body.splitlines())
+            assert header["value"]["summary"] == "Checkpoint of longread"
+            self.files |= {file["value"]["path"]: base64.b64decode(file["value"]["content"]) for file in files}
+        self.answer(answer)
+
+    def do_GET(self) -> None:
+        self.answer({})
+
+    def answer(self, told: dict[str, Any]) -> None:
+        data = json.dumps(told).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_the_hubs_own_client_sends_it_over_http(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = HTTPServer(("127.0.0.1", 0), HubOverHttp)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+    monkeypatch.setattr(push, "no_hub", lambda: None)
+    try:
+        assert cli.main(["push", str(runs["network"]), "me/mail"]) == 0
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [path for path in HubOverHttp.asked if "validate" not in path] == [
+        "/api/repos/create", "/api/models/me/mail/preupload/main", "/api/models/me/mail/commit/main",
+    ]  # fmt: skip
+    weights = (runs["network"] / "checkpoint" / "model.safetensors").read_bytes()
+    assert HubOverHttp.files["model.safetensors"] == weights
+    assert capsys.readouterr().out == f"{address}/me/mail\n"

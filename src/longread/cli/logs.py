@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from longread.report.cells import Table
 
-NOISY = ("httpx", "huggingface_hub", "matplotlib", "fontTools")
+NOISY = ("httpx", "httpx2", "huggingface_hub", "matplotlib", "fontTools")
 SECONDS_OF_SILENCE = 10.0
 RESULT = logging.WARNING + 5  # above what --quiet leaves out
 logging.addLevelName(RESULT, "RESULT")

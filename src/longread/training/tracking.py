@@ -154,6 +154,7 @@ class _WandB:
             config=dict(config),
             dir=str(self.place),
             mode=os.environ.get("WANDB_MODE", "offline"),
+            settings={"silent": True, "console": "off"},  # stderr is this program's own, and goes nowhere else
         )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
