@@ -163,11 +163,35 @@ def test_a_signal_behind_the_training_is_told_and_lost_is_nothing(
     assert cli.main([*command, "--resume"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("WORLD_SIZE=two", "WORLD_SIZE=two: is no number of processes"),
+        ("WORLD_SIZE=0", "WORLD_SIZE=0: is no number of processes"),
+        ("WORLD_SIZE=2", "RANK=: of 2 processes each has a number from 0 to 1"),
+        ("WORLD_SIZE=2 RANK=2", "RANK=2: of 2 processes"),
+        ("WORLD_SIZE=2 RANK=1", "WORLD_SIZE=2 without MASTER_ADDR, where the processes meet"),
+        ("WORLD_SIZE=2 RANK=0 MASTER_ADDR=localhost", "without MASTER_PORT"),
+    ],
+)
+def test_processes_that_would_wait_for_ever_are_told(
+    given: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (one.split("=") for one in given.split()):
+        monkeypatch.setenv(name, value)
+    assert cli.main(["train", "reviews"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line and "start the processes with torchrun, or unset WORLD_SIZE and RANK" in line
+
+
 @pytest.mark.parametrize("command", ["compare", "explain", "benchmark", "serve"])
 def test_torchrun_starts_no_command_that_would_do_the_work_twice(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     assert cli.main([command]) == 2
     assert (
         f"{command} does not run under torchrun; only train, convert, evaluate, predict do" in capsys.readouterr().err

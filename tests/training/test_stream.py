@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.feather
 import pytest
 from test_stops import same, stop_at
 from test_train import small
@@ -18,8 +19,13 @@ from benchmarks import stream_memory
 
 from longread.config import RunConfig
 from longread.data.batches import EpochBatches
+from longread.data.dataset import tokenize
+from longread.data.load import load_task
+from longread.data.tokenizer import byte_tokenizer
 from longread.inference.run import evaluate
 from longread.training import trainer
+from longread.training.calibrate import calibrate
+from longread.training.distill import distill
 from longread.training.run import train
 
 
@@ -70,6 +76,48 @@ def test_the_order_of_an_epoch_is_numpys_permutation_in_half_the_bytes() -> None
         batches = EpochBatches(rows, 10, 3, 4)
         assert batches.order.nbytes == 4 * rows
         assert np.array_equal(np.concatenate(batches[:]), np.random.default_rng([3, 4]).permutation(rows))
+
+
+def test_distilled_calibrated_and_linear_models_read_streamed_rows_as_those_in_memory(
+    rows: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    teacher = str(train(config(rows, tmp_path / "teacher")).directory / "checkpoint")
+    own = RunConfig(
+        task=str(rows), init=teacher, attention="linformer", out=tmp_path / "memory", threads=1, learning_rate=1e-3
+    )
+    memory, streamed = distill(own, steps=3), distill(replace(own, out=tmp_path / "s", stream=True, workers=1), steps=3)
+    assert same(memory, streamed) and streamed.record["run_id"] == memory.record["run_id"]
+    assert streamed.record["dataset"]["streamed"]
+
+    lines = [json.loads(line) for path in rows.iterdir() for line in path.read_text().splitlines()]
+    for line in lines[::5]:  # wrong ones, so that there is a temperature to find
+        line["label"] = {"good": "bad", "bad": "good"}[line["label"]]
+    others = tmp_path / "others.jsonl"
+    others.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chosen = [
+        calibrate(
+            teacher, str(others), tmp_path / f"calibrated-{stream}", config=RunConfig(stream=stream, out=tmp_path)
+        )
+        for stream in (None, True)
+    ]
+    assert chosen[0] == chosen[1] and chosen[0].temperature
+
+    pyarrow.feather.write_feather(pyarrow.Table.from_pylist(lines), tmp_path / "mail.arrow")
+    linear = [
+        train(RunConfig(task=str(tmp_path / name), attention="tfidf", out=tmp_path / name.replace(".", "-")))
+        for name in ("others.jsonl", "mail.arrow")
+    ]
+    assert linear[0].record["metrics"] == linear[1].record["metrics"]
+    assert "in memory, though the texts stay in files" in caplog.text
+
+
+def test_a_sample_of_streamed_rows_is_tokenized_in_memory(rows: Path, tmp_path: Path) -> None:
+    """As a plan for a budget does."""
+    data = replace(config(rows, tmp_path), stream=True).data_config()
+    sample = load_task(data)[0].take(np.array([3, 1, 40]))
+    split = tokenize(sample, byte_tokenizer(), 32, None)
+    expected = byte_tokenizer().encode(list(sample.texts), None, 32)
+    assert split.encoded.maps is None and np.array_equal(split.encoded.tokens, expected.tokens)
 
 
 @pytest.mark.slow

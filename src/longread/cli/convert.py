@@ -38,6 +38,8 @@ def convert(
     device: str | None = None,
     seed: int = 0,
     data_dir: Path | None = None,
+    stream: bool | None = None,
+    workers: int | None = None,
     options: OfMechanisms = NONE_GIVEN,
 ) -> int:
     """A dense checkpoint with efficient attention, or any checkpoint with more positions, its weights kept.
@@ -93,13 +95,17 @@ def convert(
         Decides what the mechanism draws at random, and the order of the texts.
     data_dir:
         Directory with TASK/SPLIT.parquet (.csv, .tsv, .jsonl); default LONGREAD_DATA_DIR, else the Hub.
+    stream:
+        Keep the texts in files, not in memory. Default: for files of more than a gibibyte, .arrow files and URLs.
+    workers:
+        Processes that tokenize streamed rows; default one a core. The result does not depend on it.
     """
     distillation: dict[str, Any] = {
         "train_rows": distill_rows, "learning_rate": learning_rate, "batch_size": batch_size, "tokenizer": tokenizer,
         "save_seconds": save_seconds, "text_columns": None if text_columns is None else tuple(text_columns),
         "label_columns": None if label_columns is None else tuple(label_columns),
         "precision": precision, "tokens_per_micro_batch": tokens_per_micro_batch,
-        "device": device, "threads": threads, "data_dir": data_dir,
+        "device": device, "threads": threads, "data_dir": data_dir, "stream": stream, "workers": workers,
     }  # fmt: skip
     distillation = {name: value for name, value in distillation.items() if value is not None}
     from longread.system.allocator import tune_allocator

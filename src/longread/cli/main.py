@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by who started us: the next file opened would be taken for it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") == "0" or _wrong_environment():
         code = _main(arguments)
         return code if _all_is_written() else code or FAILED
     # One of torchrun's further processes: what it would say, the first one says. A traceback comes out.
@@ -184,16 +184,31 @@ def _again(arguments: Sequence[str]) -> str:
         return "torchrun begins it again, and it goes on from there"
     resumes = arguments[:1] in (["train"], ["convert"]) and "--resume" not in arguments
     command = shlex.join(["longread", *arguments, *(["--resume"] if resumes else [])])
-    return (
-        f"go on, with any number of processes: torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} -m {command}"
-    )
+    here = os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])
+    return f"go on, with any number of processes: torchrun --nproc-per-node {here} -m {command}"
 
 
 def _check_processes(arguments: Sequence[str]) -> None:
     """UserError where torchrun starts a command that would do the same work in each of its processes."""
+    if problem := _wrong_environment():
+        raise UserError(f"{problem}; start the processes with torchrun, or unset WORLD_SIZE and RANK")
     command = arguments[0] if arguments else ""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and command in COMMANDS and command not in ON_PROCESSES:
         raise UserError(f"{command} does not run under torchrun; only {', '.join(ON_PROCESSES)} do")
+
+
+def _wrong_environment() -> str | None:
+    """What is wrong with what torchrun says of this process in the environment: with that it would wait for ever."""
+    given = {name: os.environ.get(name, default) for name, default in (("WORLD_SIZE", "1"), ("RANK", ""))}
+    if not given["WORLD_SIZE"].isdecimal() or int(given["WORLD_SIZE"]) < 1:
+        return f"WORLD_SIZE={given['WORLD_SIZE']}: is no number of processes"
+    size = int(given["WORLD_SIZE"])
+    if size == 1:
+        return None
+    if not given["RANK"].isdecimal() or int(given["RANK"]) >= size:
+        return f"WORLD_SIZE={size}, RANK={given['RANK']}: of {size} processes each has a number from 0 to {size - 1}"
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    return f"WORLD_SIZE={size} without {missing[0]}, where the processes meet" if missing else None
 
 
 def _check_names(arguments: Sequence[str]) -> None:

@@ -180,14 +180,14 @@ def tokenize(
     """Texts as tokens, at most `max_length` of a sequence; taken from the cache in `folder` if they are there.
 
     cut: what is read of longer texts, and whether it is counted how long they are; None: as the tokenizer cuts them.
+    folder: None to keep the tokens in memory, also those of rows that are not.
     workers: processes that tokenize rows that are not in memory; None: as many as there are cores.
     """
     asked = "" if cut is None or cut.truncation is None else repr(cut)
     own = ("tokens, first texts", examples.fingerprint, tokenizer.fingerprint, str(max_length))
     key = fingerprint(*own, *([asked] if asked else []))
     path = None if folder is None else folder / f"tokens-{key}"
-    if isinstance(examples.texts, StoredTexts):
-        assert path is not None
+    if isinstance(examples.texts, StoredTexts) and path is not None:
         return _stored_split(examples, tokenizer, max_length, path.with_name(f"{path.name}-maps"), cut, workers)
     encoded = None if path is None else cache.read_tokens(path)
     if encoded is None:

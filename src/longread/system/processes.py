@@ -20,13 +20,15 @@ import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from longread.errors import ProcessLost, first_line
+from longread.errors import ProcessLost, UserError, first_line
 
 # Gradients are sent so many bytes at a time: fewer messages, and no second copy of the whole model.
 BUCKET_BYTES = 25 * 1024**2
+# The processes of a run start together; loading the program may take a while where cores are few.
+PATIENCE_AT_START = timedelta(minutes=10)
 # One process may read and tokenize for long while the others wait. A process that died is noticed at once.
 PATIENCE = timedelta(hours=12)
 # A process that ended closes its connections some moments before the system calls it ended.
@@ -84,7 +86,7 @@ def joined() -> Iterator[None]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(local_rank())
-    store, own, size = next(rendezvous("env://", timeout=PATIENCE))
+    store, own, size = _met()
     # torchrun's store outlives its processes: those of a restart must not find the addresses of the dead ones.
     store = PrefixStore(f"start {_restarts()}", store)
     # Messages and counts are tensors of the processor's, also where gradients are an accelerator's.
@@ -106,6 +108,20 @@ def joined() -> Iterator[None]:
     finally:
         _others = None
         dist.destroy_process_group()
+
+
+def _met() -> tuple[Store, int, int]:
+    """The store of this run's processes, this one's number, and how many there are. UserError where some stay away."""
+    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    try:
+        store, own, size = next(rendezvous("env://", timeout=PATIENCE_AT_START))
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the {os.environ['WORLD_SIZE']} processes of this run did not meet at {where} within "
+            f"{PATIENCE_AT_START.total_seconds() / 60:.0f} minutes; start as many as WORLD_SIZE says, with torchrun"
+        ) from error
+    store.set_timeout(PATIENCE)
+    return store, own, size
 
 
 def lost_process(seconds: float = SECONDS_TO_SEE_AN_END) -> ProcessLost | None:

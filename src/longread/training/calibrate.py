@@ -13,6 +13,7 @@ import numpy.typing as npt
 from longread.config import RunConfig
 from longread.data.dataset import tokenize
 from longread.data.load import load_split
+from longread.data.stored import StoredTexts
 from longread.errors import UserError
 from longread.inference.evaluate import split_logits
 from longread.inference.origin import folder_of, origin_of
@@ -48,13 +49,15 @@ def calibrate(
         raise UserError(f"{checkpoint}: predicts a number and has no probabilities to calibrate")
     config = replace(as_trained(config, checkpoint), calibrate=True, choose_threshold=choose_threshold)
     check_choices(config, found.label_names, problem)
-    examples = load_split(replace(config, problem_type=problem).data_config(), label_names=found.label_names)
+    data = replace(config, problem_type=problem).data_config()
+    examples = load_split(data, label_names=found.label_names)
     _refuse_known_rows(checkpoint, rows, examples.fingerprint)
     linear = found.scorer.model if isinstance(found, LinearPredictor) else None
     if linear is not None:
         logits: npt.NDArray[np.floating[Any]] = linear.scores(linear.encode(examples.texts, examples.pairs)[0])
     else:
-        split = tokenize(examples, found.tokenizer, found.max_length, None, found.cut)
+        kept = data.cache if isinstance(examples.texts, StoredTexts) else None
+        split = tokenize(examples, found.tokenizer, found.max_length, kept, found.cut)
         logits = split_logits(found.model, split, tokens=found.tokens_per_micro_batch, device=found.device).logits
     chosen = decide(config, logits, examples.labels, found.label_names, problem)
     if chosen == Decision():

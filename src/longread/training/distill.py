@@ -39,7 +39,17 @@ WARM_UP = 0.05  # of the steps
 USED = ("task", "attention", "options", "init", "tokenizer", "train_rows", "sample_seed", "validation_fraction",
         "text_columns", "label_columns", "label_separator", "problem_type", "encoding", "delimiter", "max_length",
         "batch_size", "learning_rate", "tuning_fraction", "seed")  # fmt: skip
-OF_THE_PLACE = ("precision", "tokens_per_micro_batch", "threads", "device", "data_dir", "out", "save_seconds")
+OF_THE_PLACE = (
+    "precision",
+    "tokens_per_micro_batch",
+    "threads",
+    "device",
+    "data_dir",
+    "out",
+    "save_seconds",
+    "stream",
+    "workers",
+)
 
 
 def distill(
@@ -70,7 +80,7 @@ def _work(config: RunConfig, steps: int) -> DistillationWork:
     examples, _ = load_task(replace(config, eval_rows=1).data_config())
     tokenizer = tokenizer_for(teacher, config)
     limit = min(tokenizer.limit(teacher.config.max_length), student.config.max_length)
-    split = tokenize(examples, tokenizer.reading(limit), limit, config.out / "cache")
+    split = tokenize(examples, tokenizer.reading(limit), limit, config.out / "cache", workers=config.workers)
     if len(split) < 4:
         raise UserError(f"distillation: {len(split)} rows are too few to learn from; give 4 or more")
     provenance = provenance_of(config.init)

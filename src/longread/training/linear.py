@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from longread import records
 from longread.config import RunConfig
 from longread.data.examples import Examples, carve
 from longread.data.load import check_classes, load_task
+from longread.data.stored import StoredTexts
 from longread.inference.meter import Meter
 from longread.inference.origin import Origin
 from longread.inference.run_linear import score
@@ -24,6 +26,8 @@ from longread.training.choice import check_choices, decide
 from longread.training.lineage import Provenance
 from longread.training.trainer import Event
 
+log = logging.getLogger("longread")
+
 CPU = torch.device("cpu")
 
 
@@ -32,6 +36,11 @@ def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
     meter = Meter(CPU)
     train_rows, evaluation = load_task(config.data_config())
     check_classes(train_rows)
+    if isinstance(train_rows.texts, StoredTexts):
+        log.warning(
+            "%s counts the words of all %s training texts in memory, though the texts stay in files: gigabytes for "
+            "millions of them; --train-rows takes fewer", config.attention, f"{len(train_rows):,}",
+        )  # fmt: skip
     problem = train_rows.problem_type
     check_kind(config.attention, problem, weighted=config.class_weights != "none")
     check_choices(replace(config, choose_by=None), train_rows.label_names, problem)
