@@ -21,7 +21,7 @@ help:
 	@echo "make stress     kills, faults of the disk, records written at once, bad input, hostile checkpoints and clients, counted (at most 30 minutes on 2 cores), results/reliability/"
 	@echo "make audit      known advisories of the pinned requirements, where they can be had"
 	@echo "make benchmark  this project beside its peers, and by length (35 minutes on an idle machine; QUICK=1: 8), out/"
-	@echo "make scale-check  one run on 1, 2 and 4 processes, one of them killed, and timed; a grid on Ray, where it is installed; a search (about 20 minutes on 2 cores), results/scaling/"
+	@echo "make scale-check  one run on 1, 2 and 4 processes, one of them killed, and timed; a grid on Ray, where it is installed; a search; memory of ten million rows (half an hour on 2 idle cores), results/scaling/"
 	@echo "make gpu-check  what must hold on a GPU, for someone who has one (some minutes)"
 	@echo "make report     every table and figure of results/, README and docs/ again, from the run records alone; pages in out/results/"
 	@echo "make docs       the documentation as a site, out/site/index.html"

@@ -100,7 +100,7 @@ def on_cluster(place: Path, store: str | None, more: dict[str, str]) -> dict[str
             wait_for(lambda: states(place / "there", store) >= 2, process)
             cluster.remove_node(first, allow_graceful=False)
             killed_after = time.monotonic() - began
-            code = process.wait(timeout=600)
+            code = _ended(process)
             log.seek(0)
             text = log.read()
     finally:
@@ -117,6 +117,15 @@ def on_cluster(place: Path, store: str | None, more: dict[str, str]) -> dict[str
         "killed_after_seconds": round(killed_after, 1),
         "log": text[-4000:],
     }
+
+
+def _ended(process: subprocess.Popen[str]) -> int:
+    """Its exit status; -9 where it took too long and was ended."""
+    try:
+        return process.wait(timeout=900)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def states(out: Path, store: str | None) -> int:
