@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from longread.ops import linear as module
@@ -50,6 +52,31 @@ def test_it_is_the_same_product_with_the_same_gradients(shape: tuple[int, ...], 
             found = torch.autograd.grad(ours, inputs, grad, retain_graph=True)
             wanted = torch.autograd.grad(theirs, inputs, grad, retain_graph=True)
             torch.testing.assert_close((ours, *found), (theirs, *wanted), rtol=1e-5, atol=1e-4)
+
+
+class Weights(TorchDispatchMode):
+    """The weights that oneDNN gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ == "_linear_pointwise":
+            self.seen.append(args[1])
+        return func(*args, **(kwargs or {}))
+
+
+def test_onednn_gets_no_slice_of_a_wider_matrix_as_weights() -> None:
+    """It would take thousands of times as long."""
+    wide, own = torch.randn(9, 16), torch.randn(6, 8, requires_grad=True)
+    with Weights() as weights:
+        linear(wide[:, :8], own).sum().backward()  # for the weights' gradient x itself is the second factor
+        mm(wide[:, ::2], wide[:8, 3:])
+        linear(own, wide[:1, :8].expand(5, 8))
+    assert len(weights.seen) == 4
+    for weight in weights.seen:
+        assert weight.is_contiguous() or weight.t().is_contiguous()
 
 
 def test_gradients_may_be_differentiated_again() -> None:

@@ -102,6 +102,9 @@ def onednn_is_faster() -> bool:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    # A slice of a wider matrix would take thousands of times as long: oneDNN has no fast code for such weights.
+    if not (weight.is_mkldnn or weight.is_contiguous() or weight.t().is_contiguous()):
+        weight = weight.contiguous()
     # The operator that torch's own compiler puts in the place of a linear layer; it has no public name.
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
 
