@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from longread.cli import logs
 from longread.cli.options import NONE_GIVEN, OfMechanisms, given_options
 from longread.cli.places import check_new_folder
-from longread.cli.status import FAILED, INTERRUPTED
+from longread.cli.status import status_of_one
 from longread.errors import UserError, option_name
+
+if TYPE_CHECKING:
+    from longread.config import RunConfig
 
 
 def convert(
@@ -124,21 +127,24 @@ def convert(
         raise UserError("--distill-task: name the new attention with --attention")
     if resume and restart:
         raise UserError("--resume and --restart: choose one")
-    from longread.cli.live import RunView
     from longread.config import RunConfig
-    from longread.training.distill import distill
 
     config = RunConfig(
         task=distill_task, init=checkpoint, attention=attention, max_length=max_length, seed=seed, out=out,
         options=given_options(options), **distillation,
     )  # fmt: skip
+    return _distil(config, distill_steps, resume, restart)
+
+
+def _distil(config: RunConfig, steps: int, resume: bool, restart: bool) -> int:
+    from longread.cli.live import RunView
+    from longread.training.distill import distill
+
     with RunView(config) as view:
-        run = distill(config, steps=distill_steps, resume=resume, restart=restart, on_event=view.on_event)
-    record = run.record
-    if record["status"] != "ok":
-        logs.log.error("%s: %s", record["status"], record["error"])
-        return INTERRUPTED if record["status"] == "interrupted" else FAILED
-    done = record["distillation"]
+        run = distill(config, steps=steps, resume=resume, restart=restart, on_event=view.on_event)
+    if status := status_of_one(run):
+        return status
+    done = run.record["distillation"]
     logs.result(f"distance from the teacher {done['distance_before']:.4f}, then {done['distance_after']:.4f}")
     logs.result(f"checkpoint: {run.directory / 'checkpoint'}", checkpoint=run.directory / "checkpoint")
     return 0

@@ -24,7 +24,7 @@ from longread.cli.options import (
     refuse_unused,
     run_config,
 )
-from longread.cli.status import FAILED, INTERRUPTED, status_of
+from longread.cli.status import status_of, status_of_one
 from longread.errors import UserError
 from longread.settings import TrackerName
 
@@ -192,10 +192,9 @@ def train(
             log_there(event)
 
         run = run_one(config, resume=resume, restart=restart, on_event=listen)
+    if status := status_of_one(run):
+        return status
     record = run.record
-    if record["status"] != "ok":
-        logs.log.error("%s: %s", record["status"], record["error"])
-        return INTERRUPTED if record["status"] == "interrupted" else FAILED
     logs.result(metric_line(record), metrics=record["metrics"])
     logs.result(f"train {record['train_seconds']:.1f} s  inference {record['eval_seconds']:.2f} s")
     logs.result(f"run: {run.directory}", run=run.directory)
