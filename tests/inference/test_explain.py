@@ -10,12 +10,14 @@ import pytest
 import torch
 
 import longread
+from longread.data.config import Cut
 from longread.data.tokenizer import train_tokenizer
 from longread.errors import UserError
 from longread.inference.explain import explain
 from longread.inference.explain_page import page
 from longread.inference.predictor import Predictor
 from longread.inference.scoring import TorchScorer
+from longread.problems import MULTI_LABEL, SINGLE_LABEL
 from mechanisms import label, sparse_settings
 from pair_tokenizers import roberta_like
 
@@ -119,3 +121,22 @@ def test_a_pair_without_token_types_is_explained_where_its_first_text_is_global(
     (found,) = explain(reader, ["a b a"], ["b " * 30])
     (answer,) = reader.predict(["a b a"], ["b " * 30])
     assert found.label == answer.label and found.probability == pytest.approx(answer.probabilities[found.label])
+
+
+@pytest.mark.parametrize("problem", [SINGLE_LABEL, MULTI_LABEL])
+@pytest.mark.parametrize("way", ["tail", "head_tail", "chunk"])
+def test_what_is_read_of_a_long_text_is_explained(way: Any, problem: Any) -> None:
+    model = predictor("bigbird", {"block_size": 4})
+    model.problem_type, model.cut = problem, Cut(truncation=way, chunk_stride=8 if way == "chunk" else 0)
+    text = " ".join([TEXT] * 3)
+    (found,) = explain(model, [text], label="good")
+    (answer,) = model.predict([text])
+    assert found.truncated == answer.truncated == (way != "chunk")
+    assert len(found.tokens) == answer.tokens - len(model.tokenizer.marks)
+    total = sum(token.attribution for token in found.tokens)
+    assert total == pytest.approx(found.logit - found.baseline_logit, rel=0.1, abs=1e-3)
+    places = [token.start for token in found.tokens]
+    assert places == sorted(places) and (places[0] > 0) == (way == "tail")
+    reading = model.read([text], None)
+    logits = reading.pooled(model.scorer.logits(reading.encoded, 8192), problem)
+    assert found.logit == pytest.approx(logits[0, 1], abs=1e-5)

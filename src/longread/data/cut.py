@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from longread.data.config import Cut
 from longread.data.tokenizer import Encoded, Tokenizer
 from longread.errors import UserError
 from longread.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,14 @@ def _read_single(tokenizer: Tokenizer, texts: Sequence[str], limit: int, cut: Cu
         what = f"--chunk-stride {cut.chunk_stride}" if cut.chunk_stride else f"--max-length {limit}"
         right = f"; give less than {room}" if cut.chunk_stride and room > 0 else ""
         raise UserError(f"{what}: of {limit} tokens the tokenizer's {marks} marks leave room for {max(0, room)}{right}")
-    way = cut.truncation or ("tail" if tokenizer.config.truncation_side == "left" else "head")
+    way = _way(tokenizer, cut)
     nothing = next((i for i in (tokenizer.pad_id, inner.token_to_id("<unk>")) if i is not None), 0)
     sequences: list[npt.NDArray[np.int32]] = []
     text_of: list[int] = []
     tokens, whole = np.zeros(len(texts), dtype=np.int64), np.zeros(len(texts), dtype=np.int64)
     for begin in range(0, len(texts), 1024):  # bounds the memory of the library's own objects
         for row, encoding in enumerate(inner.encode_batch_fast(list(texts[begin : begin + 1024])), begin):
-            before, own, after = _parts(encoding)
+            before, own, after = _parts(encoding, np.array(encoding.ids, dtype=np.int32))
             parts = [own] if len(own) <= room else _cut(own, room, way, cut.chunk_stride)
             for part in parts:
                 ids = np.concatenate([before, part, after])
@@ -126,15 +128,26 @@ def _read_single(tokenizer: Tokenizer, texts: Sequence[str], limit: int, cut: Cu
     return Reading(encoded, owner, tokens, whole)
 
 
-def _parts(encoding: Any) -> list[npt.NDArray[np.int32]]:
-    """The marks in front of a text, its own tokens, the marks behind it."""
-    ids = np.array(encoding.ids, dtype=np.int32)
+def places_read(tokenizer: Tokenizer, encoding: Any, limit: int, cut: Cut) -> list[npt.NDArray[np.int64]]:
+    """Of a single text's whole encoding: which of its tokens each sequence holds, the marks among them, as `read`."""
+    before, own, after = _parts(encoding, np.arange(len(encoding.ids)))
+    room = limit - len(before) - len(after)
+    parts = [own] if len(own) <= room else _cut(own, room, _way(tokenizer, cut), cut.chunk_stride)
+    return [np.concatenate([before, part, after]) for part in parts]
+
+
+def _way(tokenizer: Tokenizer, cut: Cut) -> str:
+    return cut.truncation or ("tail" if tokenizer.config.truncation_side == "left" else "head")
+
+
+def _parts(encoding: Any, values: npt.NDArray[T]) -> list[npt.NDArray[T]]:
+    """Of one value a token: those of the marks in front of a text, of its own tokens, of the marks behind it."""
     own = [place for place, source in enumerate(encoding.sequence_ids) if source is not None]
-    begin, end = (own[0], own[-1] + 1) if own else (len(ids), len(ids))
-    return [ids[:begin], ids[begin:end], ids[end:]]
+    begin, end = (own[0], own[-1] + 1) if own else (len(values), len(values))
+    return [values[:begin], values[begin:end], values[end:]]
 
 
-def _cut(own: npt.NDArray[np.int32], room: int, way: str, stride: int) -> list[npt.NDArray[np.int32]]:
+def _cut(own: npt.NDArray[T], room: int, way: str, stride: int) -> list[npt.NDArray[T]]:
     if way == "head":
         return [own[:room]]
     if way == "tail":

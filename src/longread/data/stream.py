@@ -108,6 +108,8 @@ def _parts(rows: Iterable[T], characters: Callable[[T], int]) -> Iterator[list[T
 
 
 def _columns(source: str, names: list[str], given: Sequence[str] | None, usual: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        raise UserError(f"{source}: is empty; give a file with rows, and the names of its columns in the first line")
     there = f"the columns there are: {', '.join(names)}"
     chosen = tuple(given) if given else tuple(usual) if usual and set(usual) <= set(names) else obvious_texts(names)
     if chosen is None or len(chosen) > 2:

@@ -13,17 +13,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from longread.data.config import Cut
+from longread.data.cut import places_read, pooled
 from longread.data.tokenizer import Tokenizer, first_text
 from longread.errors import UserError
 from longread.inference.prediction import EMPTY, is_empty, strongest
 from longread.models.classifier import Classifier
 from longread.models.decision import Decision
 from longread.ops.packed import PackedBatch
-from longread.problems import ProblemType
+from longread.problems import MULTI_LABEL, ProblemType
 
 FEWEST_STEPS, MOST_STEPS = 16, 256
 WANTED_GAP = 0.02  # of the difference of the logits: more steps are taken until the sum is that near
@@ -148,37 +151,40 @@ def _explain_one(predictor: Explained, text: str, pair: str | None, label: str |
     model, texts = predictor.model, (text,) if pair is None else (text, pair)
     if is_empty(text, pair):
         return unexplained(EMPTY)
-    encoding, truncated = _encode(predictor, text, pair)
-    ids = torch.tensor(encoding.ids, device=predictor.device)
-    if not len(ids) or not any(p is not None for p in encoding.sequence_ids):
+    encoding, parts, truncated = _read(predictor, text, pair)
+    if not any(source is not None for source in encoding.sequence_ids):
         return unexplained("the text has no token")
-    types = None
-    if pair is not None and model.config.type_vocab_size:
-        types = torch.tensor(encoding.type_ids, device=predictor.device)
-    own = torch.tensor([p is not None for p in encoding.sequence_ids], device=predictor.device)
-    name, empty = _baseline(predictor, ids)
-    whole = model.embeddings.word(ids).detach()
-    start = torch.where(own[:, None], empty, whole)  # the tokenizer's own marks stay where they are
-    sequence = _Sequence(ids, types, 0 if pair is None else first_text(encoding))
-    logits = _logits(model, sequence, torch.stack([whole, start])).detach()
-    predicted, said = strongest(predictor, logits[:1].double().cpu().numpy())
+    name, empty = _baseline(predictor)
+    ways = [_way(model, encoding, places, empty, predictor.device, pair is not None) for places in parts]
+    ends = [_logits(model, way.sequence, torch.stack([way.whole, way.start])).detach().double() for way in ways]
+    logits = torch.stack(ends).cpu().numpy()  # [chunks, 2, C]: of the text, and of the baseline
+    of_text = np.zeros(len(ways), dtype=np.int64)
+    predicted, said = strongest(predictor, pooled(logits[:, 0], of_text, 1, predictor.problem_type))
     target = predicted if label is None else predictor.label_names.index(label)
-    way = _Way(model, sequence, start, whole, target)
-    wanted = float(logits[0, target] - logits[1, target])
-    attribution, steps, gap = _attributed(way, wanted, predictor.tokens_per_micro_batch)
+    share = _shares(logits[:, 0, target], predictor.problem_type)
+    attribution, steps = torch.zeros(len(encoding.ids), dtype=torch.float64), 0
+    for way, places, ends_of, part in zip(ways, parts, logits, share, strict=True):
+        if part:
+            apart = float(ends_of[0, target] - ends_of[1, target])
+            found, taken = _attributed(way, target, apart, predictor.tokens_per_micro_batch)
+            attribution[torch.from_numpy(places)] += part * found.cpu()  # a token in two chunks has its share of both
+            steps = max(steps, taken)
+    logit, baseline_logit = (float((share * logits[:, end, target]).sum()) for end in (0, 1))
     tokens = tuple(
-        Token(texts[part][begin:end], begin, end, part, float(value))
-        for (begin, end), part, value in zip(encoding.offsets, encoding.sequence_ids, attribution.tolist(), strict=True)
-        if part is not None
+        Token(texts[source][begin:end], begin, end, source, float(attribution[place]))
+        for place in np.unique(np.concatenate(parts)).tolist()
+        if (source := encoding.sequence_ids[place]) is not None
+        for begin, end in [encoding.offsets[place]]
     )
+    wanted = logit - baseline_logit
     return Explanation(
         label=predictor.label_names[predicted],
         explained_label=predictor.label_names[target],
-        logit=float(logits[0, target]),
-        baseline_logit=float(logits[1, target]),
+        logit=logit,
+        baseline_logit=baseline_logit,
         baseline=name,
         steps=steps,
-        completeness_gap=gap,
+        completeness_gap=abs(float(attribution.sum()) - wanted) / max(abs(wanted), 1e-6),
         truncated=truncated,
         tokens=tokens,
         sentences=all_sentences(texts, tokens),
@@ -186,23 +192,29 @@ def _explain_one(predictor: Explained, text: str, pair: str | None, label: str |
     )
 
 
-def _encode(predictor: Explained, text: str, pair: str | None) -> tuple[Any, bool]:
-    """The library's own encoding, which knows where each token stands in the text, and whether it was cut."""
+def _read(predictor: Explained, text: str, pair: str | None) -> tuple[Any, list[npt.NDArray[np.int64]], bool]:
+    """The library's own encoding, which knows where each token stands in the text; the places in it that each sequence
+    holds, several for a text in chunks; and whether a part of the text is not read."""
     inner = predictor.tokenizer.inner
-    encoding = inner.encode(text, pair)
-    limit = predictor.max_length
-    if len(encoding.ids) <= limit:
-        return encoding, False
-    if predictor.cut.truncation not in (None, "head"):
-        raise UserError(
-            f"explain: the text has {len(encoding.ids)} tokens, more than {limit}; only its head can be explained"
-        )
-    inner = type(inner).from_str(inner.to_str())
-    inner.enable_truncation(limit, strategy="longest_first")
-    return inner.encode(text, pair), True
+    encoding, limit = inner.encode(text, pair), predictor.max_length
+    if pair is None:
+        parts = places_read(predictor.tokenizer, encoding, limit, predictor.cut)
+        return encoding, parts, len(np.unique(np.concatenate(parts))) < len(encoding.ids)
+    if truncated := len(encoding.ids) > limit:
+        inner = type(inner).from_str(inner.to_str())
+        inner.enable_truncation(limit, strategy="longest_first", direction=predictor.tokenizer.config.truncation_side)
+        encoding = inner.encode(text, pair)
+    return encoding, [np.arange(len(encoding.ids))], truncated
 
 
-def _baseline(predictor: Explained, ids: Tensor) -> tuple[str, Tensor]:
+def _shares(logits: npt.NDArray[np.float64], problem_type: ProblemType) -> npt.NDArray[np.float64]:
+    """[chunks]: what part of the text's logit each chunk's is, as `pooled` has it: the mean, or the greatest alone."""
+    if problem_type == MULTI_LABEL:
+        return np.eye(len(logits))[logits.argmax()]
+    return np.full(len(logits), 1 / len(logits))
+
+
+def _baseline(predictor: Explained) -> tuple[str, Tensor]:
     """Name and word embedding [hidden] of a token without content: the mask, the padding, or the mean of all words."""
     table = predictor.model.embeddings.word.weight.detach()
     for name in ("[MASK]", "<mask>", "[PAD]", "<pad>"):
@@ -226,27 +238,42 @@ def _logits(model: Classifier, sequence: _Sequence, embedded: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Way:
-    """From the embeddings of nothing, `start` [N, hidden], to the text's, `whole`: what the score of `target` gains."""
+    """From the embeddings of nothing, `start` [N, hidden], to the text's, `whole`."""
 
     model: Classifier
     sequence: _Sequence
     start: Tensor
     whole: Tensor
-    target: int
 
 
-def _attributed(way: _Way, wanted: float, tokens: int) -> tuple[Tensor, int, float]:
-    """float64 [N], the steps it took, and by what part of `wanted`, their sum, it is missed."""
+def _way(
+    model: Classifier, encoding: Any, places: npt.NDArray[np.int64], empty: Tensor, device: torch.device, pairs: bool
+) -> _Way:
+    """Of the tokens of an encoding that one sequence holds."""
+    chosen = places.tolist()
+    ids = torch.tensor([encoding.ids[place] for place in chosen], device=device)
+    types = None
+    if pairs and model.config.type_vocab_size:
+        types = torch.tensor([encoding.type_ids[place] for place in chosen], device=device)
+    own = torch.tensor([encoding.sequence_ids[place] is not None for place in chosen], device=device)
+    whole = model.embeddings.word(ids).detach()
+    start = torch.where(own[:, None], empty, whole)  # the tokenizer's own marks stay where they are
+    return _Way(model, _Sequence(ids, types, first_text(encoding) if pairs else 0), start, whole)
+
+
+def _attributed(way: _Way, target: int, wanted: float, tokens: int) -> tuple[Tensor, int]:
+    """What each token adds to the score of `target`, float64 [N], their sum as near to `wanted` as the steps bring it;
+    and these."""
     steps = FEWEST_STEPS
     while True:
-        attribution = _integrated(way, steps, tokens)
+        attribution = _integrated(way, target, steps, tokens)
         gap = abs(float(attribution.sum()) - wanted) / max(abs(wanted), 1e-6)
         if gap <= WANTED_GAP or 2 * steps > MOST_STEPS:
-            return attribution, steps, gap
+            return attribution, steps
         steps *= 2
 
 
-def _integrated(way: _Way, steps: int, tokens: int) -> Tensor:
+def _integrated(way: _Way, target: int, steps: int, tokens: int) -> Tensor:
     """float64 [N]: the midpoint rule over `steps` points of the way, as many at once as the token budget allows."""
     start, whole = way.start, way.whole
     at_once = max(1, tokens // len(way.sequence.ids))
@@ -255,7 +282,7 @@ def _integrated(way: _Way, steps: int, tokens: int) -> Tensor:
     with torch.enable_grad():
         for part in points.split(at_once):
             embedded = (start + part[:, None, None] * (whole - start)).requires_grad_()
-            score = _logits(way.model, way.sequence, embedded)[:, way.target].sum()
+            score = _logits(way.model, way.sequence, embedded)[:, target].sum()
             (gradient,) = torch.autograd.grad(score, embedded)
             total += gradient.sum(0)
     return ((whole - start).double() * total / steps).sum(1)
