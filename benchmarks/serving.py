@@ -31,7 +31,7 @@ CLIENTS = (1, 8, 32)
 SECONDS = 7.0
 TURNS = 2
 ATTENTIONS = {"dense": 512, "longformer": 4096}  # tokens that the model reads
-SIDES = ("ours", "ours-bfloat16", "plain", "litserve")
+SIDES = ("ours", "ours-bfloat16", "ours-int8", "plain", "litserve")
 BESIDE = ("ours", "plain")  # measured with documents beside sentences
 COMPARED = 12  # texts whose probabilities are compared between the services
 VERSIONS = ("torch", "transformers", "fastapi", "uvicorn", "litserve", "tokenizers")
@@ -72,7 +72,8 @@ def command(side: str, checkpoint: Path, port: int) -> list[str]:
     if not side.startswith("ours"):
         return ["-m", "benchmarks.serving", "--serve", side, str(checkpoint), "--port", str(port)]
     own = ["-m", "longread", "serve", str(checkpoint), "--port", str(port)]
-    return own + (["--precision", "bfloat16"] if side == "ours-bfloat16" else [])
+    precision = side.removeprefix("ours").removeprefix("-")
+    return own + (["--precision", precision] if precision else [])
 
 
 class Service:
@@ -220,7 +221,7 @@ def run(attention: str, data_dir: Path | None, out: Path, seconds: float) -> Non
     described = environment(device, "float32") | {"load_at_start": before, "load_at_end": foreign_load()}
     described["versions"] = {name: version(name) for name in VERSIONS}
     apart = {side: float(np.abs(np.subtract(own, answers["plain"])).max()) for side, own in answers.items()}
-    described["precisions"] = "float32, and bfloat16 where a side's name says so"
+    described["precisions"] = "float32, and bfloat16 or int8 where a side's name says so"
     told = {"attention": attention, "environment": described, "texts": len(mixed)}
     told |= {"operations_per_request": operations, "matmul_rate": rates, "largest_difference": apart}
     write_json(out / f"{attention}.json", {"schema": 2, **told, "found": found}, indent=None)

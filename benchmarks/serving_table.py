@@ -8,7 +8,8 @@ from statistics import median
 from typing import Any
 
 ATTENTIONS, CLIENTS = ("dense", "longformer"), (1, 8, 32)
-TITLES = {"ours": "`longread serve`", "ours-bfloat16": "the same, `--precision bfloat16`", "plain": "plain",
+TITLES = {"ours": "`longread serve`", "ours-bfloat16": "the same, `--precision bfloat16`",
+          "ours-int8": "the same, `--precision int8`", "plain": "plain",
           "litserve": "LitServe"}  # fmt: skip
 MOST = CLIENTS[-1]
 BUSY_CORES = 0.25  # as benchmarks/table.py: a time beside other work is quoted nowhere
