@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from longread.config import RunConfig
 from longread.errors import UserError
 from longread.study.chain import Step
 from longread.study.cluster import Cluster
-from longread.study.ray import run_order, run_steps
+from longread.study.ray import check_reachable, run_order, run_steps
 from longread.study.store import Store, key_of
 from longread.training.run import train
 
@@ -37,6 +38,18 @@ def order(config: RunConfig, **changes: Any) -> dict[str, Any]:
         "version": __version__, "place": os.getcwd(), "environment": {}, "index": 3, "config": config.to_json(),
         "distill_steps": None, "begins_from": None, "store": None, "seen": "nothing", "mechanisms": [],
     } | changes  # fmt: skip
+
+
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        for address in (place, f"ray://{place}", "127.0.0.1:99999"):
+            with pytest.raises(UserError, match=f"--address {address}: nobody answers there"):
+                check_reachable(address)
+        taken.listen()
+        for address in (place, f"ray://{place}", "auto", "local", None):
+            check_reachable(address)
 
 
 def test_a_machine_that_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ log = logging.getLogger("longread")
 
 GIGABYTE = 10**9
 SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_TO_ANSWER = 10.0
 GOES_ALONG = ("LONGREAD_DATA_DIR", "HF_HUB_OFFLINE")  # of the environment
 
 
@@ -60,6 +62,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     except ImportError:
         raise UserError('--on ray: Ray is not installed; pip install "longread[ray]"') from None
     logging.getLogger("ray").setLevel(logging.ERROR)
+    check_reachable(cluster.address)
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -71,6 +74,20 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def check_reachable(address: str | None) -> None:
+    """UserError for HOST:PORT where nobody listens: Ray would try for minutes, and say so in many lines."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--address {address}: nobody answers there ({error}); start a cluster with `ray start --head`, which says "
+            "its address"
+        ) from None
 
 
 class _Driver:
