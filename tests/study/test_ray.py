@@ -52,6 +52,11 @@ def test_an_address_where_nobody_listens_is_told_at_once() -> None:
             check_reachable(address)
 
 
+def test_a_store_that_cannot_be_is_told_before_a_cluster_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--store nowhere://x"):
+        run_steps([Step(small(tmp_path))], Cluster(store="nowhere://x"))
+
+
 def test_a_machine_that_does_not_fit_is_named(tmp_path: Path) -> None:
     config = small(tmp_path)
     with pytest.raises(UserError, match="does not see --out"):

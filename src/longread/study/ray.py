@@ -49,6 +49,8 @@ def run_steps(
     made: dict[Step, Step] = {}
     for step in in_order(steps):
         made[step] = replace(step, config=cluster.settled(step.config), init=made[step.init] if step.init else None)
+    if cluster.store:
+        Store(cluster.store)  # what is wrong with it is said before a cluster starts
     with connected(cluster) as ray, signals_interrupt():
         return _Driver(list(made.values()), cluster, on_event, ray).run()
 
@@ -72,6 +74,11 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         ) from None
     try:
         yield ray
+    except ray.exceptions.RayError as error:  # of the cluster itself: a task's own are met where it is awaited
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the Ray cluster was lost ({reason}); when there is one again, the same command goes on"
+        ) from error
     finally:
         ray.shutdown()
 
