@@ -140,3 +140,10 @@ def test_what_is_read_of_a_long_text_is_explained(way: Any, problem: Any) -> Non
     reading = model.read([text], None)
     logits = reading.pooled(model.scorer.logits(reading.encoded, 8192), problem)
     assert found.logit == pytest.approx(logits[0, 1], abs=1e-5)
+
+
+def test_the_page_colours_words_and_no_space_before_them() -> None:
+    model = predictor("dense", {})
+    shown = page(explain(model, [TEXT]), [(TEXT,)])
+    words = [html.unescape(found) for found in re.findall(r"<mark[^>]* title=[^>]*>(.*?)</mark>", shown)]
+    assert words and not [word for word in words if word != word.lstrip()]

@@ -218,3 +218,15 @@ def test_the_hubs_own_client_sends_it_over_http(
     weights = (runs["network"] / "checkpoint" / "model.safetensors").read_bytes()
     assert HubOverHttp.files["model.safetensors"] == weights
     assert capsys.readouterr().out == f"{address}/me/mail\n"
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "convert"])
+def test_a_folder_of_runs_is_told_so(
+    command: str, runs: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = runs["network"].parents[1]
+    more = {"predict": ["a film"], "convert": ["--attention", "dense", "--out", str(tmp_path / "new")]}.get(command, [])
+    for place in (out, out / "runs"):
+        assert cli.main([command, str(place), *more]) == 2
+        told = capsys.readouterr().err
+        assert f"{place}: a folder of runs; give one of them, such as {out / 'runs'}" in told

@@ -40,6 +40,9 @@ def _pieces(text: str, tokens: Sequence[Token], strongest: float) -> list[dict[s
         begin, end = max(token.start, place), token.end
         if end <= begin:  # several tokens of one letter: the first has it
             continue
+        begin += len(text[begin:end]) - len(
+            text[begin:end].lstrip()
+        )  # a word's colour, not that of the space before it
         pieces.append({"text": text[place:begin], "share": 0})
         share = round(0.8 * abs(token.attribution) / strongest, 3)
         side = "for" if token.attribution > 0 else "against"

@@ -45,6 +45,7 @@ def default_task(checkpoint: str | Path, eval_file: str | None) -> str:
     if made_by is not None and not (eval_file and find_task(made_by.task).generate):
         return made_by.task
     if eval_file is None:
+        folder_of(checkpoint)  # what is no checkpoint at all is said first
         raise UserError(f"{checkpoint}: it is not known what this was trained on; give --task or --eval-file")
     return eval_file
 

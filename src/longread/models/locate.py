@@ -31,8 +31,13 @@ def locate(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
         return _in_package(str(path_or_hub_id))
     path = Path(path_or_hub_id).expanduser()
     if path.is_dir():
-        of_run = (path / "run.json").is_file() and not (path / "config.json").is_file()
-        return path / "checkpoint" if of_run and (path / "checkpoint").is_dir() else path
+        if (path / "config.json").is_file():
+            return path
+        for runs in (path / "runs", path):
+            if (run := next(runs.glob("*/run.json"), None)) is not None:
+                raise UserError(f"{path}: a folder of runs; give one of them, such as {run.parent}")
+        inside = path / "checkpoint"
+        return inside if (path / "run.json").is_file() and inside.is_dir() else path
     name = str(path_or_hub_id)
     if path.suffix in EXPORTED:
         raise UserError(f"{name}: {EXPORTED[path.suffix]}")
