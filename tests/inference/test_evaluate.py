@@ -51,6 +51,11 @@ def test_the_rows_held_out_of_training_are_scored(trained: records.Run) -> None:
     assert trained.record["dataset"]["eval"]["rows"] == 18
 
 
+def test_another_problem_type_than_that_of_training_is_refused(trained: records.Run) -> None:
+    with pytest.raises(UserError, match="was trained for single_label_classification"):
+        scored(trained, problem_type="regression")
+
+
 def test_int8_is_scored_and_said(trained: records.Run) -> None:
     exact, rounded = (scored(trained, precision=precision) for precision in ("float32", "int8"))
     assert rounded["environment"]["precision"] == rounded["config"]["precision"] == "int8"

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from longread.data import cache
+from longread.data.batches import Indices
 from longread.data.stored import StoredTexts
 from longread.data.tenths import tenths
 from longread.errors import UserError
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 
-Integers = npt.NDArray[np.int64]
 PART = 1 << 18  # rows that are looked at together
 
 
@@ -96,7 +96,7 @@ def _bytes_of(examples: Examples) -> Iterator[bytes]:
     yield repr(examples.label_names).encode()
 
 
-def stratified_sample(labels: npt.NDArray[np.integer[Any]], size: int, seed: int, stream: str) -> Integers:
+def stratified_sample(labels: npt.NDArray[np.integer[Any]], size: int, seed: int, stream: str) -> Indices:
     """Positions of `size` rows with the classes in proportion, shuffled; all of them where there are no more.
 
     The order within a class depends on `seed` and `stream` only, so that a smaller sample is, but for
@@ -117,7 +117,7 @@ def stratified_sample(labels: npt.NDArray[np.integer[Any]], size: int, seed: int
     for _, keys, own in _keyed(labels, classes, seed, stream):
         np.add.at(found, (own, np.minimum(keys // np.uint64(width), parts - 1).astype(int)), 1)
     last = (np.cumsum(found, axis=1) < quota[:, None]).sum(axis=1)
-    chosen: list[tuple[Integers, Any, Any]] = []
+    chosen: list[tuple[Indices, Any, Any]] = []
     for begin, keys, own in _keyed(labels, classes, seed, stream):
         there = np.flatnonzero(np.minimum(keys // np.uint64(width), parts - 1).astype(int) <= last[own])
         chosen.append((begin + there, keys[there], own[there]))
@@ -132,7 +132,7 @@ def stratified_sample(labels: npt.NDArray[np.integer[Any]], size: int, seed: int
 
 def _keyed(
     labels: npt.NDArray[np.integer[Any]], classes: npt.NDArray[np.integer[Any]], seed: int, stream: str
-) -> Iterator[tuple[int, Any, Integers]]:
+) -> Iterator[tuple[int, Any, Indices]]:
     """A part of the rows at a time: where it begins, a random key of each row, and which of the classes it has."""
     generator = np.random.PCG64([seed, zlib.crc32(stream.encode())])
     for begin in range(0, len(labels), PART):
