@@ -20,6 +20,7 @@ from longread.data import hub, listops, reviews
 from longread.data.config import DataConfig
 from longread.data.examples import stratified_sample
 from longread.data.load import load_split, load_task
+from longread.data.sources import check_format
 from longread.data.tasks import TASKS, find_task
 from longread.errors import UserError
 
@@ -315,3 +316,19 @@ def test_a_generated_task_has_no_columns_to_choose(given: dict[str, Any]) -> Non
     option = "--" + next(iter(given)).replace("_", "-")
     with pytest.raises(UserError, match=option):
         load_task(DataConfig("reviews:128", train_rows=4, eval_rows=4, **given))
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_delimiter_is_found_in_the_header_and_said(
+    mark: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"text{mark}label\n" + f"one, two{mark}x\nthree{mark}y\n" * 20)
+    with caplog.at_level("INFO", "longread"):
+        found = load_split(DataConfig(str(path), eval_file=path))
+    assert found.texts[:2] == ["one, two", "three"] and f"delimiter {mark!r}" in caplog.text
+
+
+def test_a_directory_in_place_of_a_file_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a directory; give a file"):
+        check_format(tmp_path, "here")

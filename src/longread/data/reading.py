@@ -26,7 +26,7 @@ from longread.errors import UserError, one_line
 log = logging.getLogger("longread")
 
 CHUNK = 1 << 20
-DELIMITERS = (",", ";", "\t")  # the first wins a tie
+DELIMITERS = (",", ";", "\t", "|")  # the first wins a tie
 COMPRESSIONS = (".gz", ".zst", ".bz2")
 _said: set[tuple[str, int, int, str]] = set()
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")

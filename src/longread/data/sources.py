@@ -85,6 +85,8 @@ def find_split(directory: Path, split: str) -> list[Path]:
 
 def check_format(path: Path, source: str, *, lines: bool = False, arrow: bool = True) -> str:
     """The ending of a file that can be read. With `lines`, plain text too. UserError says what would do."""
+    if path.is_dir():
+        raise UserError(f"{source}: is a directory; give a file")
     ending = file_format(path, arrow=arrow)
     if ending is None and lines and (name := path.name.lower()).endswith(LINES):
         ending = next(known for known in LINES if name.endswith(known))
@@ -93,8 +95,6 @@ def check_format(path: Path, source: str, *, lines: bool = False, arrow: bool = 
     if ending is None:
         also = " or .txt" if lines else ""
         raise UserError(f"{source}: this kind of file cannot be read; give a {FORMATS_IN_WORDS}{also} file")
-    if path.is_dir():
-        raise UserError(f"{source}: is a directory; give a file")
     if not path.exists():
         raise UserError(f"{source}: there is no such file; check the path")
     if not path.is_file():  # it would be read twice, and may never end
