@@ -372,3 +372,11 @@ def test_a_sample_is_that_of_all_keys_sorted() -> None:
             members = order[labels[order] == label]
             assert np.array_equal(found[labels[found] == label], members[:count])
             assert abs(count - len(members) * size / len(labels)) < 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_text_without_the_mark_of_the_encoding_that_was_named_is_told(stream: bool, tmp_path: Path) -> None:
+    path = tmp_path / "mail.csv"
+    path.write_text("text,label\nlate,no\nfine,yes\n", "utf-8")
+    with pytest.raises(UserError, match=r"mail\.csv.* line \d: this is not utf-16 text; save the file as UTF-8"):
+        load_split(DataConfig(task=str(path), encoding="utf-16", stream=stream, cache=tmp_path / "cache"))

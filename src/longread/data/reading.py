@@ -156,7 +156,7 @@ class TextFile:
         while True:
             try:
                 line = text.readline(LONGEST_TEXT)
-            except UnicodeDecodeError:
+            except UnicodeError:  # not only of a byte: UTF-16 without its mark, too
                 name = "UTF-8" if text.encoding == "utf-8-sig" else text.encoding
                 raise UserError(
                     f"{self.source}, after line {number}: this is not {name} text; save the file as UTF-8, or name its "
@@ -256,8 +256,8 @@ class TextFile:
                     check_unpacked(self.source, self.path, read)
                 try:
                     text = decoder.decode(chunk, final=not chunk)
-                except UnicodeDecodeError as error:
-                    good = error.object[: error.start]
+                except UnicodeError as error:
+                    good = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
                     where = f"{self.source}, line {line + good.count(bytes([10]))}"
                     wrong = f"{where}: this is not {name} text; save the file as UTF-8, or name its --encoding"
                     foreign = encoding == "utf-8-sig" and good.isascii() and not beyond_ascii
