@@ -110,8 +110,8 @@ def _row(theirs: Theirs, lines: list[Line]) -> Row:
     front = [work, theirs.accuracy]
     if not found:
         return Row(tuple(map(Cell, (*front, "no record", "; ".join(seconds), NOTHING, theirs.remark))))
-    # A study may have a mechanism twice; the row stands for the one that saw most of the training rows.
-    line = max(found, key=lambda line: line.settings.get("train_rows") or 0)
+    # A study may have a mechanism twice; the row stands for the one that saw most rows, of training and then at all.
+    line = max(found, key=lambda line: (line.settings.get("train_rows") or 0, line.evaluated))
     accuracy, interval, _ = (cell.text for cell in accuracy_cells(line, bold=False))
     mark = LOADED if line.timed_under_load else ""
     ours = _seconds(line, theirs.training)
