@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import lzma
 import threading
 import time
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ from longread.models.classifier import build
 from longread.system.runtime import pick_device
 
 PACK: dict[str, Any] = {
-    ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+    ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress,
+    ".zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
 }  # fmt: skip
 TEXTS = ["one film", "", "two\u2028\x0cfilms", "  ", "three", "four"]
 
@@ -93,8 +95,8 @@ def write_table(path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "a.txt", "a.csv", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.jsonl.bz2", "a.jsonl.zst", "a.parquet", "a.arrow",
-        "a.feather",
+        "a.txt", "a.csv", "a.tsv", "a.jsonl", "a.jsonl.gz", "a.jsonl.bz2", "a.jsonl.zst", "a.jsonl.xz", "a.parquet",
+        "a.arrow", "a.feather",
     ],
 )  # fmt: skip
 def test_output_rows_are_input_rows(run: Any, name: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -356,7 +358,7 @@ def test_progress_is_said_often(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 def test_blocks_say_how_much_of_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "BLOCK", 2)
-    for name in ("a.csv", "a.jsonl.zst", "a.parquet"):
+    for name in ("a.csv", "a.jsonl.zst", "a.jsonl.xz", "a.parquet"):
         write_table(tmp_path / name)
         read = [block.read for block in blocks_of_file(tmp_path / name)]
         assert read == sorted(read)  # type: ignore[type-var]
@@ -431,7 +433,10 @@ def test_damaged_arrow_files_are_named(run: Any) -> None:
     Path("cut.feather").write_bytes(Path("a.feather").read_bytes()[:200])
     Path("old.feather").write_bytes(b"FEA1....FEA1")
     Path("empty.csv").touch()
+    Path("cut.csv.xz").write_bytes(lzma.compress(b"text\na film\n")[:-9])
+    Path("no.csv.xz").write_bytes(b"text\na film\n")
     found = {"cut.feather": "not a whole Arrow file", "old.feather": "version 2", "empty.csv": "is empty"}
+    found |= {"cut.csv.xz": "broken xz data", "no.csv.xz": "broken xz data"}
     for name, said in found.items():
         status, _, err = run("any", "--file", name)
         assert (status, err.count("\n")) == (2, 1) and f"{name}: " in err and said in err

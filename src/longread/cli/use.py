@@ -159,7 +159,7 @@ def predict(
         What to classify. Without texts and --file, lines are read from standard input.
     file:
         One text a line (.txt), or a table (.csv, .tsv, .jsonl, .parquet, .arrow, .feather) with a text column. Of any
-        size; .txt, .csv, .tsv and .jsonl also compressed (.gz, .zst, .bz2).
+        size; .txt, .csv, .tsv and .jsonl also compressed (.gz, .zst, .bz2, .xz).
     out:
         Where to write: .jsonl, .csv or .tsv (also with .gz, .zst or .bz2), or .parquet. `row` counts the rows of the
         input from 0. A stopped output of a --file goes on where it was when the command is given again. A file that

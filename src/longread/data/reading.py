@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import logging
+import lzma
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ log = logging.getLogger("longread")
 
 CHUNK = 1 << 20
 DELIMITERS = (",", ";", "\t", "|")  # the first wins a tie
-COMPRESSIONS = (".gz", ".zst", ".bz2")
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 _said: set[tuple[str, int, int, str]] = set()
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
@@ -137,7 +138,7 @@ class TextFile:
             encoding = self._found_encoding()
             with self._open() as binary, io.TextIOWrapper(binary, encoding, newline=newline) as text:
                 yield self._bounded(text)
-        except (EOFError, zlib.error) as error:  # a broken header is an OSError
+        except (EOFError, zlib.error, lzma.LZMAError) as error:  # a broken header is an OSError
             raise OSError(f"broken {self.ending.rpartition('.')[2]} data: {one_line(error)}") from error
 
     def _bounded(self, text: io.TextIOWrapper) -> Iterator[str]:
@@ -175,10 +176,11 @@ class TextFile:
     def _open(self) -> Iterator[BinaryIO]:
         with self.path.open("rb") as file:
             self.position.file, self.position.size = file, self.path.stat().st_size
-            if self.ending.endswith((".gz", ".bz2")):
-                opened = gzip.open if self.ending.endswith(".gz") else bz2.open
+            if self.ending.endswith((".gz", ".bz2", ".xz")):
+                packed = self.ending.rpartition(".")[2]
+                opened: Any = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}[packed]
                 with opened(file, "rb") as unpacked:
-                    yield unpacked  # type: ignore[misc]
+                    yield unpacked
             elif self.ending.endswith(".zst"):
                 import pyarrow
 

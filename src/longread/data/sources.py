@@ -20,7 +20,7 @@ from longread.errors import UserError, one_line
 
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl")
 FORMATS = (".parquet", *TEXT_FORMATS, *(text + packed for text in TEXT_FORMATS for packed in COMPRESSIONS))
-FORMATS_IN_WORDS = ".parquet, .arrow, .csv, .tsv or .jsonl (the last three also as .gz, .zst or .bz2)"
+FORMATS_IN_WORDS = ".parquet, .arrow, .csv, .tsv or .jsonl (the last three also as .gz, .zst, .bz2 or .xz)"
 ARROW = (".arrow", ".feather")  # of Arrow's IPC format, as a stream or as a file; never read whole
 BLOCK = 1024  # rows of a Parquet file that are decoded at once
 LINES = (".txt", *(".txt" + packed for packed in COMPRESSIONS))  # one text a line; to classify, not to train on
