@@ -112,6 +112,7 @@ def test_a_stopped_output_goes_on_on_another_number_of_processes(
 def test_under_torchrun_predict_takes_a_file(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     assert main(["predict", str(trained), "fine"]) == 2
     assert "predict under torchrun: give the texts as a --file" in capsys.readouterr().err

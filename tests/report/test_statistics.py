@@ -211,6 +211,24 @@ def test_a_run_and_its_teacher_are_no_two_draws(tmp_path: Path) -> None:
     assert by_name["dense", "performer"] == 1  # each pair holds the teacher of the next
 
 
+def test_chains_that_differ_in_their_seeds_alone_are_one_line(tmp_path: Path) -> None:
+    three_seeds(tmp_path, "dense", 0.9)
+    three_seeds(tmp_path, "dense", 0.9, config={"epochs": 2})
+    trained = sorted(load_runs(tmp_path), key=lambda run: (-run.record["config"]["epochs"], run.record["seed"]))
+    teachers = [run.record["run_id"] for run in trained]
+
+    def behind(names: list[str]) -> dict[str, Any]:
+        return {"init": [f"runs/{name}/checkpoint" for name in names], "lineage": [ancestor(name) for name in names]}
+
+    three_seeds(tmp_path, "longformer", 0.8, **behind(teachers[:3]))
+    longformer = [line for line in group_of(tmp_path).lines if line.attention == "longformer"]
+    assert [line.accuracy[1].draws for line in longformer if line.accuracy] == [3]
+    # of teachers that were trained otherwise: a line of its own
+    three_seeds(tmp_path, "bigbird", 0.8, **behind([*teachers[:2], teachers[3]]))
+    bigbird = [line for line in group_of(tmp_path).lines if line.attention == "bigbird"]
+    assert sorted(len(line.outcomes) for line in bigbird) == [1, 2]
+
+
 def test_holm_counts_every_comparison_of_the_report(tmp_path: Path) -> None:
     three_seeds(tmp_path, "dense", 0.9)
     three_seeds(tmp_path, "linformer", 0.8)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from longread.config import BASELINES, LATER_FIELDS
 from longread.problems import MULTI_LABEL, REGRESSION, problem_of
 from longread.report.groups import Group, Line, Outcome
-from longread.report.lineage import all_ancestors
+from longread.report.lineage import RUN_FOLDER, all_ancestors
 from longread.report.mechanisms import later_options, rank
 from longread.report.numbers import finite
 
@@ -29,13 +29,16 @@ def is_loaded(run: Run) -> bool:
     return any(isinstance(v, int | float) and v > 0.5 * (environment.get("threads") or 1) for v in loads)
 
 
-def settings_of(run: Run) -> dict[str, Any]:
-    """What could set two runs apart: the config, and from where it ran and on how many rows."""
+def settings_of(run: Run, known: Mapping[str, Run] | None = None) -> dict[str, Any]:
+    """What could set two runs apart: the config, and from where it ran and on how many rows.
+
+    known: runs by id, among them those that this one may have begun from; see `_origin`.
+    """
     record = run.record
     config = {k: v for k, v in (record.get("config") or {}).items() if k not in NOT_A_SETTING}
     if record.get("kind") == "train" and record.get("attention") not in BASELINES:
         config = LATER_FIELDS | later_options(record.get("encoder") or {}) | config
-    config["init"] = record.get("init")
+    config["init"] = _origin(record, known or {})
     environment, dataset = record.get("environment") or {}, record.get("dataset") or {}
     config["device"] = environment.get("device")
     # Threads change times alone, and the times of a run that had company are not quoted.
@@ -51,7 +54,35 @@ def settings_of(run: Run) -> dict[str, Any]:
     return config
 
 
-def varying(runs: Iterable[Run]) -> tuple[str, ...]:
+def _origin(record: Mapping[str, Any], known: Mapping[str, Run]) -> str | None:
+    """`init`; of runs that differ in their seed alone, the first one's in place of each.
+
+    Where every seed of a chain has its own first step, its runs are one line and as many draws.
+    """
+    before = _before(record, known)
+    if before is None:
+        return record.get("init")
+    own = _recipe(before, known)
+    alike = [(run.record.get("seed") or 0, name) for name, run in known.items() if _recipe(run, known) == own]
+    return f"runs/{min(alike)[1]}/checkpoint"
+
+
+def _before(record: Mapping[str, Any], known: Mapping[str, Run]) -> Run | None:
+    """The run whose checkpoint a run began from."""
+    folder = RUN_FOLDER.search(str(record.get("init")))
+    return known.get(folder[1]) if folder else None
+
+
+def _recipe(run: Run, known: Mapping[str, Run]) -> str:
+    """What two runs have in common that differ in their seeds alone."""
+    left_out = ("init", "device", "threads")
+    settings = {name: value for name, value in settings_of(run).items() if name not in left_out}
+    before = _before(run.record, known)
+    first = run.record.get("init") if before is None else _recipe(before, known)
+    return json.dumps([run.record.get("task"), run.record.get("attention"), settings, first], sort_keys=True)
+
+
+def varying(runs: Iterable[Run], known: Mapping[str, Run] | None = None) -> tuple[str, ...]:
     """Settings with more than one value, depth first.
 
     A setting that is absent counts as a value of its own only among runs of one mechanism and kind: that Linformer
@@ -60,7 +91,7 @@ def varying(runs: Iterable[Run]) -> tuple[str, ...]:
     values: dict[str, set[str]] = {}
     kinds: dict[str, list[dict[str, str]]] = {}
     for run in runs:
-        settings = {k: json.dumps(v, sort_keys=True) for k, v in settings_of(run).items() if v is not None}
+        settings = {k: json.dumps(v, sort_keys=True) for k, v in settings_of(run, known).items() if v is not None}
         kinds.setdefault(f"{run.record.get('attention')} {run.record.get('kind')}", []).append(settings)
         for name, value in settings.items():
             values.setdefault(name, set()).add(value)
@@ -142,11 +173,11 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
 
 
 def make_group(task: str, key: str, title: str, runs: Sequence[Run], known: Mapping[str, Run]) -> Group:
-    fields = varying(runs)
+    fields = varying(runs, known)
     lines: dict[str, Line] = {}
     for run in sorted(runs, key=lambda run: (run.record.get("status") != "ok", is_loaded(run))):
         attention = str(run.record.get("attention"))
-        own = settings_of(run)
+        own = settings_of(run, known)
         settings = {name: own[name] for name in fields if own.get(name) is not None}
         result = outcome(run, known) if run.record.get("status") == "ok" else None
         place = json.dumps([attention, settings], sort_keys=True)
