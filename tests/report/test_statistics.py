@@ -229,6 +229,14 @@ def test_chains_that_differ_in_their_seeds_alone_are_one_line(tmp_path: Path) ->
     assert sorted(len(line.outcomes) for line in bigbird) == [1, 2]
 
 
+def test_runs_that_claim_to_begin_from_each_other_are_shown(tmp_path: Path) -> None:
+    one, two = (record("reviews", "dense", seed, 400) for seed in range(2))
+    write_run(tmp_path, one | {"init": f"runs/{two['run_id']}/checkpoint"}, 0.9)
+    write_run(tmp_path, two | {"init": f"runs/{one['run_id']}/checkpoint"}, 0.9)
+    write_run(tmp_path, record("reviews", "dense", 2, 400) | {"init": f"runs/{one['run_id']}/checkpoint"}, 0.9)
+    assert sum(len(line.outcomes) for line in group_of(tmp_path).lines) == 3
+
+
 def test_holm_counts_every_comparison_of_the_report(tmp_path: Path) -> None:
     three_seeds(tmp_path, "dense", 0.9)
     three_seeds(tmp_path, "linformer", 0.8)

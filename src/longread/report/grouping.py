@@ -74,7 +74,11 @@ def _before(record: Mapping[str, Any], known: Mapping[str, Run]) -> Run | None:
 
 
 def _recipe(run: Run, known: Mapping[str, Run]) -> str:
-    """What two runs have in common that differ in their seeds alone."""
+    """What two runs have in common that differ in their seeds alone.
+
+    Each step back leaves its run out of `known`: damaged records may name each other.
+    """
+    known = {name: other for name, other in known.items() if other is not run}
     left_out = ("init", "device", "threads")
     settings = {name: value for name, value in settings_of(run).items() if name not in left_out}
     before = _before(run.record, known)
