@@ -16,7 +16,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
-from longread.data import encoding, mapped, rows, shards
+from longread.data import encoding, label_codes, mapped, rows, shards
 from longread.data.config import DataConfig
 from longread.data.dataset import Prepared, Split, prepare
 from longread.data.examples import stratified_sample
@@ -187,7 +187,7 @@ def test_the_labels_of_a_model_are_columns_where_there_are_such(tmp_path: Path) 
 
 
 def test_numbers_of_very_many_rows_are_no_labels_to_tell_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "MOST_DIFFERENT", 20)
+    monkeypatch.setattr(label_codes, "MOST_DIFFERENT", 20)
     columns, _ = CASES["regression"]
     path = write_shards(tmp_path / "shards", columns, 3, ".jsonl")
     assert same(prepare(config(path, tmp_path / "b"), 16), prepare(config(path, tmp_path / "a", False), 16))
