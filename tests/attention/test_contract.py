@@ -463,7 +463,7 @@ def bigbird(seed: int = 0, at: int = 1, **options: Any) -> BigBirdAttention:
 def test_bigbirds_random_blocks_are_new_and_distinct(count: int) -> None:
     for seed in range(3):
         for num_blocks in range(5 + 2 * count + 1, 40, 3):
-            plan = bigbird(seed=seed, block_size=2, num_random_blocks=count).random_blocks(num_blocks)
+            plan = bigbird(seed=seed, block_size=2, num_random_blocks=count).pattern.random_blocks(num_blocks)
             assert plan.shape == (3, num_blocks - 2, count)
             assert plan.min() > 0
             assert plan.max() < num_blocks - 1
@@ -474,7 +474,7 @@ def test_bigbirds_random_blocks_are_new_and_distinct(count: int) -> None:
 
 def test_bigbirds_random_plan_is_a_function_of_seed_layer_head_and_number_of_blocks() -> None:
     def plan(num_blocks: int = 30, **made: Any) -> Tensor:
-        return bigbird(block_size=2, num_random_blocks=2, **made).random_blocks(num_blocks)
+        return bigbird(block_size=2, num_random_blocks=2, **made).pattern.random_blocks(num_blocks)
 
     torch.manual_seed(1)
     before = plan()
@@ -496,7 +496,7 @@ def test_bigbird_sees_its_pattern_and_counts_blocks_that_are_seen_twice(plan: st
         torch.nn.init.zeros_(parameter)
     matrix = attention.reference(normal(size * num_blocks, 12, dtype=torch.float32))[1]
     per_block = matrix.unflatten(1, (num_blocks, size)).unflatten(3, (num_blocks, size))[:, :, 0, :, 0]
-    drawn = attention.random_blocks(num_blocks)
+    drawn = attention.pattern.random_blocks(num_blocks)
     last = num_blocks - 1
     for head in range(3):
         for i in range(num_blocks):

@@ -85,7 +85,7 @@ def test_the_blocks_listed_are_those_where_the_pattern_lies(
             chosen = [(length // 2, length - 1) for length in lengths]
             pattern = flex.window_and_global(batch, attention.side, chosen)  # type: ignore[arg-type]
         else:
-            pattern = flex.by_blocks(batch, attention.options.block_size, attention._times)  # type: ignore[arg-type]
+            pattern = flex.by_blocks(batch, attention.options.block_size, attention.pattern.times)  # type: ignore[arg-type]
     listed = pattern.blocks.to_dense().bool()
     total = batch.num_tokens
     seen = create_mask(pattern.blocks.mask_mod, 1, listed.shape[1], total, total, "cpu")
