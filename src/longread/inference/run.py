@@ -22,7 +22,7 @@ from longread.inference.predictor import load
 from longread.inference.quality import Evaluated
 from longread.inference.run_linear import evaluate_linear
 from longread.inference.run_onnx import evaluate_graph
-from longread.inference.scored import record_scores, rows_to_score
+from longread.inference.scored import ModelScores, ScoredRows, record_scores, rows_to_score
 from longread.models import linear
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
@@ -133,6 +133,12 @@ def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | No
         return evaluate_graph(as_trained(config, checkpoint), checkpoint, unused)
     if linear.is_linear(folder_of(checkpoint)):
         return evaluate_linear(as_trained(config, checkpoint), checkpoint, unused | config.cut.to_json())
+    return _evaluated_network(config, checkpoint, tokenizer, untrained_head)
+
+
+def _evaluated_network(
+    config: RunConfig, checkpoint: str | Path, tokenizer: str | None, untrained_head: bool
+) -> Evaluated:
     device = runtime.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     meter = Meter(device)
@@ -145,6 +151,39 @@ def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | No
     config, examples = rows_to_score(config, checkpoint, names, problem, model.decision)
     limit = min(config.max_length or chosen.limit(model.config.max_length), model.config.max_length)
     split = tokenize(examples, chosen, limit, config.data_config().cache, config.cut)
+    settings = _resolved(replace(config, max_length=limit, init=str(checkpoint)), model)
+    # What the checkpoint is, before int8 makes other weights of it.
+    weights, parameters = weights_fingerprint(model), model.num_parameters
+    if settings.precision == "int8":
+        model = to_int8(model)
+    assert settings.tokens_per_micro_batch
+    done = split_logits(
+        model, split, tokens=settings.tokens_per_micro_batch, device=device, precision=settings.precision
+    )
+    scores = ModelScores(
+        done.logits, weights, model.decision,
+        seconds=done.seconds, cpu_seconds=done.cpu_seconds, tokens=done.usage.tokens,
+    )  # fmt: skip
+    return record_scores(
+        settings,
+        {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS or k in own},
+        ScoredRows(examples, split, chosen),
+        scores,
+        attention=model.config.attention,
+        mechanism=model.config.look(),
+        init=str(checkpoint),
+        encoder=model.config.to_dict(),
+        num_parameters=parameters,
+        head_is_untrained=bool(model.loading and model.loading.head_is_untrained),
+        padded_fraction=done.usage.padded_fraction,
+        effective_attention=done.usage.effective_attention,
+        kernels=tuple(sorted(done.usage.kernels)) or None,
+        **meter.fields(device, settings.precision),
+    )
+
+
+def _resolved(config: RunConfig, model: Classifier) -> RunConfig:
+    """With what the machine and the model decide filled in."""
     machine = runtime.resolve_machine(
         model.config.hidden_size,
         device=config.device,
@@ -152,40 +191,7 @@ def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | No
         tokens_per_micro_batch=config.tokens_per_micro_batch,
         threads=config.threads,
     )
-    settings = replace(
-        config, attention=model.config.attention, init=str(checkpoint), max_length=limit, **vars(machine)
-    )
-    assert settings.tokens_per_micro_batch
-    weights, parameters = weights_fingerprint(model), model.num_parameters
-    if settings.precision == "int8":
-        model = to_int8(model)
-    done = split_logits(
-        model, split, tokens=settings.tokens_per_micro_batch, device=device, precision=settings.precision
-    )
-    named = {k: v for k, v in settings.named().items() if k in EVALUATION_SETTINGS or k in own}
-    return record_scores(
-        settings,
-        named,
-        (split.fingerprint, chosen.fingerprint, weights),
-        examples,
-        split,
-        chosen,
-        done.logits,
-        model.decision,
-        seconds=done.seconds,
-        tokens=done.usage.tokens,
-        attention=model.config.attention,
-        mechanism=model.config.look(),
-        init=str(checkpoint),
-        encoder=model.config.to_dict(),
-        num_parameters=parameters,
-        head_is_untrained=bool(model.loading and model.loading.head_is_untrained),
-        cpu_seconds=done.cpu_seconds,
-        padded_fraction=done.usage.padded_fraction,
-        effective_attention=done.usage.effective_attention,
-        kernels=tuple(sorted(done.usage.kernels)) or None,
-        **meter.fields(device, settings.precision),
-    )
+    return replace(config, attention=model.config.attention, **vars(machine))
 
 
 def _network(

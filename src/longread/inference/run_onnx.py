@@ -17,7 +17,7 @@ from longread.errors import UserError, option_name
 from longread.inference.meter import Meter
 from longread.inference.onnx import load_onnx
 from longread.inference.quality import Evaluated
-from longread.inference.scored import record_scores, rows_to_score
+from longread.inference.scored import ModelScores, ScoredRows, record_scores, rows_to_score
 from longread.system.measure import Stopwatch
 
 CPU = torch.device("cpu")
@@ -58,21 +58,18 @@ def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any
     named = {name: value for name, value in config.named().items() if name in NAMED}
     named |= {"attention": graph.scorer.attention, "init": str(place)}
     threads = {"threads": config.threads} if config.threads else {}
+    scores = ModelScores(
+        logits, graph.scorer.fingerprint, graph.decision,
+        seconds=watch.seconds, cpu_seconds=watch.cpu_seconds, tokens=int(sequences.lengths.sum()),
+    )  # fmt: skip
     return record_scores(
         config,
         named,
-        (split.fingerprint, graph.tokenizer.fingerprint, graph.scorer.fingerprint),
-        examples,
-        split,
-        graph.tokenizer,
-        logits,
-        graph.decision,
-        seconds=watch.seconds,
-        tokens=int(sequences.lengths.sum()),
+        ScoredRows(examples, split, graph.tokenizer),
+        scores,
         attention=graph.scorer.attention,
         init=str(place),
         num_parameters=graph.num_parameters,
         head_is_untrained=False,
-        cpu_seconds=watch.cpu_seconds,
         **meter.fields(CPU, "int8" if graph.int8 else "float32", **threads),
     )

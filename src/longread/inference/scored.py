@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,64 +72,83 @@ def rows_to_score(
     return config, examples
 
 
-def record_scores(
-    config: RunConfig,
-    named: Mapping[str, Any],
-    fingerprints: Sequence[str],
-    examples: Examples,
-    split: Split,
-    tokenizer: Tokenizer,
-    logits: npt.NDArray[np.floating[Any]],
-    decision: Decision,
-    *,
-    seconds: float,
-    tokens: int,
-    **fields: Any,
-) -> Evaluated:
-    """The record, of kind evaluate, of logits [R, C] that took `seconds` for `tokens` tokens.
+@dataclass(frozen=True)
+class ScoredRows:
+    """The rows that a model scored: their texts with labels, and in `split` what `tokenizer` made of them."""
 
-    named and fingerprints: what decides the result, for the record and its name. fields: further ones of the record.
+    examples: Examples
+    split: Split
+    tokenizer: Tokenizer
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """Logits [R, C] for these rows, the model they are of (`weights`: a fingerprint), and what they took."""
+
+    logits: npt.NDArray[np.floating[Any]]
+    weights: str
+    decision: Decision
+    seconds: float
+    cpu_seconds: float
+    tokens: int
+
+
+def record_scores(
+    config: RunConfig, named: Mapping[str, Any], rows: ScoredRows, scores: ModelScores, **fields: Any
+) -> Evaluated:
+    """The record, of kind evaluate, of these scores. fields: further ones of the record.
+
+    named: the settings that decide the result, for the record and its name.
     """
-    problem, count = split.problem_type, len(split)
+    examples, split, decision = rows.examples, rows.split, scores.decision
+    problem, labels = split.problem_type, examples.labels
     decided, thresholds = decision.to_json(), decision.of(split.label_names)
-    name = records.run_id("evaluate", named, 0, [*fingerprints, *([records.canonical(decided)] if decided else [])])
-    answers, loss = answers_of(logits, problem), mean_loss(logits, examples.labels, problem)
-    read, whole = split.encoded, split.encoded.whole
-    look = closer_look(
-        examples.labels, answers, split.label_names, problem, thresholds=thresholds,
-        tokens=split.tokens_read,
-        truncated=read.truncated,
-        tokens_in_text=whole_lengths(tokenizer, examples.texts, examples.pairs, read) if whole is None else whole,
-    )  # fmt: skip
+    answers, loss = answers_of(scores.logits, problem), mean_loss(scores.logits, labels, problem)
+    fingerprints = [split.fingerprint, rows.tokenizer.fingerprint, scores.weights]
+    fingerprints += [records.canonical(decided)] if decided else []
     record = RunRecord(
-        run_id=name,
+        run_id=records.run_id("evaluate", named, 0, fingerprints),
         kind="evaluate",
         status="ok",
         task=config.task,
         config=named,
         seed=0,
-        metrics=metrics(examples.labels, answers, problem, thresholds) | {"loss": loss},
-        **look,
+        metrics=metrics(labels, answers, problem, thresholds) | {"loss": loss},
+        **_closer_look(rows, answers, thresholds),
         decision=decided or None,
         train_seconds=0.0,
-        eval_seconds=seconds,
-        samples_per_second=count / seconds,
-        tokens_per_second=tokens / seconds,
-        truncated_fraction=float(read.truncated.mean()),
+        eval_seconds=scores.seconds,
+        cpu_seconds=scores.cpu_seconds,
+        samples_per_second=len(split) / scores.seconds,
+        tokens_per_second=scores.tokens / scores.seconds,
+        truncated_fraction=float(split.encoded.truncated.mean()),
         dataset=Dataset(
             label_names=split.label_names,
             problem_type=problem,
             eval=split_record(split, config),
-            streamed=read.maps is not None or None,
+            streamed=split.encoded.maps is not None or None,
         ),
         **fields,
     )
-    directory = config.out / "runs" / name
+    directory = config.out / "runs" / record.run_id
     if processes.is_first():
         directory.mkdir(parents=True, exist_ok=True)
         write_answers(directory, examples, answers, thresholds)
         records.write_record(config.out, record)
     processes.wait()
-    run = records.find_run(config.out, name)
+    run = records.find_run(config.out, record.run_id)
     assert run is not None
     return Evaluated(run, examples, answers, thresholds)
+
+
+def _closer_look(
+    rows: ScoredRows, answers: npt.NDArray[np.floating[Any]], thresholds: Sequence[float] | None
+) -> dict[str, Any]:
+    examples, split = rows.examples, rows.split
+    whole = split.encoded.whole
+    if whole is None:
+        whole = whole_lengths(rows.tokenizer, examples.texts, examples.pairs, split.encoded)
+    return closer_look(
+        examples.labels, answers, split.label_names, split.problem_type, thresholds=thresholds,
+        tokens=split.tokens_read, truncated=split.encoded.truncated, tokens_in_text=whole,
+    )  # fmt: skip
