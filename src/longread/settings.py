@@ -110,8 +110,8 @@ class MachineSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """The model: a checkpoint to begin from, or the shape of a new one.
+class StartSettings:
+    """What a model begins from.
 
     Parameters
     ----------
@@ -122,12 +122,38 @@ class ModelSettings:
         Entries of a trained tokenizer.
     lowercase:
         A trained tokenizer ignores case.
+    """
+
+    init: str = "scratch"
+    vocab_size: Count = 8192
+    lowercase: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class WidthSettings:
+    """How wide a model is.
+
+    Parameters
+    ----------
     hidden_size:
         Width of the model.
     num_attention_heads:
         Heads of each layer.
     head_dim:
         Width of one head; default hidden_size / num_attention_heads.
+    """
+
+    hidden_size: Count = 64
+    num_attention_heads: Count = 4
+    head_dim: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(WidthSettings, StartSettings):
+    """The model: a checkpoint to begin from, or the shape of a new one.
+
+    Parameters
+    ----------
     intermediate_size:
         Width of the feed-forward layers; default 4 x hidden_size.
     norm_position:
@@ -150,12 +176,6 @@ class ModelSettings:
         Fraction of a training text's tokens that are left out, others in each epoch.
     """
 
-    init: str = "scratch"
-    vocab_size: Count = 8192
-    lowercase: bool = True
-    hidden_size: Count = 64
-    num_attention_heads: Count = 4
-    head_dim: Count | None = None
     intermediate_size: Count | None = None
     norm_position: Literal["pre", "post"] = "pre"
     pooling: Literal["mean", "first", "positions"] | None = None

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from longread.checks import Count
 from longread.cli import logs
-from longread.cli.options import ALL, NONE_GIVEN, JsonLines, OfMechanisms, Several, given_options
+from longread.cli.options import ALL, NONE_GIVEN, JsonLines, OfMechanisms, Several, given_options, panel
+from longread.settings import WidthSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseWidth(WidthSettings):
+    """That of published checkpoints of base size."""
+
+    hidden_size: Count = 768
+    num_attention_heads: Count = 12
+
+
+BASE_WIDTH = BaseWidth()
 
 
 def benchmark(
@@ -15,9 +29,7 @@ def benchmark(
     attention: Annotated[list[str], Several] = ALL,
     lengths: Annotated[list[int], Several] = [128, 256, 512, 1024, 2048, 4096, 8192, 16384],  # noqa: B006
     num_hidden_layers: int = 1,
-    hidden_size: int = 768,
-    num_attention_heads: int = 12,
-    head_dim: int | None = None,
+    width: Annotated[BaseWidth, panel("Model", 2)] = BASE_WIDTH,
     precision: Literal["float32", "bfloat16"] = "float32",
     seconds: float = 1.0,
     threads: int | None = None,
@@ -42,12 +54,6 @@ def benchmark(
         Tokens of the text.
     num_hidden_layers:
         Depth.
-    hidden_size:
-        Width of the model.
-    num_attention_heads:
-        Heads of each layer.
-    head_dim:
-        Width of one head; default hidden_size / num_attention_heads.
     precision:
         Of the computation.
     seconds:
@@ -67,9 +73,8 @@ def benchmark(
     from longread.study.compare import benchmark_all
 
     base = BenchmarkConfig(
-        attention="dense", lengths=tuple(sorted(set(lengths))), num_hidden_layers=num_hidden_layers,
-        hidden_size=hidden_size, num_attention_heads=num_attention_heads, head_dim=head_dim, precision=precision,
-        seconds=seconds, threads=threads, device=device, out=out,
+        attention="dense", lengths=tuple(sorted(set(lengths))), num_hidden_layers=num_hidden_layers, **vars(width),
+        precision=precision, seconds=seconds, threads=threads, device=device, out=out,
     )  # fmt: skip
     configs = benchmarks(base, attention, given_options(options))
     with LengthsView(configs) as view:

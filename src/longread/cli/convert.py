@@ -2,19 +2,95 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
-
 from longread.cli import logs
-from longread.cli.options import NONE_GIVEN, OfMechanisms, given_options
+from longread.cli.options import NONE_GIVEN, OfMechanisms, given_options, panel
 from longread.cli.places import check_new_folder
 from longread.cli.status import status_of_one
 from longread.errors import UserError, option_name
 
 if TYPE_CHECKING:
     from longread.config import RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """Whether the converted model is distilled, on what, and for how long.
+
+    Parameters
+    ----------
+    distill_task:
+        Task, or file of your own, whose training texts the new model learns from. Default: no distillation.
+    distill_steps:
+        Updates of the distillation.
+    distill_rows:
+        Texts to learn from; default all of the task's training rows.
+    resume:
+        Go on where this distillation stopped (or start, when there is nothing yet).
+    restart:
+        Begin anew where this distillation stopped; what it has learned is deleted.
+    """
+
+    distill_task: str | None = None
+    distill_steps: int | None = None
+    distill_rows: int | None = None
+    resume: bool = False
+    restart: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationSettings:
+    """Fields of its RunConfig; None for that one's default.
+
+    Parameters
+    ----------
+    learning_rate:
+        The highest learning rate of the distillation; default 1e-4.
+    batch_size:
+        Texts of one update; default 32.
+    save_seconds:
+        A distillation saves its state this often; at most so much is lost when it is killed. Default 60.
+    tokenizer:
+        Directory or Hub id, for a checkpoint that brings none.
+    text_columns:
+        Column of the text of your own file, or two for pairs.
+    label_columns:
+        Column of the class of your own file, or several of 0 and 1.
+    precision:
+        Of the distillation; auto is bfloat16 where it is faster.
+    tokens_per_micro_batch:
+        Tokens that are in memory at once; the result does not depend on it.
+    threads:
+        Processor threads; default: all cores.
+    device:
+        Where to compute.
+    data_dir:
+        Directory with TASK/SPLIT.parquet (.csv, .tsv, .jsonl); default LONGREAD_DATA_DIR, else the Hub.
+    stream:
+        Keep the texts in files, not in memory. Default: for files of more than a gibibyte, .arrow files and URLs.
+    workers:
+        Processes that tokenize streamed rows; default one a core. The result does not depend on it.
+    """
+
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    save_seconds: float | None = None
+    tokenizer: str | None = None
+    text_columns: tuple[str, ...] | None = None
+    label_columns: tuple[str, ...] | None = None
+    precision: Literal["auto", "float32", "bfloat16"] | None = None
+    tokens_per_micro_batch: int | None = None
+    threads: int | None = None
+    device: str | None = None
+    data_dir: Path | None = None
+    stream: bool | None = None
+    workers: int | None = None
+
+
+DISTILLATION, SETTINGS = Distillation(), DistillationSettings()
 
 
 def convert(
@@ -24,25 +100,9 @@ def convert(
     attention: str | None = None,
     out: Path,
     max_length: int | None = None,
-    distill_task: str | None = None,
-    distill_steps: int | None = None,
-    distill_rows: int | None = None,
-    learning_rate: float | None = None,
-    batch_size: int | None = None,
-    save_seconds: float | None = None,
-    resume: bool = False,
-    restart: bool = False,
-    tokenizer: str | None = None,
-    text_columns: Annotated[list[str] | None, Parameter(consume_multiple=1)] = None,
-    label_columns: Annotated[list[str] | None, Parameter(consume_multiple=1)] = None,
-    precision: Literal["auto", "float32", "bfloat16"] | None = None,
-    tokens_per_micro_batch: int | None = None,
-    threads: int | None = None,
-    device: str | None = None,
     seed: int = 0,
-    data_dir: Path | None = None,
-    stream: bool | None = None,
-    workers: int | None = None,
+    distillation: Annotated[Distillation, panel("Distillation", 4)] = DISTILLATION,
+    settings: Annotated[DistillationSettings, panel("Distillation", 4)] = SETTINGS,
     options: OfMechanisms = NONE_GIVEN,
 ) -> int:
     """A dense checkpoint with efficient attention, or any checkpoint with more positions, its weights kept.
@@ -64,76 +124,31 @@ def convert(
         checkpoint is then in OUT/runs/ID/checkpoint.
     max_length:
         Tokens of the longest text to come; positions beyond the trained ones are copies. Default: as it is.
-    distill_task:
-        Task, or file of your own, whose training texts the new model learns from. Default: no distillation.
-    distill_steps:
-        Updates of the distillation.
-    distill_rows:
-        Texts to learn from; default all of the task's training rows.
-    learning_rate:
-        The highest learning rate of the distillation; default 1e-4.
-    batch_size:
-        Texts of one update; default 32.
-    save_seconds:
-        A distillation saves its state this often; at most so much is lost when it is killed. Default 60.
-    resume:
-        Go on where this distillation stopped (or start, when there is nothing yet).
-    restart:
-        Begin anew where this distillation stopped; what it has learned is deleted.
-    tokenizer:
-        Directory or Hub id, for a checkpoint that brings none.
-    text_columns:
-        Column of the text of your own file, or two for pairs.
-    label_columns:
-        Column of the class of your own file, or several of 0 and 1.
-    precision:
-        Of the distillation; auto is bfloat16 where it is faster.
-    tokens_per_micro_batch:
-        Tokens that are in memory at once; the result does not depend on it.
-    threads:
-        Processor threads; default: all cores.
-    device:
-        Where to compute.
     seed:
         Decides what the mechanism draws at random, and the order of the texts.
-    data_dir:
-        Directory with TASK/SPLIT.parquet (.csv, .tsv, .jsonl); default LONGREAD_DATA_DIR, else the Hub.
-    stream:
-        Keep the texts in files, not in memory. Default: for files of more than a gibibyte, .arrow files and URLs.
-    workers:
-        Processes that tokenize streamed rows; default one a core. The result does not depend on it.
     """
-    distillation: dict[str, Any] = {
-        "train_rows": distill_rows, "learning_rate": learning_rate, "batch_size": batch_size, "tokenizer": tokenizer,
-        "save_seconds": save_seconds, "text_columns": None if text_columns is None else tuple(text_columns),
-        "label_columns": None if label_columns is None else tuple(label_columns),
-        "precision": precision, "tokens_per_micro_batch": tokens_per_micro_batch,
-        "device": device, "threads": threads, "data_dir": data_dir, "stream": stream, "workers": workers,
-    }  # fmt: skip
-    distillation = {name: value for name, value in distillation.items() if value is not None}
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
-    if distill_task is None:
-        unused = [*distillation, *(["distill_steps"] if distill_steps else []), *(["resume"] if resume else []),
-                  *(["restart"] if restart else [])]  # fmt: skip
-        if unused:
-            option = "--distill-rows" if unused[0] == "train_rows" else option_name(unused[0])
+    task, steps = distillation.distill_task, distillation.distill_steps
+    if task is None:
+        if unused := [*given_options(distillation), *given_options(settings)]:
+            option = option_name(unused[0])
             raise UserError(f"{option}: of a distillation alone; give --distill-task and --distill-steps with it")
         return _convert(checkpoint, attention, out, max_length, seed, given_options(options))
-    if distill_steps is None:
-        raise UserError(f"--distill-task {distill_task}: say for how many updates with --distill-steps")
+    if steps is None:
+        raise UserError(f"--distill-task {task}: say for how many updates with --distill-steps")
     if attention is None:
         raise UserError("--distill-task: name the new attention with --attention")
-    if resume and restart:
+    if distillation.resume and distillation.restart:
         raise UserError("--resume and --restart: choose one")
     from longread.config import RunConfig
 
     config = RunConfig(
-        task=distill_task, init=checkpoint, attention=attention, max_length=max_length, seed=seed, out=out,
-        options=given_options(options), **distillation,
+        task=task, init=checkpoint, attention=attention, max_length=max_length, seed=seed, out=out,
+        train_rows=distillation.distill_rows, options=given_options(options), **given_options(settings),
     )  # fmt: skip
-    return _distil(config, distill_steps, resume, restart)
+    return _distil(config, steps, distillation.resume, distillation.restart)
 
 
 def _distil(config: RunConfig, steps: int, resume: bool, restart: bool) -> int:

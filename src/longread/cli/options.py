@@ -21,15 +21,15 @@ Several = Parameter(consume_multiple=1)
 JsonLines = Annotated[bool, Parameter(name="--json")]
 
 
-def _panel(title: str, place: int) -> Parameter:
+def panel(title: str, place: int) -> Parameter:
     """The fields of a dataclass as options of their own, together in one part of `--help`."""
     return Parameter(name="*", group=Group(title, sort_key=place))
 
 
-OfRows = Annotated[RowSettings, _panel("Texts", 1)]
-OfModel = Annotated[ModelSettings, _panel("Model", 2)]
-OfTraining = Annotated[TrainingSettings, _panel("Training", 4)]
-OfMachine = Annotated[MachineSettings, _panel("Machine", 5)]
+OfRows = Annotated[RowSettings, panel("Texts", 1)]
+OfModel = Annotated[ModelSettings, panel("Model", 2)]
+OfTraining = Annotated[TrainingSettings, panel("Training", 4)]
+OfMachine = Annotated[MachineSettings, panel("Machine", 5)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +49,9 @@ class Computing:
     precision: Literal["auto", "float32", "bfloat16", "int8"] = "float32"
 
 
-OfComputing = Annotated[Computing, _panel("Machine", 5)]
+OfComputing = Annotated[Computing, panel("Machine", 5)]
 COMPUTING = Computing()
-OfLongTexts = Annotated[Cut, Parameter(name="*", group=Group("Long texts", sort_key=2))]
+OfLongTexts = Annotated[Cut, panel("Long texts", 2)]
 ROWS, MODEL, TRAINING, MACHINE = RowSettings(), ModelSettings(), TrainingSettings(), MachineSettings()
 CUT = Cut()
 DEFAULTS = Settings()
@@ -90,9 +90,10 @@ OfMechanisms = Annotated[MechanismOptions, Parameter(name="*")]
 NONE_GIVEN: Any = MechanismOptions()
 
 
-def given_options(of_mechanisms: Any) -> dict[str, Any]:
-    """The settings of mechanisms that were given."""
-    return {name: value for name, value in vars(of_mechanisms).items() if value is not None}
+def given_options(options: Any) -> dict[str, Any]:
+    """The fields of a dataclass of options that are not as they are by default."""
+    own = {field.name: (getattr(options, field.name), field.default) for field in dataclasses.fields(options)}
+    return {name: value for name, (value, default) in own.items() if value != default}
 
 
 def run_config(*settings: Any, options: Any = NONE_GIVEN, **others: Any) -> RunConfig:
