@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from longread.study.space import Choice, Settings, Space
+from longread.study.space import Choice, Point, Space
 
 FACTOR = 3  # of the trials at a rung one in so many goes on
 
@@ -16,7 +16,7 @@ FACTOR = 3  # of the trials at a rung one in so many goes on
 class Sampler(Protocol):
     name: str
 
-    def ask(self, number: int) -> Settings:
+    def ask(self, number: int) -> Point:
         """The settings of trial `number`."""
 
     def tell(self, settings: Mapping[str, Any], score: float) -> None:
@@ -31,7 +31,7 @@ class RandomSampler:
     def __init__(self, space: Space, seed: int) -> None:
         self.space, self.seed = space, seed
 
-    def ask(self, number: int) -> Settings:
+    def ask(self, number: int) -> Point:
         draw = random.Random(f"{self.seed} {number}")
         return {name: values.at(draw.random()) for name, values in self.space.items()}
 
@@ -60,7 +60,7 @@ class OptunaSampler:
             else:
                 self.kinds[name] = optuna.distributions.FloatDistribution(values.low, values.high, log=True)
 
-    def ask(self, number: int) -> Settings:
+    def ask(self, number: int) -> Point:
         asked = self.study.ask(self.kinds).params
         return {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in asked.items()}
 

@@ -20,7 +20,7 @@ from longread.records import canonical, write_json
 from longread.study.chain import begun_from
 from longread.study.child import Event, run_one
 from longread.study.sampling import Asha, Sampler, make_sampler
-from longread.study.space import Range, Settings, Space, resolved_of, step_of
+from longread.study.space import Point, Range, Space, resolved_of, step_of
 from longread.training.signals import signals_interrupt
 from longread.training.state import delete_states
 
@@ -34,7 +34,7 @@ class Trial:
     """`status`: running, ok, stopped (by the rule), or how its run failed."""
 
     number: int
-    settings: Settings
+    settings: Point
     epochs: int  # that it would take
     scores: list[float] = field(default_factory=list)  # after each epoch, on the tuning rows
     status: str = "running"
@@ -94,7 +94,7 @@ class Trials:
                   "final": self.final}  # fmt: skip
         write_json(self.path, values)
 
-    def begin(self, number: int, settings: Settings) -> Trial:
+    def begin(self, number: int, settings: Point) -> Trial:
         epochs = resolved_of(step_of(self.config.base, settings)).epochs
         trial = Trial(number, settings, epochs or 1)
         self.found.append(trial)

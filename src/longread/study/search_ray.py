@@ -15,7 +15,7 @@ from longread.study.cluster import Cluster
 from longread.study.ray import GIGABYTE, connected
 from longread.study.sampling import FACTOR, make_sampler
 from longread.study.search import SearchConfig, Told, Trial, Trials, do_trial, score_of
-from longread.study.space import Settings
+from longread.study.space import Point
 from longread.training.state import delete_states
 
 
@@ -109,7 +109,7 @@ class _Book:
                 self.sampler.tell(trial.settings, trial.score)
         self.by_name: dict[str, Trial] = {}
 
-    def next(self, name: str) -> Settings | None:
+    def next(self, name: str) -> Point | None:
         """None: all epochs are spent."""
         if self.unfinished:
             trial = self.unfinished.pop(0)
@@ -150,7 +150,7 @@ class _Book:
         book = self
 
         class Ours(tune.search.Searcher):  # type: ignore[misc]
-            def suggest(self, trial_id: str) -> Settings | str | None:
+            def suggest(self, trial_id: str) -> Point | str | None:
                 return book.next(trial_id) or tune.search.Searcher.FINISHED
 
             def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:

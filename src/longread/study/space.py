@@ -18,7 +18,7 @@ from longread.training.resolve import mechanisms_with, own_options, resolve
 DISTILL_STEPS = "distill_steps"
 NOT_SEARCHED = ("task", "init", "seed", "out", "data_dir", "tuning_fraction", "eval_rows", "sample_seed")
 OF_THE_TRAINING = ("learning_rate", "batch_size")  # a distillation has its own
-Settings = dict[str, Any]
+Point = dict[str, Any]  # of a space: a value for each of its settings
 
 
 @dataclass(frozen=True)
