@@ -66,6 +66,10 @@ class BigBirdAttention(SelfAttention):
         return BlockPattern(own.block_size, own.num_random_blocks, self.num_attention_heads, draw)
 
     @property
+    def longest_full(self) -> int:
+        return self.pattern.longest_full
+
+    @property
     def plan_key(self) -> Hashable:
         return type(self), self.pattern, self.dropping > 0
 
@@ -158,7 +162,7 @@ class BigBirdAttention(SelfAttention):
 
     def padded(self, x: Tensor, real: Tensor) -> Tensor:
         """Short sequences with full attention, longer ones by blocks; each has its own last block and random ones."""
-        length, limit = x.shape[1], self.pattern.longest_full
+        length, limit = x.shape[1], self.longest_full
         shorter = torch.sym_min(length, limit)
         q, k, v = self.padded_heads_of(x)
         bias = bias_from(real, x.dtype)[:, None, None, :]
@@ -182,12 +186,12 @@ class BigBirdAttention(SelfAttention):
         self.register_buffer("random_blocks", table.to(self.query.weight.device), persistent=False)
 
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
-        full = sum(n for n in lengths if n <= self.pattern.longest_full)
+        full = sum(n for n in lengths if n <= self.longest_full)
         return {"full": full, "global+window+random": sum(lengths) - full}
 
     def flops(self, length: int) -> float:
         pairs = float(length) ** 2
-        if length > self.pattern.longest_full:
+        if length > self.longest_full:
             size = self.options.block_size
             seen = (5 + self.options.num_random_blocks) * size
             pairs = float(2 * size * length + (length - 2 * size) * seen)
