@@ -6,12 +6,13 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from checkpoints import OURS, POSTNORM, THEIRS, batch, edit, random_model, rewrite, save_bert
+from checkpoints import MODERN, OURS, POSTNORM, SHAPE, THEIRS, batch, edit, random_model, rewrite, save_bert
 from longread.errors import UserError
 from longread.models.checkpoint import from_pretrained, save_pretrained
 from longread.models.families import FAMILIES
@@ -60,6 +61,22 @@ def test_a_saved_model_is_read_back(key: str, layout: str, tmp_path: Path) -> No
     assert not again.training
     assert not again.loading.initialised
     assert not again.loading.ignored
+
+
+@pytest.mark.parametrize("heads", [1, 4, 13])
+@pytest.mark.parametrize("attention", ["dense", "longformer", "local"])
+def test_heads_that_no_family_could_have_are_saved(attention: str, heads: int, tmp_path: Path) -> None:
+    """Rotary positions of an odd head_dim, and heads that are no part of hidden_size, are no other family's matter."""
+    width = {"head_dim": 7} if 65 % heads else {}
+    settings: dict[str, Any] = {"attention": attention, "hidden_size": 65, "num_attention_heads": heads} | width
+    model = random_model(POSTNORM | {"type_vocab_size": 2} | settings)
+    save_pretrained(model, tmp_path)
+    told = json.loads((tmp_path / "config.json").read_text())["model_type"]
+    assert told == ("bert" if attention == "dense" and not width else "longread")
+    assert torch.equal(from_pretrained(tmp_path)(*batch()), model(*batch()))
+    if width:
+        with pytest.raises(UserError, match=r"theirs have no 4 heads"):
+            save_pretrained(model, tmp_path, layout="huggingface")
 
 
 @pytest.mark.parametrize("key", OURS)
@@ -162,3 +179,38 @@ def test_older_and_newer_configurations_of_modernbert_are_one_model(tmp_path: Pa
     assert torch.equal(again(*batch()), model(*batch()))
     edit(tmp_path, global_attn_every_n_layers=2)
     assert from_pretrained(tmp_path).config.attention == "dense local"
+    edit(tmp_path, local_rope_theta=None)
+    assert from_pretrained(tmp_path).config.rotary_base == 70.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"layer_types": None, "global_attn_every_n_layers": 0}, "global_attn_every_n_layers is 0; it must be 1 or"),
+        ({"rope_parameters": 7}, "rope_parameters is 7; it must be a JSON object"),
+        ({"rope_parameters": {"full_attention": [7]}}, r"full_attention is \[7\]; it must be a JSON object"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type is 'linear'; only"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type is 'yarn'; only default"),
+        ({"architectures": 7, "classifier_pooling": "max"}, "classifier_pooling is 'max'; it must be one of cls, mean"),
+    ],
+    ids=str,
+)
+def test_what_a_modernbert_cannot_have_is_named(changes: dict[str, Any], told: str, tmp_path: Path) -> None:
+    save_pretrained(random_model(THEIRS["modernbert"][1] | SHAPE | MODERN), tmp_path, layout="huggingface")
+    edit(tmp_path, **changes)
+    with pytest.raises(UserError, match=told):
+        from_pretrained(tmp_path)
+
+
+def test_architectures_that_are_no_list_say_nothing(bert: Path) -> None:
+    edit(bert, architectures=7)
+    assert not from_pretrained(bert).loading.initialised
+
+
+def test_a_head_that_begins_anew_keeps_its_scale(tmp_path: Path) -> None:
+    """Of an encoder alone; the norm of a new head begins with ones, not with small random numbers."""
+    save_pretrained(random_model(POSTNORM | THEIRS["modernbert"][1]), tmp_path, layout="huggingface")
+    rewrite(tmp_path, lambda name, tensor: (name, tensor) if name.startswith("model.") else None)
+    head = from_pretrained(tmp_path).head
+    assert torch.equal(head.norm.weight, torch.ones(12))
+    assert 0 < head.dense.weight.std() < 0.05

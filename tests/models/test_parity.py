@@ -31,6 +31,7 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("modernbert", {"local_attention": 8}),
     ("modernbert", {"num_hidden_layers": 4, "local_attention": 16, "classifier_pooling": "mean"}),
     ("modernbert", {"global_attn_every_n_layers": 2, "num_hidden_layers": 5, "local_attention": 2, "norm_eps": 1e-3}),
+    ("modernbert", {"local_attention": 7}),
     (
         "modernbert",
         {"attention_bias": True, "norm_bias": True, "mlp_bias": True, "classifier_bias": True, "num_labels": 1}

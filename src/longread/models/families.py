@@ -94,6 +94,7 @@ IGNORED = (
     r"decoder\..*",  # ModernBERT
     r"vocab_(transform|layer_norm|projector)\..*",  # DistilBERT
     r"(.*\.)?pooler\..*",
+    r"sequence_summary\..*",  # ELECTRA's, for multiple choice
     r"(.*\.)?embeddings\.(position_ids|token_type_ids)",
 )
 # Classifiers of tokens or answers, in checkpoints whose architecture is not that of a text classifier.
@@ -215,7 +216,8 @@ def unknown(model_type: object) -> str:
 
 def other_architecture(hf: Mapping[str, Any]) -> str | None:
     """The class that transformers had of a checkpoint, where that is no text classifier."""
-    names = [str(name) for name in hf.get("architectures") or ()]
+    told = hf.get("architectures")
+    names = [str(name) for name in told] if isinstance(told, list) else []
     return None if any(name.endswith("ForSequenceClassification") for name in names) else next(iter(names), None)
 
 

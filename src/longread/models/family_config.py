@@ -84,6 +84,8 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
             "a table of so many is read"
         )
     if family.model_type == "modernbert":
+        if hf.get("local_rope_theta", 0) is None:  # once: as the layers with full attention
+            has["local_rope_theta"] = has["global_rope_theta"]
         settings |= _modernbert_settings(has, where)
     extras = {name: value for name, value in (has.get("longread") or {}).items() if name in EXTRAS}
     if settings["attention"] != "bigbird":
@@ -97,16 +99,18 @@ def _modernbert_settings(has: Mapping[str, Any], where: str) -> dict[str, Any]:
     types = has.get("layer_types")
     if types is None:
         period = has["global_attn_every_n_layers"]
+        if period < 1:
+            raise UserError(f"{where}: global_attn_every_n_layers is {period}; it must be 1 or more")
         types = ["sliding_attention" if layer % period else "full_attention" for layer in range(depth)]
     if not isinstance(types, list) or len(types) != depth or not set(types) <= set(MODERNBERT_LAYERS):
         known = ", ".join(MODERNBERT_LAYERS)
         raise UserError(f"{where}: layer_types is {types!r}; it must name one of {known} for each of {depth} layers")
     bases = {}
     for kind, older in (("full_attention", "global_rope_theta"), ("sliding_attention", "local_rope_theta")):
-        rotary = (has.get("rope_parameters") or {}).get(kind) or {}
-        scaled = {**(has.get("rope_scaling") or {}), **rotary}
-        if scaled.get("rope_type", "default") != "default":
-            raise UserError(f"{where}: rope_type is {scaled['rope_type']!r}; only default is read")
+        rotary = {**_object(_object(has, "rope_parameters", where), kind, where), **_object(has, "rope_scaling", where)}
+        rope_type = rotary.get("rope_type", rotary.get("type", "default"))
+        if rope_type != "default":
+            raise UserError(f"{where}: rope_type is {rope_type!r}; only default is read")
         bases[kind] = float(rotary.get("rope_theta", has[older]))
     if has["classifier_pooling"] not in MODERNBERT_POOLING:
         choices = ", ".join(MODERNBERT_POOLING)
@@ -119,8 +123,15 @@ def _modernbert_settings(has: Mapping[str, Any], where: str) -> dict[str, Any]:
         "rotary_base": tuple(bases[kind] for kind in pattern) or bases["full_attention"],
     }
     if "sliding_attention" in pattern:
-        settings["local_window"] = has["local_attention"]
+        settings["local_window"] = has["local_attention"] // 2 * 2  # theirs sees half of it, rounded down, on each side
     return settings
+
+
+def _object(has: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    value = has.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: {name} is {value!r}; it must be a JSON object")
+    return value
 
 
 def _period(names: Sequence[str]) -> list[str]:
@@ -220,8 +231,17 @@ def family_of(config: ClassifierConfig, pad_token_id: int | None, source: str | 
     # Those first that count positions as the model does, so that the reason is told for the family one would expect.
     offset = config.position_offset > 0
     order = sorted(FAMILIES.values(), key=lambda f: (f.model_type != source, f.counts_from_padding != offset))
-    found = {family.model_type: _differences(family, config, pad_token_id) for family in order}
-    nearest = min(order, key=lambda family: len(found[family.model_type]))
+    found: dict[str, list[str]] = {}
+    for family in order:
+        try:
+            found[family.model_type] = _differences(family, config, pad_token_id)
+        except (
+            ValueError
+        ):  # it has no such sizes: rotary positions of an odd head_dim, heads that are no part of hidden
+            continue
+    nearest = min((f for f in order if f.model_type in found), key=lambda f: len(found[f.model_type]), default=None)
+    if nearest is None:
+        return f"theirs have no {config.num_attention_heads} heads in hidden_size {config.hidden_size}"
     differences = found[nearest.model_type]
     return f"their {nearest.model_type} {differences[0]}" if differences else nearest
 

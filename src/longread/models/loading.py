@@ -206,6 +206,8 @@ def initial(name: str, shape: tuple[int, ...], config: ClassifierConfig) -> Tens
     """As a classifier initialises itself, but from the seed and the name alone."""
     if name.endswith(".bias"):
         return torch.zeros(shape)
+    if name.endswith("norm.weight"):
+        return torch.ones(shape)
     # torch's generator uses 32 bits of its seed: the name goes into the same ones.
     generator = torch.Generator().manual_seed(zlib.crc32(f"{config.seed} {name}".encode()))
     return torch.randn(shape, generator=generator) * config.initializer_range
