@@ -49,17 +49,21 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def random_peer(
-    model_type: str, *, seed: int = 0, base: bool = False, attn_implementation: str = "eager", **settings: Any
-) -> Any:
-    """A classifier of transformers (`base`: without its head) in which no weight, bias or gain is trivial."""
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+    model_type: str, *, seed: int = 0, base: bool = False, masked: bool = False, attn_implementation: str = "eager",
+    **settings: Any,
+) -> Any:  # fmt: skip
+    """A classifier of transformers in which no weight, bias or gain is trivial.
+
+    base: without its head. masked: with a head for masked tokens.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
     named = OTHER_NAMES.get(model_type, {})
     settings = DEFAULTS.get(model_type, {}) | settings
     config = AutoConfig.for_model(model_type, **({named.get(k, k): v for k, v in SMALL.items()} | settings))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        kind = AutoModel if base else AutoModelForSequenceClassification
+        kind = AutoModel if base else AutoModelForMaskedLM if masked else AutoModelForSequenceClassification
         model = kind.from_config(config, attn_implementation=attn_implementation)
         assert model.config._attn_implementation == attn_implementation
         for name, tensor in model.named_parameters():

@@ -19,6 +19,7 @@ _ROOMS = {
     "load": "longread.inference.predictor",
     "train": "longread.training.run",
     "distill": "longread.training.distill",
+    "pretrain": "longread.training.pretrain",
     "evaluate": "longread.inference.run",
     "compare": "longread.study.compare",
     "convert": "longread.models.convert",

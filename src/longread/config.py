@@ -80,7 +80,7 @@ class RunConfig(Settings):
 
     def data_config(self) -> DataConfig:
         """What the data room has to know of this run."""
-        same = {f.name for f in dataclasses.fields(DataConfig)} - {"cache", "selection_fraction"}
+        same = {f.name for f in dataclasses.fields(DataConfig)} - {"cache", "selection_fraction", "labels_optional"}
         chosen = self.keeps_best or self.patience is not None or self.decides
         return DataConfig(
             **{name: getattr(self, name) for name in same},

@@ -30,6 +30,8 @@ def epoch_line(event: Event, choose_by: str | None = None) -> str:
     line = f"epoch {event['epoch']}: train loss {event['train_loss']:.4f}"
     if "distance" in event:
         return f"{line}, distance from the teacher {event['distance']:.4f}"
+    if "masked_loss" in event:
+        return f"{line}, held-out loss {event['masked_loss']:.4f}, {event['masked_accuracy']:.1%} guessed right"
     words, value = told_by(event, choose_by)
     return f"{line}, evaluation loss {event['eval_loss']:.4f}, {words} {value:.4f}"
 
@@ -50,6 +52,14 @@ def metric_line(record: Mapping[str, Any]) -> str:
     problem, found = problem_of(record), record["metrics"]
     words = METRIC_WORDS | {"f1": f1_name(record["dataset"]["label_names"])}
     return "  ".join(f"{words[name]} {found[name]:.4f}" for name in SHOWN[problem])
+
+
+def masked_line(metrics: Mapping[str, float]) -> str:
+    """What pretraining came to on the masked tokens of held-out rows, and where it began."""
+    told = {"loss": "loss {:.4f}, then {:.4f}", "perplexity": "perplexity {:,.1f}, then {:,.1f}",
+            "accuracy": "guessed right {:.1%}, then {:.1%}"}  # fmt: skip
+    parts = [form.format(metrics[f"masked_{n}_before"], metrics[f"masked_{n}"]) for n, form in told.items()]
+    return f"masked tokens of held-out texts: {'; '.join(parts)}"
 
 
 def progress_line(event: Event) -> str:
@@ -104,7 +114,7 @@ class GridView:
             logs.status(f"{self._place(index)}: {progress_line(event)}")
         elif kind == "epoch":
             state |= {"loss": event["train_loss"], "done_epochs": event["epoch"]}
-            if "distance" not in event:  # a distillation has no metric
+            if "distance" not in event and "masked_loss" not in event:  # neither knows labels
                 state["metric"], state["value"] = told_by(event, self.configs[index].choose_by)
             self._say(index, epoch_line(event, self.configs[index].choose_by))
         elif kind == "end":

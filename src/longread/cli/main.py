@@ -47,6 +47,7 @@ COMMANDS = {
     "explain": "explain:explain",
     "benchmark": "benchmark:benchmark",
     "convert": "convert:convert",
+    "pretrain": "pretrain:pretrain",
     "export": "export:export",
     "push": "push:push",
     "tune": "tune:tune",
@@ -70,7 +71,7 @@ for _name, _place in COMMANDS.items():
 
 app.register_install_completion_command()
 LOG = logs.LogSettings()
-ON_PROCESSES = ("train", "convert", "evaluate", "predict")  # one run on the processes that torchrun starts
+ON_PROCESSES = ("train", "convert", "pretrain", "evaluate", "predict")  # one run on the processes that torchrun starts
 SAYS_ITSELF = ("serve",)  # waits for others: its silence is none
 
 
@@ -182,7 +183,7 @@ def _again(arguments: Sequence[str]) -> str:
     """How a command on several processes goes on when one of them is lost."""
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) < int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
         return "torchrun begins it again, and it goes on from there"
-    resumes = arguments[:1] in (["train"], ["convert"]) and "--resume" not in arguments
+    resumes = arguments[:1] in (["train"], ["convert"], ["pretrain"]) and "--resume" not in arguments
     command = shlex.join(["longread", *arguments, *(["--resume"] if resumes else [])])
     here = os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])
     return f"go on, with any number of processes: torchrun --nproc-per-node {here} -m {command}"

@@ -20,9 +20,15 @@ LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "c
 
 
 def find_columns(
-    table: Table, text_columns: Sequence[str] | None, label_columns: Sequence[str] | None
+    table: Table,
+    text_columns: Sequence[str] | None,
+    label_columns: Sequence[str] | None,
+    labels_optional: bool = False,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the text column (or the two of a pair) and the label columns: those given or the obvious."""
+    """Names of the text column (or the two of a pair) and the label columns: those given or the obvious.
+
+    labels_optional: there may be no label column.
+    """
     names = list(table.columns)
     there = f"the columns there are: {', '.join(names)}"
     if text_columns and len(text_columns) > 2:
@@ -35,9 +41,9 @@ def find_columns(
     lower = {name.strip().lower(): name for name in reversed(names)}
     if not label_columns:
         found = next((lower[name] for name in LABEL_NAMES if name in lower), None)
-        if found is None:
+        if found is None and not labels_optional:
             raise UserError(f"{table.source}: no column 'label'; name it with --label-columns; {there}")
-        label_columns = (found,)
+        label_columns = () if found is None else (found,)
     texts = tuple(text_columns) if text_columns else obvious_texts(names, label_columns)
     if texts is None:
         raise UserError(f"{table.source}: no column 'text'; name it with --text-columns; {there}")

@@ -85,6 +85,7 @@ class DataConfig:
     validation_fraction: float = 0.1
     selection_fraction: float | None = None
     tuning_fraction: float | None = None  # of the training rows, in place of the evaluation rows
+    labels_optional: bool = False  # a table without labels will do: its rows have class 0, which has no name
     tokenizer: str | None = None
     vocab_size: int = 8192
     lowercase: bool = True

@@ -44,13 +44,26 @@ def load_task(config: DataConfig) -> tuple[Examples, Examples]:
     return train, wide(_sample(evaluation, config.eval_rows, config.sample_seed))
 
 
+def load_texts(config: DataConfig) -> Examples:
+    """The training rows as `load_task` gives them, for who reads no labels: a table without any will do.
+
+    Labels that are there decide, as in `load_task`, which rows are a sample and which are held out for evaluation.
+    """
+    config = replace(config, labels_optional=True)
+    train = _sample(_train_alone(_checked(config), config), config.train_rows, config.sample_seed)
+    if config.tuning_fraction is not None:
+        train, _ = carve(train, config.tuning_fraction, config.sample_seed, config.task)
+    return train
+
+
 def _train_alone(task: Task, config: DataConfig) -> Examples:
     """The training rows as `load_task` gives them, before a sample; a table with evaluation rows is not read."""
     if task.generate is not None:
         return _make(task, "train", config.train_rows, config.sample_seed)
     source = TaskSource(task, config.task, config)
     train = source.examples(task.train_split)
-    if config.eval_file is None and source.eval_split() is None:
+    held_out = bool(train.label_names)  # without labels nobody evaluates
+    if held_out and config.eval_file is None and source.eval_split() is None:
         train, _ = carve(train, config.validation_fraction, config.sample_seed, config.task)
     return train
 

@@ -44,6 +44,7 @@ class Asked:
     encoding: str | None = None
     delimiter: str | None = None
     may_be_empty: bool = False
+    labels_optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,4 +225,4 @@ def _columns(file: Opened, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ..
     if not file.names:
         raise UserError(f"{file.shard.source}: is empty; at least a few rows of text and label are needed")
     table = Table(file.shard.source, {name: [] for name in file.names})
-    return find_columns(table, asked.text_columns, asked.label_columns)
+    return find_columns(table, asked.text_columns, asked.label_columns, asked.labels_optional)

@@ -21,7 +21,7 @@ from longread.data.sources import FORMATS_IN_WORDS, Table, concatenate, find_spl
 from longread.data.targets import Targets, read_targets
 from longread.data.tasks import TASKS, Task
 from longread.errors import UserError
-from longread.problems import MULTI_LABEL
+from longread.problems import MULTI_LABEL, SINGLE_LABEL
 
 EVAL_SPLITS = ("validation", "valid", "val", "dev", "test")  # the first that is there
 
@@ -97,10 +97,15 @@ class TaskSource:
             config.encoding,
             config.delimiter,
             task.hub_id is not None,
+            config.labels_optional,
         )
         stored = stored_rows(shards, asked, config.cache)
-        found = stored.targets(
-            task.label_names or None, label_names, separator=separator, problem_type=config.problem_type
+        found = self._targets(
+            len(stored),
+            lambda: stored.targets(
+                task.label_names or None, label_names, separator=separator, problem_type=config.problem_type
+            ),
+            bool(stored.maps.about["label_columns"]),
         )
         rows = np.arange(len(stored), dtype=np.uint32 if len(stored) < 1 << 32 else np.int64)
         return self._with_labels(split, stored.texts(), found, rows)
@@ -135,14 +140,28 @@ class TaskSource:
         task = self.task
         given = self.config.text_columns or task.text_columns
         named, separator = self._labels(lambda: table.columns, label_names)
-        columns, label = find_columns(table, given, named)
+        columns, label = find_columns(table, given, named, self.config.labels_optional)
         # Public sets hold a few empty texts, and stay as they are; in a file of one's own that is a slip.
         texts = [read_texts(table, column, may_be_empty=task.hub_id is not None) for column in columns]
-        found = read_targets(
-            table, label, task.label_names or None, label_names,
-            separator=separator, problem_type=self.config.problem_type,
+        found = self._targets(
+            len(table),
+            lambda: read_targets(
+                table, label, task.label_names or None, label_names,
+                separator=separator, problem_type=self.config.problem_type,
+            ),
+            bool(label),
         )  # fmt: skip
         return self._with_labels(split, texts, found, np.arange(len(table), dtype=np.int64))
+
+    def _targets(self, rows: int, read: Callable[[], Targets], there: bool) -> Targets:
+        """What `read` gives; where labels are optional and there are none that can be read, class 0 for each row."""
+        try:
+            if there:
+                return read()
+        except UserError:
+            if not self.config.labels_optional:
+                raise
+        return Targets(np.zeros(rows, dtype=np.uint8), (), SINGLE_LABEL)
 
     def _with_labels(
         self, split: str, texts: Sequence[Sequence[str]], found: Targets, rows: npt.NDArray[Any]

@@ -78,8 +78,11 @@ class Tokenizer:
 
     @property
     def pad_id(self) -> int | None:
-        """Of the padding token, by what the configuration calls it or one of its usual names."""
-        found = (self.inner.token_to_id(name) for name in self.config.names("pad_token"))
+        return self.id_of("pad_token")
+
+    def id_of(self, role: str) -> int | None:
+        """Of a special token, by what the configuration calls it or one of its usual names."""
+        found = (self.inner.token_to_id(name) for name in self.config.names(role))
         return next((i for i in found if i is not None), None)
 
     @cached_property

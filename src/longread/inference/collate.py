@@ -15,6 +15,7 @@ from torch import Tensor
 
 from longread.data.batches import Indices
 from longread.data.dataset import Split
+from longread.data.masking import Masking
 from longread.models.classifier import Classifier
 from longread.ops.packed import PackedBatch, to_device
 from longread.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
@@ -49,11 +50,19 @@ class Chunks:
 
 
 @dataclass(frozen=True)
+class Masked:
+    """places int64 [M]: which of the tokens are to be guessed; wanted int64 [M]: what stood there."""
+
+    places: Tensor
+    wanted: Tensor
+
+
+@dataclass(frozen=True)
 class Batch:
     """tokens [T], token types [T] or None, labels, the sequences' layout, and whose they are.
 
     labels of the B texts: classes int64 [B], or float32 of several labels [B, C] or a number [B]. chunks: None where
-    each text is one sequence.
+    each text is one sequence. masked: None where no token is to be guessed.
     """
 
     tokens: Tensor
@@ -61,6 +70,7 @@ class Batch:
     labels: Tensor
     packed: PackedBatch
     chunks: Chunks | None = None
+    masked: Masked | None = None
 
     def by_text(self, logits: Tensor, problem_type: ProblemType) -> Tensor:
         """Logits [S, C] of the sequences -> [B, C] of the texts."""
@@ -80,10 +90,20 @@ def kept_tokens(split: Split, indices: Indices, drop: float, generator: np.rando
 
 
 def make_batch(
-    split: Split, indices: Indices, device: torch.device, kept: npt.NDArray[np.bool_] | None = None
+    split: Split,
+    indices: Indices,
+    device: torch.device,
+    kept: npt.NDArray[np.bool_] | None = None,
+    masking: Masking | None = None,
+    step: int | None = None,
 ) -> Batch:
-    """The rows `indices`; of their tokens only those that are `kept` (bool [T]; None: all)."""
+    """The rows `indices`; of their tokens only those that are `kept` (bool [T]; None: all), or masked as at `step`."""
     tokens, types = split.gather(indices)
+    masked = None
+    if masking is not None:
+        assert kept is None, "tokens are masked or dropped"
+        tokens, *chosen = masking.draw(tokens, split.lengths[indices], indices, step)
+        masked = Masked(*(to_device(torch.from_numpy(own), device) for own in chosen))
     labels = split.labels[indices]
     labels = labels.astype(np.int64 if split.problem_type == SINGLE_LABEL else np.float32)
     counts, lengths = split.sequences_of(indices)
@@ -100,6 +120,7 @@ def make_batch(
         to_device(torch.from_numpy(labels), device),
         PackedBatch(lengths.tolist(), device, first_text_lengths=first_texts.tolist()),
         Chunks.of(counts, device) if several else None,
+        masked,
     )
 
 

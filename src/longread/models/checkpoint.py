@@ -27,6 +27,7 @@ from longread.models.decision import DECISION, Decision
 from longread.models.families import FAMILIES, Family
 from longread.models.loading import OWN, Labels, Loading, assign, match_labels, still_untrained
 from longread.models.locate import locate
+from longread.models.masked import their_head
 from longread.problems import PROBLEM_TYPES, SINGLE_LABEL, ProblemType
 
 log = logging.getLogger("longread")
@@ -208,6 +209,9 @@ def save_pretrained(
                 model.blocks[0].attention.longest_full,  # type: ignore[union-attr]
             )
         hf = family_config.config_for(family, model.config, ids)
+        state = their_head(state, family, model)
+        if any(name.startswith(families.MASKED_HEAD) for name in state):
+            hf["architectures"] = [family.masked_architecture]
         state = _their_state(state, family, model.config, ids.get("pad_token_id"))
     else:
         hf = {"model_type": OWN, "architectures": [ARCHITECTURE]} | model.config.to_dict() | ids

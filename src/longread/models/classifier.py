@@ -17,7 +17,7 @@ from longread.attention import SelfAttention
 from longread.data.config import Cut
 from longread.models.config import ClassifierConfig
 from longread.models.decision import Decision
-from longread.models.layers import Block, Embeddings, Head, norm
+from longread.models.layers import Block, Embeddings, Head, MaskedHead, norm
 from longread.ops.dropout import Dropout
 from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch, to_device
@@ -46,6 +46,7 @@ class Classifier(nn.Module):
         self.final_norm = norm(config, config.hidden_size) if config.norm_position == "pre" else None
         self.score = nn.Linear(config.hidden_size, 1) if config.pooling == "positions" else None
         self.head = Head(config)
+        self.masked_head: MaskedHead | None = None  # of pretraining alone (masked.py)
         for site, module in enumerate(m for m in self.modules() if isinstance(m, Dropout)):
             module.site = site
         self.apply(self._initialise)
@@ -108,6 +109,10 @@ class Classifier(nn.Module):
     def encode(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None = None) -> Tensor:
         """tokens [T] -> the last hidden states [T, hidden]; no other is kept."""
         return _last(self._states(tokens, batch, token_types))
+
+    def guess(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None, places: Tensor) -> Tensor:
+        """The last hidden states [M, hidden] at the `places` int64 [M] of tokens [T] that are to be guessed."""
+        return self.encode(tokens, batch, token_types).index_select(0, places)
 
     def _pooled(self, tokens: Tensor, batch: PackedBatch, token_types: Tensor | None) -> Tensor:
         """`pool` of the last hidden states. Of a first token alone the last block computes nothing that is not read."""

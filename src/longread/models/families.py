@@ -36,6 +36,30 @@ GLOBAL = {
 }
 # Modules beside the family's prefix.
 POOLED_HEAD = {"classifier": "head.classifier"}
+MASKED_HEAD = "masked_head."  # our names of what only masked-language modelling has
+# Heads of masked-language modelling; "masked_head" itself has the bias of the decoder, which is the word embedding.
+BERT_MASKED = {
+    "cls.predictions": "masked_head",
+    "cls.predictions.transform.dense": "masked_head.dense",
+    "cls.predictions.transform.LayerNorm": "masked_head.norm",
+}
+ROBERTA_MASKED = {
+    "lm_head": "masked_head",
+    "lm_head.dense": "masked_head.dense",
+    "lm_head.layer_norm": "masked_head.norm",
+}
+ELECTRA_MASKED = {
+    "generator_lm_head": "masked_head",
+    "generator_predictions.dense": "masked_head.dense",
+    "generator_predictions.LayerNorm": "masked_head.norm",
+}
+DISTILBERT_MASKED = {
+    "vocab_projector": "masked_head",
+    "vocab_transform": "masked_head.dense",
+    "vocab_layer_norm": "masked_head.norm",
+}
+# ModernBERT's classifier has these dense layer and norm, too.
+MODERNBERT_MASKED = {"decoder": "masked_head", "head.dense": "masked_head.dense", "head.norm": "masked_head.norm"}
 DENSE_HEAD = {"classifier.dense": "head.dense", "classifier.out_proj": "head.classifier"}
 
 # ELECTRA's embedding may be narrower than its layers.
@@ -104,9 +128,10 @@ OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm
 
 @dataclass(frozen=True)
 class Family:
-    """`body` lies below `prefix`, `head` beside it. counts_from_padding: positions start behind the padding id's,
+    """`body` lies below `prefix`, `head` and `masked` beside it.
 
-    which is padding_id whatever config.json says, unless that is None.
+    counts_from_padding: positions start behind the padding id's, which is padding_id whatever config.json says, unless
+    that is None.
     """
 
     model_type: str
@@ -114,6 +139,7 @@ class Family:
     architecture: str
     body: Mapping[str, str]
     head: Mapping[str, str]
+    masked: Mapping[str, str]
     counts_from_padding: bool = False
     padding_id: int | None = None
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -121,7 +147,7 @@ class Family:
     def names(self, parameters: Iterable[str], num_hidden_layers: int) -> dict[str, str]:
         """Our parameter name -> Hugging Face's, for all of `parameters` that the tables know."""
         table = {}
-        tables = [(f"{self.prefix}.", self.body), ("", self.head)]
+        tables = [(f"{self.prefix}.", self.body), ("", self.head), ("", self.masked)]
         for prefix, modules in tables:
             for theirs, ours in modules.items():
                 for layer in range(num_hidden_layers if "{layer}" in ours else 1):
@@ -163,6 +189,11 @@ class Family:
         return found
 
     @property
+    def masked_architecture(self) -> str:
+        """transformers' class that has the head of masked-language modelling."""
+        return self.architecture.replace("ForSequenceClassification", "ForMaskedLM")
+
+    @property
     def has_token_types(self) -> bool:
         return "embeddings.token_type" in self.body.values()
 
@@ -181,17 +212,43 @@ FAMILIES = {
             "BertForSequenceClassification",
             BODY | {"pooler.dense": "head.dense"},
             POOLED_HEAD,
+            BERT_MASKED,
         ),
-        Family("roberta", "roberta", "RobertaForSequenceClassification", BODY, DENSE_HEAD, True),
+        Family("roberta", "roberta", "RobertaForSequenceClassification", BODY, DENSE_HEAD, ROBERTA_MASKED, True),
         # RoBERTa in all but their tokenizers.
-        Family("xlm-roberta", "roberta", "XLMRobertaForSequenceClassification", BODY, DENSE_HEAD, True),
-        Family("camembert", "roberta", "CamembertForSequenceClassification", BODY, DENSE_HEAD, True),
-        Family("longformer", "longformer", "LongformerForSequenceClassification", BODY | GLOBAL, DENSE_HEAD, True),
-        Family("big_bird", "bert", "BigBirdForSequenceClassification", BODY, DENSE_HEAD),
-        Family("electra", "electra", "ElectraForSequenceClassification", ELECTRA, DENSE_HEAD),
-        Family("distilbert", "distilbert", "DistilBertForSequenceClassification", DISTILBERT, DISTILBERT_HEAD),
-        Family("mpnet", "mpnet", "MPNetForSequenceClassification", MPNET, DENSE_HEAD, True, padding_id=1),
-        Family("modernbert", "model", "ModernBertForSequenceClassification", MODERNBERT, MODERNBERT_HEAD, fused=FUSED),
+        Family("xlm-roberta", "roberta", "XLMRobertaForSequenceClassification", BODY, DENSE_HEAD, ROBERTA_MASKED, True),
+        Family("camembert", "roberta", "CamembertForSequenceClassification", BODY, DENSE_HEAD, ROBERTA_MASKED, True),
+        Family(
+            "longformer",
+            "longformer",
+            "LongformerForSequenceClassification",
+            BODY | GLOBAL,
+            DENSE_HEAD,
+            ROBERTA_MASKED,
+            True,
+        ),
+        Family("big_bird", "bert", "BigBirdForSequenceClassification", BODY, DENSE_HEAD, BERT_MASKED),
+        Family("electra", "electra", "ElectraForSequenceClassification", ELECTRA, DENSE_HEAD, ELECTRA_MASKED),
+        Family(
+            "distilbert",
+            "distilbert",
+            "DistilBertForSequenceClassification",
+            DISTILBERT,
+            DISTILBERT_HEAD,
+            DISTILBERT_MASKED,
+        ),
+        Family(
+            "mpnet", "mpnet", "MPNetForSequenceClassification", MPNET, DENSE_HEAD, ROBERTA_MASKED, True, padding_id=1
+        ),
+        Family(
+            "modernbert",
+            "model",
+            "ModernBertForSequenceClassification",
+            MODERNBERT,
+            MODERNBERT_HEAD,
+            MODERNBERT_MASKED,
+            fused=FUSED,
+        ),
     )
 }
 

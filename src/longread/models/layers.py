@@ -108,6 +108,25 @@ class Block(nn.Module):
         return self.down(self.inner_dropout(hidden, noise, rows=rows))
 
 
+class MaskedHead(nn.Module):
+    """Hidden states -> logits of the vocabulary: dense + activation + norm + the word embedding's table + bias.
+
+    As BERT's cls.predictions and RoBERTa's lm_head.
+    """
+
+    def __init__(self, config: ClassifierConfig, activation: str) -> None:
+        super().__init__()
+        width = config.width_of_embedding
+        self.dense = Linear(config.hidden_size, width, bias=config.head_bias)
+        self.activation = activation
+        self.norm = norm(config, width)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, x: Tensor, table: Tensor) -> Tensor:
+        """x [M, hidden], table [vocabulary, width of the embedding] -> logits [M, vocabulary]."""
+        return nn.functional.linear(self.norm(ACTIVATIONS[self.activation](self.dense(x))), table, self.bias)
+
+
 class Head(nn.Module):
     """Pooled sequences -> logits: linear, or dense + activation (+ norm) + linear."""
 

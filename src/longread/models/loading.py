@@ -153,7 +153,8 @@ def assign(
         of_another_task = loading.architecture is not None and key.startswith(families.OTHER_HEADS)
         own = None if of_another_task else ours.get(name)
         if own is None:
-            (ignored if of_another_task or (family and families.ignored(key)) else left_over).append(key)
+            unread = families.ignored(key) if family else key.startswith(families.MASKED_HEAD)
+            (ignored if of_another_task or unread else left_over).append(key)
         elif own.startswith("head.classifier.") and labels.rows is None:
             ignored.append(key)  # of other labels
         elif tuple(tensor.shape) != expected[own]:

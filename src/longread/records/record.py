@@ -122,6 +122,7 @@ class RunRecord:
     encoder: Mapping[str, Any] | None = None  # the model's whole configuration
     conversion: Mapping[str, Any] | None = None  # what `convert` did to the initial weights
     distillation: Mapping[str, Any] | None = None  # kind distill: the distance from the teacher, before and after
+    pretraining: Mapping[str, Any] | None = None  # kind pretrain: rows and tokens; what it came to is in metrics
     faithfulness: Mapping[str, Any] | None = None  # of explanations: experiments/explain_faithfulness.py
     chosen_epoch: int | None = None
     head_is_untrained: bool | None = None

@@ -6,6 +6,7 @@ It is the user's to edit: no checksum covers it, and nothing reads it back.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def _metadata(record: Mapping[str, Any]) -> str:
     return ModelCardData(
         model_name=name,
         library_name="longread",
-        pipeline_tag="text-classification",
+        pipeline_tag="fill-mask" if record["kind"] == "pretrain" else "text-classification",
         tags=["longread", *dict.fromkeys(record["attention"].split())],
         datasets=[hub_id] if hub_id else None,
         base_model=_base(record),
@@ -124,7 +125,9 @@ def _text(record: Mapping[str, Any], ends: Mapping[str, tuple[float, float]]) ->
     problem, names = problem_of(record), record["dataset"]["label_names"]
     where = plain(_task(record).name)
     of = "pair of texts" if record["dataset"]["train"].get("pairs") else "text"
-    if problem == REGRESSION:
+    if record["kind"] == "pretrain":
+        does = "has learned to guess masked words, and is to be fine-tuned: its classifier is untrained"
+    elif problem == REGRESSION:
         does = f"predicts a number for each {of}"
     else:
         count = "any number" if problem == MULTI_LABEL else "one"
@@ -139,6 +142,12 @@ def _text(record: Mapping[str, Any], ends: Mapping[str, tuple[float, float]]) ->
 
 
 def _use(record: Mapping[str, Any]) -> Iterator[str]:
+    if record["kind"] == "pretrain":
+        yield "## Use\n"
+        yield "```sh"
+        yield f"longread train --task mail.csv --init {PLACE} --attention {shlex.quote(record['attention'])}"
+        yield "```\n"
+        return
     texts = '["a text"], ["what it is compared with"]' if record["dataset"]["train"].get("pairs") else '["a text"]'
     shown = {MULTI_LABEL: "answer.labels, answer.probabilities", REGRESSION: "answer.value"}
     yield "## Use\n"
@@ -153,6 +162,14 @@ def _use(record: Mapping[str, Any]) -> Iterator[str]:
 def _results(record: Mapping[str, Any], ends: Mapping[str, tuple[float, float]], where: str) -> Iterator[str]:
     rows, metrics = record["dataset"].get("eval"), record["metrics"]
     yield "## Results\n"
+    if record["kind"] == "pretrain":
+        done, part = record["pretraining"], record["pretraining"]["mask_fraction"]
+        yield f"{part:.0%} of the tokens of {done['held_out_rows']:,} texts that it has not learned from were masked.\n"
+        yield "| | Before | After |\n| --- | --- | --- |"
+        for title, metric in (("Loss", "loss"), ("Perplexity", "perplexity"), ("Guessed right", "accuracy")):
+            yield f"| {title} | {metrics[f'masked_{metric}_before']:.4g} | {metrics[f'masked_{metric}']:.4g} |"
+        yield ""
+        return
     if not rows:  # a distillation has a teacher and no labels
         yield "It was not evaluated: `longread evaluate` measures it on rows of yours.\n"
         return

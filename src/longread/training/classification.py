@@ -43,7 +43,7 @@ class Classification:
     """The loss of the problem's type, the mean over a batch's rows; weighted by class, the weighted mean."""
 
     drops = True
-    teacher = None
+    teacher = masking = None
 
     def __init__(self, split: Split, config: RunConfig, device: torch.device) -> None:
         self.split = split

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from longread.data.batches import Indices
+from longread.data.masking import Masking
 from longread.inference.collate import Batch
 from longread.models.classifier import Classifier
 from longread.system.measure import Stopwatch
@@ -21,6 +22,10 @@ class Objective(Protocol):
     @property
     def teacher(self) -> Classifier | None:
         """A model that computes on the same batches, without gradients."""
+
+    @property
+    def masking(self) -> Masking | None:
+        """Which tokens the model does not see; None: it sees all."""
 
     def begin(self, indices: Indices) -> None:
         """A new batch: the rows `indices` of the split, whose sizes the parts are divided by."""

@@ -73,6 +73,7 @@ class Distillation:
     """
 
     drops = False
+    masking = None
 
     def __init__(self, teacher: Classifier, split: Split, spread: tuple[float, ...]) -> None:
         self.teacher, self.split, self.spread = teacher, split, spread

@@ -41,7 +41,9 @@ class Gradients:
         self.sharded = sharding.is_sharded(model)
         word = model.embeddings.word.weight
         # An accelerator clears a table in no time; shards of it are put together by who sharded them.
-        own = word.requires_grad and self.device.type == "cpu" and not self.sharded
+        # A decoder tied to the table gives every row of it a gradient.
+        tied = model.masked_head is not None
+        own = word.requires_grad and self.device.type == "cpu" and not self.sharded and not tied
         self.table = model.embeddings.lookup = RowGradients(word) if own else None
 
     def planned(self, steps: Iterable[Indices], first: int) -> Generator[Batch]:
@@ -50,12 +52,12 @@ class Gradients:
         def made() -> Iterator[Batch]:
             for step, indices in enumerate(steps, first):
                 for part in parts_of(self.split, indices, step, self.config, self.tokens):
-                    batch = make_batch(self.split, part.rows, self.device, part.kept)
+                    batch = make_batch(self.split, part.rows, self.device, part.kept, self.objective.masking, step)
                     batch.packed.noise = part.noise
                     yield batch
                 for _ in range(self._idle_passes(indices, step)):
                     shortest = indices[np.argmin(self.split.lengths[indices])]
-                    yield make_batch(self.split, np.array([shortest]), self.device)
+                    yield make_batch(self.split, np.array([shortest]), self.device, None, self.objective.masking, step)
 
         return planned_batches(
             self.model, made(), precision=self.config.precision, gradients=True, teacher=self.objective.teacher

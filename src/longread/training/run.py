@@ -65,7 +65,7 @@ def _train(config: RunConfig, *, resume: bool, restart: bool, on_event: Listener
     with processes.first_goes_ahead():
         begun = start(config)
     check_targets(begun.data.train, config)
-    _say_what_is_cut(begun.data.train, begun.config)
+    say_what_is_cut(begun.data.train, begun.config)
     work = ClassificationWork(
         config=begun.config,
         model=begun.model,
@@ -77,7 +77,8 @@ def _train(config: RunConfig, *, resume: bool, restart: bool, on_event: Listener
     return run_work(work, resume=resume, restart=restart, on_event=on_event, meter=meter)
 
 
-def _say_what_is_cut(split: Split, config: RunConfig) -> None:
+def say_what_is_cut(split: Split, config: RunConfig) -> None:
+    """A warning where texts are longer than what is read of them, and nobody chose what that is."""
     cut = int(split.encoded.truncated.sum())
     if cut and config.truncation is None:
         log.warning(
