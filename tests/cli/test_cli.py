@@ -193,9 +193,8 @@ def test_torchrun_starts_no_command_that_would_do_the_work_twice(
     for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
     assert cli.main([command]) == 2
-    assert (
-        f"{command} does not run under torchrun; only train, convert, evaluate, predict do" in capsys.readouterr().err
-    )
+    told = "does not run under torchrun; only train, convert, pretrain, evaluate, predict do"
+    assert f"{command} {told}" in capsys.readouterr().err
 
 
 def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
