@@ -12,7 +12,6 @@ import zlib
 
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
 END = "]"
-SYMBOLS = (*OPERATORS, END, *"0123456789")
 SUBTREE_ODDS = 0.25  # of a node above the deepest level; the others are digits
 MAX_ARGUMENTS = 10
 MAX_DEPTH = 10

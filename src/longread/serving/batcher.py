@@ -65,8 +65,6 @@ class Answer:
     logits: npt.NDArray[np.floating[Any]]
     queue_seconds: float
     inference_seconds: float
-    batch_size: int
-    batch_tokens: int
 
 
 @dataclass
@@ -226,11 +224,8 @@ class _Lane:
         except BaseException as error:
             # One of them is to blame: each by itself.
             return [error] if len(batch) == 1 else [answer for entry in batch for answer in self._answers([entry])]
-        seconds, tokens = time.monotonic() - start, sum(map(len, batch))
-        return [
-            Answer(row, start - entry.arrived, seconds, len(batch), tokens)
-            for entry, row in zip(batch, logits, strict=True)
-        ]
+        seconds = time.monotonic() - start
+        return [Answer(row, start - entry.arrived, seconds) for entry, row in zip(batch, logits, strict=True)]
 
 
 def _has_types(entry: _Waiting) -> bool:
