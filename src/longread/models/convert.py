@@ -34,22 +34,7 @@ def convert(model: Classifier, attention: str, max_length: int | None = None, **
     positions. UserError for another attention than that, and for settings that the mechanism does not have.
     """
     source = model.config
-    pattern = pattern_of(source, attention)
-    if max_length is not None and max_length < 1:
-        raise UserError(f"max_length is {max_length}; it must be 1 token or more")
-    wanted = source.to_dict() | {"attention": pattern, "max_length": max_length or source.max_length}
-    for name in dict.fromkeys(pattern.split()):
-        if name not in source.mechanisms:
-            options = ATTENTIONS[name].conversion_options(options, source.width_of_head)
-        if not ATTENTIONS[name].supports_attention_dropout:
-            wanted["attention_dropout"] = 0.0
-    without = _without_bias(source, pattern)
-    if len(without) == len(set(pattern.split())):
-        wanted["relative_buckets"] = 0
-    try:
-        config = ClassifierConfig.from_dict(wanted | options)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"convert to {attention}: {error}") from error
+    config = _config(source, attention, max_length, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         converted = Classifier(config)
@@ -63,24 +48,51 @@ def convert(model: Classifier, attention: str, max_length: int | None = None, **
     if config.max_length == source.max_length:  # with more positions more is read of a text
         converted.cut = model.cut
     converted.decision = model.decision  # the last layer is the same: on texts that are covered, so are the labels
+    converted.loading = _loading(model, config)
+    log.info("converted %s attention to %s, max_length %d", source.attention, config.attention, config.max_length)
+    return converted.eval()
+
+
+def _config(
+    source: ClassifierConfig, attention: str, max_length: int | None, options: dict[str, Any]
+) -> ClassifierConfig:
+    pattern = pattern_of(source, attention)
+    if max_length is not None and max_length < 1:
+        raise UserError(f"max_length is {max_length}; it must be 1 token or more")
+    wanted = source.to_dict() | {"attention": pattern, "max_length": max_length or source.max_length}
+    names = list(dict.fromkeys(pattern.split()))
+    for name in names:
+        if name not in source.mechanisms:
+            options = ATTENTIONS[name].conversion_options(options, source.width_of_head)
+        if not ATTENTIONS[name].supports_attention_dropout:
+            wanted["attention_dropout"] = 0.0
+    if _without_bias(source, pattern) == names:
+        wanted["relative_buckets"] = 0
+    try:
+        return ClassifierConfig.from_dict(wanted | options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"convert to {attention}: {error}") from error
+
+
+def _loading(model: Classifier, config: ClassifierConfig) -> Loading:
+    """How the weights came about, with what is done now; a warning where a part of them is lost."""
+    source = model.config
     done = {
         "from": source.attention,
         "to": config.attention,
         "max_length": config.max_length,
         "trained": source.max_length,
     }
-    loading = model.loading or Loading("a model in memory", "longread")
-    earlier = dict(loading.converted or {})  # what was distilled before stays said
-    if without:
+    if without := _without_bias(source, config.attention):
         titles = ", ".join(ATTENTIONS[name].title for name in without)
         done["dropped"] = f"relative position bias ({titles})"
         log.warning(
             "%s has no scores of pairs of tokens: its layers lose the relative position bias that the checkpoint has; "
             "let them learn from it by distillation", titles,
         )  # fmt: skip
-    converted.loading = dataclasses.replace(loading, converted=earlier | done | config.own_settings())
-    log.info("converted %s attention to %s, max_length %d", source.attention, config.attention, config.max_length)
-    return converted.eval()
+    loading = model.loading or Loading("a model in memory", "longread")
+    earlier = dict(loading.converted or {})  # what was distilled before stays said
+    return dataclasses.replace(loading, converted=earlier | done | config.own_settings())
 
 
 def _without_bias(source: ClassifierConfig, pattern: str) -> list[str]:
