@@ -22,7 +22,7 @@ from longread.report.grouping import group_runs
 from longread.report.groups import Group, Line
 from longread.report.mechanisms import LOOKS
 from longread.report.overview import by_task, in_order
-from longread.report.pairs import match, test_pairs
+from longread.report.pairs import compare_lines, match
 from longread.report.quality import class_table, confusion_table, length_table, records_of
 from longread.report.tables import comparison
 from report_records import record, write_everything, write_run
@@ -65,7 +65,7 @@ def test_every_accuracy_is_what_the_predictions_give(built: Path, groups: dict[s
     markdown = (built / "report.md").read_text()
     checked = 0
     for group in groups.values():
-        shown = texts(comparison(group, test_pairs(group)), "Accuracy")
+        shown = texts(comparison(group, compare_lines([group])[0]), "Accuracy")
         expected = []
         for line in sorted(group.done, key=lambda line: line.is_baseline):
             seeds = []
@@ -92,7 +92,7 @@ def test_an_edited_record_is_caught(tmp_path: Path) -> None:
 
 
 def test_failed_runs_are_rows_with_their_status(built: Path, groups: dict[str, Group]) -> None:
-    table = comparison(groups["reviews"], test_pairs(groups["reviews"]))
+    table = comparison(groups["reviews"], compare_lines([groups["reviews"]])[0])
     failed = [[cell.text for cell in row.cells] for row in table.rows if row.kind == "failed"]
     assert failed == [
         ["BigBird", "seed 3: out of memory (tried 12 GiB)"],
@@ -177,7 +177,7 @@ def test_a_run_without_history_or_predictions_still_has_its_row(built: Path, tmp
     assert "Learning curves" not in text
     assert "Which differences are significant" not in text
     (group,) = group_runs(load_runs(tmp_path))
-    assert len(comparison(group, test_pairs(group)).rows) == 9
+    assert len(comparison(group, compare_lines([group])[0]).rows) == 9
 
 
 def test_no_records_is_one_line(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_difference_is_significant_with_three_draws_only(built: Path, tmp_path
         group = next(g for g in group_runs(load_runs(directory)) if g.task == "reviews")
         return [
             pair.significant
-            for pair in test_pairs(group).tested
+            for pair in compare_lines([group])[0].tested
             if not (pair.first.is_baseline and pair.second.is_baseline)
         ]
 
@@ -351,13 +351,13 @@ def test_a_closer_look_has_classes_confusions_lengths_and_reliability(built: Pat
 
 
 def test_bold_is_kept_for_a_lead_that_is_significant(groups: dict[str, Group], tmp_path: Path) -> None:
-    table = comparison(groups["reviews"], test_pairs(groups["reviews"]))
+    table = comparison(groups["reviews"], compare_lines([groups["reviews"]])[0])
     assert not any(cell.bold for row in table.rows for cell in row.cells)
     for seed in range(3):
         write_run(tmp_path, record("reviews", "dense", seed, 400), 0.95)
         write_run(tmp_path, record("reviews", "linformer", seed, 400), 0.7)
     (group,) = group_runs(load_runs(tmp_path))
-    table = comparison(group, test_pairs(group))
+    table = comparison(group, compare_lines([group])[0])
     assert [[cell.bold for cell in row.cells].count(True) for row in table.rows] == [1, 0]
 
 

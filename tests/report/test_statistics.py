@@ -15,7 +15,7 @@ from longread.report import statistics
 from longread.report.grouping import group_runs
 from longread.report.groups import Group
 from longread.report.lineage import all_ancestors, draws
-from longread.report.pairs import test_all, test_pairs
+from longread.report.pairs import compare_lines
 from report_records import record, write_run
 
 # --- intervals and tests
@@ -197,7 +197,7 @@ def test_runs_behind_one_teacher_are_one_draw(behind: dict[str, Any], count: int
     group = group_of(tmp_path)
     line = group.lines[1]
     assert len(set(line.draws)) == line.accuracy[1].draws == count
-    tested = test_pairs(group).tested
+    tested = compare_lines([group])[0].tested
     assert [(pair.result.draws, pair.significant) for pair in tested] == [(count, count == 3)]
 
 
@@ -205,9 +205,11 @@ def test_a_run_and_its_teacher_are_no_two_draws(tmp_path: Path) -> None:
     three_seeds(tmp_path, "dense", 0.9)
     teachers = [run.record["run_id"] for run in load_runs(tmp_path)]
     three_seeds(tmp_path, "linformer", 0.7, lineage=[ancestor(name) for name in teachers])
-    assert [pair.result.draws for pair in test_pairs(group_of(tmp_path)).tested] == [3]
+    assert [pair.result.draws for pair in compare_lines([group_of(tmp_path)])[0].tested] == [3]
     three_seeds(tmp_path, "performer", 0.7, lineage=[ancestor(name) for name in [*teachers[1:], teachers[0]]])
-    by_name = {(p.first.attention, p.second.attention): p.result.draws for p in test_pairs(group_of(tmp_path)).tested}
+    by_name = {
+        (p.first.attention, p.second.attention): p.result.draws for p in compare_lines([group_of(tmp_path)])[0].tested
+    }
     assert by_name["dense", "performer"] == 1  # each pair holds the teacher of the next
 
 
@@ -240,19 +242,21 @@ def test_runs_that_claim_to_begin_from_each_other_are_shown(tmp_path: Path) -> N
 def test_holm_counts_every_comparison_of_the_report(tmp_path: Path) -> None:
     three_seeds(tmp_path, "dense", 0.9)
     three_seeds(tmp_path, "linformer", 0.8)
-    alone = test_pairs(group_of(tmp_path)).tested[0].corrected
+    alone = compare_lines([group_of(tmp_path)])[0].tested[0].corrected
     for seed in range(3):
         for attention in ("dense", "linformer"):
             write_run(tmp_path, record("imdb", attention, seed, 400), 0.85)
     groups = group_runs(load_runs(tmp_path))
-    corrected = {group.task: pairs.tested[0].corrected for group, pairs in zip(groups, test_all(groups), strict=True)}
+    corrected = {
+        group.task: pairs.tested[0].corrected for group, pairs in zip(groups, compare_lines(groups), strict=True)
+    }
     assert corrected["reviews"] == pytest.approx(2 * alone)
 
 
 def test_one_run_stands_beside_all_of_the_others_and_makes_them_one_draw(tmp_path: Path) -> None:
     write_run(tmp_path, record("reviews", "dense", 0, 400), 0.9)
     three_seeds(tmp_path, "linformer", 0.7)
-    (pair,) = test_pairs(group_of(tmp_path)).tested
+    (pair,) = compare_lines([group_of(tmp_path)])[0].tested
     assert (len(pair.result.per_seed), pair.result.draws) == (3, 1)
     means = [line.accuracy[0] for line in group_of(tmp_path).done]
     assert pair.result.difference == pytest.approx(means[0] - means[1])

@@ -14,7 +14,7 @@ from longread.report.cells import Table
 from longread.report.grouping import group_runs
 from longread.report.groups import Group
 from longread.report.naming import TRAIN_ROWS, heading
-from longread.report.pairs import test_pairs
+from longread.report.pairs import compare_lines
 from longread.report.tables import all_columns, comparison
 from report_records import record, write_everything, write_run
 
@@ -29,11 +29,11 @@ def column(table: Table, name: str) -> list[str]:
 
 
 def whole(group: Group) -> Table:
-    return all_columns(group, test_pairs(group))
+    return all_columns(group, compare_lines([group])[0])
 
 
 def main(group: Group) -> Table:
-    return comparison(group, test_pairs(group))
+    return comparison(group, compare_lines([group])[0])
 
 
 def test_the_first_table_has_eight_columns_and_the_other_has_all(tmp_path: Path) -> None:

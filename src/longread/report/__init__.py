@@ -109,7 +109,7 @@ def summary_tables(runs: Sequence[Run]) -> list[tuple[str, Table]]:
     from longread.report.grouping import group_runs, regression_groups
     from longread.report.mechanisms import learn
     from longread.report.naming import heading
-    from longread.report.pairs import test_all
+    from longread.report.pairs import compare_lines
     from longread.report.regression import regression_table
     from longread.report.soundness import sound_runs
     from longread.report.tables import comparison
@@ -117,7 +117,7 @@ def summary_tables(runs: Sequence[Run]) -> list[tuple[str, Table]]:
     learn(runs)
     sound = sound_runs(runs)[0]
     groups, numbers = group_runs(sound), regression_groups(sound)
-    tested = zip(groups, test_all(groups), strict=True)
+    tested = zip(groups, compare_lines(groups), strict=True)
     tables = [(heading(group), comparison(group, pairs)) for group, pairs in tested]
     return tables + [(heading(group), regression_table(group)) for group in numbers]
 

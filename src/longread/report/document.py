@@ -21,7 +21,7 @@ from longread.report.lengths import Bench, benches, cost_table
 from longread.report.mechanisms import learn, rank, title_of
 from longread.report.naming import heading
 from longread.report.overview import by_task, in_order
-from longread.report.pairs import Pairs, matrix_table, mean_accuracy, pair_table, test_all
+from longread.report.pairs import Pairs, compare_lines, matrix_table, mean_accuracy, pair_table
 from longread.report.quality import class_table, confusion_table, length_table, records_of
 from longread.report.recommend import recommendation
 from longread.report.regression import regression_table
@@ -58,13 +58,12 @@ class Section:
     lead: str
     warnings: list[str] = field(default_factory=list)
     recommendation: str = ""
+    blocks: list[Block] = field(default_factory=list)
 
     @property
     def first(self) -> list[Block]:
         """What the page shows before any explanation: the comparison and, folded, all of its columns."""
         return self.blocks[:2] if self.recommendation else []
-
-    blocks: list[Block] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,9 @@ def make_report(
     learn(runs)
     with matplotlib.rc_context(STYLE):
         groups = in_order(group_runs(runs))
-        sections = [task_section(group, pairs, figures) for group, pairs in zip(groups, test_all(groups), strict=True)]
+        sections = [
+            task_section(group, pairs, figures) for group, pairs in zip(groups, compare_lines(groups), strict=True)
+        ]
         numbers = in_order(regression_groups(runs))
         sections += [regression_section(group, figures) for group in numbers]
         table = by_task(groups)

@@ -69,12 +69,7 @@ def differ_in_one(first: Line, second: Line) -> bool:
     return bool(changed + (first.attention != second.attention) == 1)
 
 
-def test_pairs(group: Group) -> Pairs:
-    """Tests the pairs of one group: `test_all` of it alone."""
-    return test_all([group])[0]
-
-
-def test_all(groups: Sequence[Group]) -> list[Pairs]:
+def compare_lines(groups: Sequence[Group]) -> list[Pairs]:
     """Tests, in each group, every pair that differs in one thing, and the best line against all.
 
     p is corrected by Holm's method over all pairs of all groups: over everything that a report shows.
@@ -94,10 +89,6 @@ def test_all(groups: Sequence[Group]) -> list[Pairs]:
     return [Pairs(tuple(group.done), pairs) for group, pairs in zip(groups, tested, strict=True)]
 
 
-test_all.__test__ = False  # type: ignore[attr-defined]  # no tests for pytest to collect
-test_pairs.__test__ = False  # type: ignore[attr-defined]
-
-
 def seed_of(outcome: Outcome) -> int:
     return int(outcome.run.record.get("seed") or 0)
 
@@ -112,39 +103,43 @@ def right_by_row(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
 def match(first: Line, second: Line) -> tuple[np.ndarray, np.ndarray, list[int] | None] | None:
     """Correctness [S, R] of both on the rows they share, run beside run, and the draw of each pair of runs.
 
-    Equal seeds stand beside each other, the remaining ones in order; where one side has a single run, it stands
-    beside all of the other's, which makes them one draw. A linear model has no chance in its training and adds none:
-    its one run stands beside every seed, and the draws are None where both are linear. None where no rows are shared.
+    The draws are None where both are linear models, which have no chance in their training. None where no rows are
+    shared.
     """
     import numpy as np
 
-    a, b = list(first.outcomes), list(second.outcomes)
-    if first.is_baseline and not second.is_baseline:
-        a, b = [a[0]] * len(b), b
-    elif second.is_baseline and not first.is_baseline:
-        b = [b[0]] * len(a)
-    elif first.is_baseline and second.is_baseline:
-        a, b = a[:1], b[:1]
-    elif 1 in (len(a), len(b)):
-        a, b = a * (len(b) if len(a) == 1 else 1), b * (len(a) if len(b) == 1 else 1)
-    else:
-        shared = {seed_of(o) for o in a} & {seed_of(o) for o in b}
-        by_seed = [{seed_of(o): o for o in side if seed_of(o) in shared} for side in (a, b)]
-        rest = [[o for o in side if seed_of(o) not in shared] for side in (a, b)]
-        count = min(len(rest[0]), len(rest[1]))
-        a, b = ([found[s] for s in sorted(shared)] + left[:count] for found, left in zip(by_seed, rest, strict=True))
-    first_right, second_right = [right_by_row(o) for o in a], [right_by_row(o) for o in b]
-    rows = first_right[0][0]
-    for own, _ in [*first_right, *second_right]:
+    sides = side_by_side(first, second)
+    right = [[right_by_row(outcome) for outcome in side] for side in sides]
+    rows = right[0][0][0]
+    for own, _ in [*right[0], *right[1]]:
         rows = np.intersect1d(rows, own)
     if len(rows) < 2:
         return None
-    both = [
-        np.stack([correct[np.searchsorted(own, rows)] for own, correct in side]) for side in (first_right, second_right)
-    ]
-    sides = [side for line, side in ((first, a), (second, b)) if not line.is_baseline]
-    chance = [set[str]().union(*(o.chance for o in pair)) for pair in zip(*sides, strict=True)]
-    return both[0], both[1], draws(chance) if sides else None
+    both = [np.stack([correct[np.searchsorted(own, rows)] for own, correct in side]) for side in right]
+    trained = [side for line, side in zip((first, second), sides, strict=True) if not line.is_baseline]
+    chance = [set[str]().union(*(outcome.chance for outcome in pair)) for pair in zip(*trained, strict=True)]
+    return both[0], both[1], draws(chance) if trained else None
+
+
+def side_by_side(first: Line, second: Line) -> tuple[list[Outcome], list[Outcome]]:
+    """As many runs of each, in pairs: equal seeds beside each other, then the remaining ones in order.
+
+    A single run stands beside all of the other's, which makes them one draw; so does a linear model's, which adds no
+    draw, because its training has no chance in it.
+    """
+    a, b = list(first.outcomes), list(second.outcomes)
+    if first.is_baseline:
+        a = a[:1]
+    if second.is_baseline:
+        b = b[:1]
+    if 1 in (len(a), len(b)):
+        return a * (len(b) if len(a) == 1 else 1), b * (len(a) if len(b) == 1 else 1)
+    shared = {seed_of(outcome) for outcome in a} & {seed_of(outcome) for outcome in b}
+    by_seed = [{seed_of(outcome): outcome for outcome in side if seed_of(outcome) in shared} for side in (a, b)]
+    rest = [[outcome for outcome in side if seed_of(outcome) not in shared] for side in (a, b)]
+    count = min(map(len, rest))
+    a, b = ([found[seed] for seed in sorted(shared)] + left[:count] for found, left in zip(by_seed, rest, strict=True))
+    return a, b
 
 
 def pair_table(pairs: Pairs) -> Table:

@@ -17,6 +17,7 @@ from longread.report.statistics import Interval, pareto
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 COSTS = {
     "train_seconds": ("training-time", "against training time", "training, seconds (log scale)"),
@@ -62,39 +63,42 @@ def tradeoff(group: Group, field: str) -> Picture | None:
         return None
     figure, axes = new_figure()
     figure.subplots_adjust(left=0.085, right=0.97, top=0.90, bottom=0.135)
-    tips = Tips()
     axes.set_xscale("log")
     front = [points[i] for i in pareto([p.cost for p in points], [p.accuracy for p in points])]
     draw_front(axes, front)
-    for p in points:
-        color = color_of(p.line.attention)
-        axes.plot([p.cost, p.cost], [p.interval.low, p.interval.high], color=color, lw=1.1, alpha=0.75)
-        axes.plot([p.lowest, p.highest], [p.accuracy, p.accuracy], color=color, lw=1.1, alpha=0.75)
-    for p in points:
-        spot = axes.plot(
-            p.cost,
-            p.accuracy,
-            marker_of(p.line.attention),
-            color=color_of(p.line.attention),
-            ms=7.5,
-            mec=PAPER,
-            mew=0.9,
-            zorder=4,
-        )
-        tips.add(spot[0], tip_text(p, field, p in front, group.measure))
+    tips = Tips()
+    for p, marker in zip(points, draw_points(axes, points), strict=True):
+        tips.add(marker, tip_text(p, field, p in front, group.measure))
     limits(axes, points)
     axes.set_title(f"{title}, %")
     axes.set_xlabel(label, color=MUTED)
     time_ticks(axes)
     place_labels(axes, [Label(p.cost, p.accuracy, p.label, color_of(p.line.attention)) for p in points],
                  obstacles(axes, points, front))  # fmt: skip
+    return finish(figure, tips, f"{group.key}-{suffix}", title, caption_of(points, front))
+
+
+def caption_of(points: Sequence[Point], front: Sequence[Point]) -> str:
     over = {p.interval.draws > 1 for p in points}
     both = "rows and draws" + (", or rows alone where there is one draw" if False in over else "")
     caption = f"Bars: 95 % interval over {both if True in over else 'rows'}"
     caption += "; across, the fastest and the slowest seed." if any(p.lowest < p.highest for p in points) else "."
     if len(front) > 1:
         caption += " Grey steps: the Pareto front, what no other point beats in both."
-    return finish(figure, tips, f"{group.key}-{suffix}", title, caption)
+    return caption
+
+
+def draw_points(axes: Axes, points: Sequence[Point]) -> list[Line2D]:
+    """Their bars, and over all of these the markers."""
+    for p in points:
+        color = color_of(p.line.attention)
+        axes.plot([p.cost, p.cost], [p.interval.low, p.interval.high], color=color, lw=1.1, alpha=0.75)
+        axes.plot([p.lowest, p.highest], [p.accuracy, p.accuracy], color=color, lw=1.1, alpha=0.75)
+    markers = []
+    for p in points:
+        color, shape = color_of(p.line.attention), marker_of(p.line.attention)
+        markers += axes.plot(p.cost, p.accuracy, shape, color=color, ms=7.5, mec=PAPER, mew=0.9, zorder=4)
+    return markers
 
 
 def draw_front(axes: Axes, front: Sequence[Point]) -> None:
