@@ -87,31 +87,44 @@ def measure(row: Row, data_dir: Path | None, allocator: str = "default") -> dict
         checkpoint = make_checkpoint(row, folder)
         load = foreign_load()
         sides = {name: Process(row, name, allocator, folder / "rows.npz", checkpoint) for name in ("ours", "peer")}
-        record: dict[str, Any] = {
-            "row": row.to_json(), "rows_from": source, "tokens": int(sum(map(len, ids))), "status": "ok",
-            "difference": _difference(sides) if row.peer == "transformers" else None,
-        }  # fmt: skip
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        difference = _difference(sides) if row.peer == "transformers" else None
         rates = [sides["ours"].ask("rate").get("rate")]
-        for name, side in sides.items():
-            side.ask("start")
-            first = side.ask("work").get("seconds")
-            if first is None:
-                record["status"] = f"{name} failed: {side.last_words()}"
-            elif first > NEEDS_NO_WARM_UP_SECONDS:
-                seconds[name].append(first)
-        for turn in range(row.repeats if record["status"] == "ok" else 0):
-            for name, side in sides.items():
-                if len(seconds[name]) == turn:
-                    seconds[name].append(side.ask("work")["seconds"])
+        seconds, failure = _take_turns(sides, row.repeats)
         rates.append(sides["ours"].ask("rate").get("rate"))
-        record |= {
-            "seconds": seconds, "bytes": {name: side.ask("memory").get("bytes") for name, side in sides.items()},
-            "freed_before": True, "allocators": {name: side.ready.get("allocator") for name, side in sides.items()},
+        record: dict[str, Any] = {
+            "row": row.to_json(), "rows_from": source, "tokens": int(sum(map(len, ids))), "status": failure or "ok",
+            "difference": difference, "seconds": seconds,
+            "bytes": {name: side.ask("memory").get("bytes") for name, side in sides.items()}, "freed_before": True,
+            "allocators": {name: side.ready.get("allocator") for name, side in sides.items()},
             "flops": sides["ours"].ready.get("flops"), "matmul_flops_per_second": rates,
         }  # fmt: skip
         for side in sides.values():
             side.close()
+    about = {"load_at_start": load, "load_at_end": foreign_load(), "allocator": allocator}
+    record["environment"] = _environment(row) | about
+    record["created"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return record
+
+
+def _take_turns(sides: dict[str, Process], repeats: int) -> tuple[dict[str, list[float]], str | None]:
+    """Seconds of each side's passes, and which side failed, with its last words."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    failure = None
+    for name, side in sides.items():
+        side.ask("start")
+        first = side.ask("work").get("seconds")
+        if first is None:
+            failure = f"{name} failed: {side.last_words()}"
+        elif first > NEEDS_NO_WARM_UP_SECONDS:
+            seconds[name].append(first)
+    for turn in range(0 if failure else repeats):
+        for name, side in sides.items():
+            if len(seconds[name]) == turn:
+                seconds[name].append(side.ask("work")["seconds"])
+    return seconds, failure
+
+
+def _environment(row: Row) -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     import torch
@@ -122,11 +135,7 @@ def measure(row: Row, data_dir: Path | None, allocator: str = "default") -> dict
     number: str | None = __version__ if row.peer == "dense" else None
     with contextlib.suppress(PackageNotFoundError):
         number = number or version(row.peer)
-    record["environment"] = environment(torch.device("cpu"), row.precision) | {
-        "load_at_start": load, "load_at_end": foreign_load(), "peer_version": number, "allocator": allocator,
-    }  # fmt: skip
-    record["created"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return record
+    return environment(torch.device("cpu"), row.precision) | {"peer_version": number}
 
 
 def _difference(sides: dict[str, Process]) -> float | None:
