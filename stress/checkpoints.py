@@ -35,23 +35,9 @@ from stress.watch import Wrong, judge, watched
 
 SEED = 23
 TRAIN = (
-    "--hidden-size",
-    "8",
-    "--num-attention-heads",
-    "2",
-    "--max-length",
-    "32",
-    "--epochs",
-    "2",
-    "--threads",
-    "1",
-    "--tokenizer",
-    "bytes",
-    "--batch-size",
-    "8",
-    "--save-seconds",
-    "0",
-)
+    "--hidden-size", "8", "--num-attention-heads", "2", "--max-length", "32", "--epochs", "2", "--threads", "1",
+    "--tokenizer", "bytes", "--batch-size", "8", "--save-seconds", "0",
+)  # fmt: skip
 
 
 def prepare(folder: Path) -> None:

@@ -6,50 +6,28 @@ import json
 import os
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from stress import tables
 
 ODD: tuple[Any, ...] = (
-    None,
-    "text",
-    "",
-    [],
-    {},
-    [1, "a"],
-    {"a": []},
-    -1,
-    0,
-    1,
-    3,
-    3.5,
-    float("nan"),
-    float("inf"),
-    10**12,
-    10**30,
-    -(10**9),
-    True,
-    False,
-    "../../elsewhere",
-    "\x1b[31m",
-    "😀" * 9,
-    [10**9] * 3,
-    "a" * 10_000,
-    {"content": "<s>"},
-)
+    None, "text", "", [], {}, [1, "a"], {"a": []}, -1, 0, 1, 3, 3.5, float("nan"), float("inf"), 10**12, 10**30,
+    -(10**9), True, False, "../../elsewhere", "\x1b[31m", "😀" * 9, [10**9] * 3, "a" * 10_000, {"content": "<s>"},
+)  # fmt: skip
+# Of a tensor in the header of a safetensors file.
+ODD_HEADERS: tuple[Any, ...] = (
+    "F64", "I64", "BOOL", "F8_E4M3", "C64", [2**62, 2**62], [0], [], [-1, 4], [0, 2**60], [10**6, 10**6], [1.5, 2],
+)  # fmt: skip
+# Kinds of other weights that must be refused.
+SPOILED = ("NaN", "infinite", "whole", "complex", "longer", "shorter", "empty")
 OWN_FILES = ("longread_checksums.json", "longread_run.json")
 # The files of a folder and what may be wrong with each of their values.
 JSON_FILES = (
-    "config.json",
-    "config.json",
-    "config.json",
-    "tokenizer.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "longread_run.json",
-)
+    "config.json", "config.json", "config.json", "tokenizer.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "longread_run.json",
+)  # fmt: skip
 
 
 def bytes_of(rng: random.Random, model: Path) -> str:
@@ -104,26 +82,8 @@ def header(rng: random.Random, model: Path) -> str:
         file.write_bytes(struct.pack("<Q", size) + data[8:])
         return f"refused: header of {size} bytes"
     name = rng.choice([name for name in told if name != "__metadata__"])
-    key, odd = (
-        rng.choice(("dtype", "shape", "data_offsets")),
-        rng.choice(
-            (
-                *ODD,
-                "F64",
-                "I64",
-                "BOOL",
-                "F8_E4M3",
-                "C64",
-                [2**62, 2**62],
-                [0],
-                [],
-                [-1, 4],
-                [0, 2**60],
-                [10**6, 10**6],
-                [1.5, 2],
-            )
-        ),
-    )
+    key = rng.choice(("dtype", "shape", "data_offsets"))
+    odd = rng.choice((*ODD, *ODD_HEADERS))
     told[name][key] = odd
     text = json.dumps(told).encode()
     file.write_bytes(struct.pack("<Q", len(text)) + text + body)
@@ -138,69 +98,43 @@ def weights(rng: random.Random, model: Path) -> str:
     file = model / "model.safetensors"
     tensors = load_file(file)
     name = rng.choice(sorted(name for name, tensor in tensors.items() if tensor.is_floating_point()))
-    tensor = tensors[name]
-    kind = rng.choice(
-        (
-            "NaN",
-            "infinite",
-            "huge",
-            "tiny",
-            "double",
-            "half",
-            "bfloat",
-            "whole",
-            "complex",
-            "gone",
-            "more",
-            "longer",
-            "shorter",
-            "flat",
-            "scalar",
-            "empty",
-            "another name",
-        )
-    )
+    tensor = tensors.pop(name)
     flat = tensor.reshape(-1).clone()
-    refused = kind in ("NaN", "infinite", "whole", "complex", "longer", "shorter", "empty")
-    if kind in ("NaN", "infinite"):
-        flat[rng.randrange(len(flat))] = float("nan") if kind == "NaN" else float("-inf")
-        tensors[name] = flat.reshape(tensor.shape)
-    elif kind in ("huge", "tiny"):
-        tensors[name] = tensor * (1e30 if kind == "huge" else 1e-30)
-    elif kind in ("double", "half", "bfloat", "whole", "complex"):
-        types = {
-            "double": torch.float64,
-            "half": torch.float16,
-            "bfloat": torch.bfloat16,
-            "whole": torch.int64,
-            "complex": torch.complex64,
-        }
-        tensors[name] = tensor.to(types[kind])
-    elif kind == "gone":
-        del tensors[name]
-    elif kind == "more":
-        tensors["../more"] = tensor.clone()
-    elif kind == "another name":
-        tensors[f"{name}.x"] = tensors.pop(name)
-    else:
-        tensors[name] = {
-            "longer": torch.cat([tensor, tensor]) if tensor.dim() else tensor.reshape(1),
-            "shorter": tensor[:-1] if tensor.dim() else tensor.reshape(1),
-            "flat": flat,
-            "scalar": flat[0].clone(),
-            "empty": flat[:0],
-        }[kind]
+
+    def with_one(number: float) -> Any:
+        flat[rng.randrange(len(flat))] = number
+        return flat.reshape(tensor.shape)
+
+    others: dict[str, Callable[[], dict[str, Any]]] = {
+        "NaN": lambda: {name: with_one(float("nan"))},
+        "infinite": lambda: {name: with_one(float("-inf"))},
+        "huge": lambda: {name: tensor * 1e30},
+        "tiny": lambda: {name: tensor * 1e-30},
+        "double": lambda: {name: tensor.to(torch.float64)},
+        "half": lambda: {name: tensor.to(torch.float16)},
+        "bfloat": lambda: {name: tensor.to(torch.bfloat16)},
+        "whole": lambda: {name: tensor.to(torch.int64)},
+        "complex": lambda: {name: tensor.to(torch.complex64)},
+        "gone": dict,
+        "more": lambda: {name: tensor, "../more": tensor.clone()},
+        "longer": lambda: {name: torch.cat([tensor, tensor]) if tensor.dim() else tensor.reshape(1)},
+        "shorter": lambda: {name: tensor[:-1] if tensor.dim() else tensor.reshape(1)},
+        "flat": lambda: {name: flat},
+        "scalar": lambda: {name: flat[0].clone()},
+        "empty": lambda: {name: flat[:0]},
+        "another name": lambda: {f"{name}.x": tensor},
+    }
+    kind = rng.choice(list(others))
+    tensors |= others[kind]()
     save_file({key: value.contiguous() for key, value in tensors.items()}, file)
-    return f"{'refused: ' if refused else ''}{name} {kind}"
+    return f"{'refused: ' if kind in SPOILED else ''}{name} {kind}"
 
 
 def places(rng: random.Random, model: Path) -> str:
     """A file of the folder is no file, leads elsewhere, or is endless."""
     name = rng.choice(sorted(path.name for path in model.iterdir()))
-    file, kind = (
-        model / name,
-        rng.choice(("pipe", "directory", "gone", "empty", "zeros", "elsewhere", "loop", "sparse", "index")),
-    )
+    file = model / name
+    kind = rng.choice(("pipe", "directory", "gone", "empty", "zeros", "elsewhere", "loop", "sparse", "index"))
     if kind == "index":
         return _index(rng, model)
     content = file.read_bytes()
@@ -228,18 +162,9 @@ def places(rng: random.Random, model: Path) -> str:
 
 def _index(rng: random.Random, model: Path) -> str:
     names = [
-        "a.safetensors",
-        "../model.safetensors",
-        "/etc/passwd",
-        "a.bin",
-        "config.json",
-        "..",
-        ".",
-        "",
-        "a/b",
-        "\0",
+        "a.safetensors", "../model.safetensors", "/etc/passwd", "a.bin", "config.json", "..", ".", "", "a/b", "\0",
         "x" * 300,
-    ]
+    ]  # fmt: skip
     file = rng.choice(names)
     (model / "model.safetensors").rename(model / "a.safetensors")
     maps: Any = rng.choice([{"a": file}, {"a": "a.safetensors", "b": file}, {}, [], file, {"a": [file]}, {"a": None}])

@@ -20,19 +20,9 @@ from stress.watch import Wrong, judge, watched
 
 SEED = 22
 TINY = (
-    "--tokenizer",
-    "bytes",
-    "--hidden-size",
-    "16",
-    "--num-attention-heads",
-    "2",
-    "--max-length",
-    "64",
-    "--epochs",
-    "1",
-    "--threads",
-    "1",
-)
+    "--tokenizer", "bytes", "--hidden-size", "16", "--num-attention-heads", "2", "--max-length", "64", "--epochs",
+    "1", "--threads", "1",
+)  # fmt: skip
 REAL = 101  # each so-manieth case is a process of its own
 
 
@@ -71,6 +61,11 @@ def predict_order(folder: Path, place: Path, file: Path, options: tuple[str, ...
     return ["predict", folder / "checkpoint", "--file", file, "--out", place / "answers.jsonl", *options]
 
 
+def evaluate_order(folder: Path, place: Path, file: Path, options: tuple[str, ...] = ()) -> list[Any]:
+    where = ("--eval-file", file, "--out", place / "out")
+    return ["evaluate", folder / "checkpoint", *where, "--threads", "1", *options]
+
+
 def train_order(rng: random.Random, place: Path, file: Path, options: tuple[str, ...]) -> list[Any]:
     order = ["train", file, "--eval-file", file, "--out", place / "out", *options]
     return [*order, "--attention", "tfidf"] if rng.random() < 0.5 else [*order, *TINY]
@@ -100,46 +95,30 @@ def sound(rng: random.Random, folder: Path, place: Path, number: int) -> Case:
     """A file that can be used: all its rows, as they are."""
     made = tables.write(rng, place)
     command = rng.choice(("predict", "predict", "evaluate", "train"))
+
+    def all_answered(out: str) -> None:
+        found = answers(place)
+        if len(found) != len(made.texts):
+            raise Wrong(f"{len(found)} rows of {len(made.texts)}")
+        same(folder, found, made.texts)
+
+    def all_evaluated(out: str) -> None:
+        (record,) = (place / "out" / "runs").glob("*/run.json")
+        if json.loads(record.read_text())["dataset"]["eval"]["fingerprint"] != wanted:
+            raise Wrong("other rows were evaluated")
+
     if command == "predict":
-
-        def check(out: str) -> None:
-            found = answers(place)
-            if len(found) != len(made.texts):
-                raise Wrong(f"{len(found)} rows of {len(made.texts)}")
-            same(folder, found, made.texts)
-
         order = predict_order(folder, place, made.path, made.options)
         if number % REAL == 0:
-            return in_a_process(made.what, order, check)
-        outcome = judge(f"predict {made.what}", order, check)
+            return in_a_process(made.what, order, all_answered)
+        outcome = judge(f"predict {made.what}", order, all_answered)
     else:
         wanted = right_fingerprint(made, str(made.path))
         if command == "evaluate":
-            order = [
-                "evaluate",
-                folder / "checkpoint",
-                "--eval-file",
-                made.path,
-                "--json",
-                "--threads",
-                "1",
-                "--out",
-                place / "out",
-                *made.options,
-            ]
-
-            def check(out: str) -> None:
-                if json.loads(out)["dataset"]["eval"]["fingerprint"] != wanted:
-                    raise Wrong("other rows were evaluated")
+            order = evaluate_order(folder, place, made.path, ("--json", *made.options))
         else:
             order = train_order(rng, place, made.path, made.options)
-
-            def check(out: str) -> None:
-                (record,) = (place / "out" / "runs").glob("*/run.json")
-                if json.loads(record.read_text())["dataset"]["eval"]["fingerprint"] != wanted:
-                    raise Wrong("other rows were evaluated")
-
-        outcome = judge(f"{command} {made.what}", order, check)
+        outcome = judge(f"{command} {made.what}", order, all_evaluated)
     if outcome.outcome == watch.REFUSED:
         return Case(outcome.name, False, "refused, though sound", outcome.detail)
     return outcome
@@ -171,18 +150,7 @@ def hurt(rng: random.Random, folder: Path, place: Path) -> Case:
 
         return judge(f"predict {made.what}", predict_order(folder, place, made.path, made.options), check)
     if choice < 0.75:
-        order = [
-            "evaluate",
-            folder / "checkpoint",
-            "--eval-file",
-            made.path,
-            "--threads",
-            "1",
-            "--out",
-            place / "out",
-            *made.options,
-        ]
-        return judge(f"evaluate {made.what}", order)
+        return judge(f"evaluate {made.what}", evaluate_order(folder, place, made.path, made.options))
     order = train_order(rng, place, made.path, made.options)
     if choice > 0.998:
         order = ["compare", "--task", *order[1:], "--no-baselines", "--no-benchmark"]
@@ -195,11 +163,7 @@ def unusable(rng: random.Random, folder: Path, place: Path) -> Case:
     name, make, told = tables.UNUSABLE[what]
     file = place / name
     make(file)
-    order = (
-        ["evaluate", folder / "checkpoint", "--eval-file", file, "--out", place / "out"]
-        if rng.random() < 0.5
-        else train_order(rng, place, file, ())
-    )
+    order = evaluate_order(folder, place, file) if rng.random() < 0.5 else train_order(rng, place, file, ())
     outcome = judge(f"{order[0]} {what}", order)
     if outcome.outcome == watch.DONE:
         return Case(outcome.name, False, "used, though it cannot be")

@@ -16,55 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 WORDS = [
-    "a",
-    "long",
-    "warm",
-    "funny",
-    "film",
-    "that",
-    "crashes",
-    "at",
-    "once",
-    "and",
-    "works",
-    "so",
-    "well",
-    "the",
-    "end",
-    "was",
-    "slow",
-    "but",
-    "not",
-    "bad",
-]
+    "a", "long", "warm", "funny", "film", "that", "crashes", "at", "once", "and", "works", "so", "well", "the",
+    "end", "was", "slow", "but", "not", "bad",
+]  # fmt: skip
 LABELS = ("bad", "fine", "good")
 ODD_TEXTS = (
-    'said "no", twice',
-    "two\nlines",
-    "a,b;c\td|e",
-    "NA",
-    "007",
-    "null",
-    "=cmd()",
-    " spaces ",
-    "tab\there",
-    "\u2028 and \x85 and \x0c",
-    "naïve café",
-    "日本語のレビュー",
-    "🙂🙃",
-    "مرحبا",
-    "\u202eright",
-    "é" * 50,
-    "x" * 5000,
-    "<script>alert(1)</script>",
-    "'; drop table",
-    "%s %d {0} {{}}",
-    "\x1b[31mred",
-    "\\N",
-    "\\ud83d",
-    "a\u0301" * 9,
-)
+    'said "no", twice', "two\nlines", "a,b;c\td|e", "NA", "007", "null", "=cmd()", " spaces ", "tab\there",
+    "\u2028 and \x85 and \x0c", "naïve café", "日本語のレビュー", "🙂🙃", "مرحبا", "\u202eright", "é" * 50, "x" * 5000,
+    "<script>alert(1)</script>", "'; drop table", "%s %d {0} {{}}", "\x1b[31mred", "\\N", "\\ud83d", "a\u0301" * 9,
+)  # fmt: skip
 WESTERN = ("Käse für 5 Euro", "naïve café", "Ärger, viel", "¿qué?")
+UNICODE = ("utf-8", "utf-8-sig", "utf-16")
+WESTERN_ENCODINGS = ("cp1252", "latin-1")
 LINE_BREAKS = ("\n", "\r\n")
 
 
@@ -92,55 +55,57 @@ def rows(rng: random.Random, extra: tuple[str, ...]) -> tuple[list[str], list[st
 def write(rng: random.Random, folder: Path) -> Made:
     """A sound table in one of the many ways in which people write them."""
     kind = rng.choice(("csv", "csv", "tsv", "jsonl", "parquet"))
-    if kind == "parquet":
-        texts, labels = rows(rng, ODD_TEXTS)
-        path = folder / "data.parquet"
-        column = pa.array(texts, rng.choice((pa.string(), pa.large_string(), pa.string_view())))
-        column = column.dictionary_encode() if rng.random() < 0.2 and column.type == pa.string() else column
-        pq.write_table(
-            pa.table({"text": column, "label": labels}),
-            path,
-            compression=rng.choice(("snappy", "zstd", "none", "gzip")),
-            row_group_size=rng.choice((4, 1000)),
-        )
-        return Made(path, texts, labels, (), "parquet")
-    encodings = (
-        ("utf-8", "utf-8", "utf-8-sig", "utf-16", "cp1252", "latin-1")
-        if kind != "jsonl"
-        else ("utf-8", "utf-8-sig", "utf-16")
-    )
-    encoding = rng.choice(encodings)
-    western = encoding in ("cp1252", "latin-1")
+    return _write_parquet(rng, folder) if kind == "parquet" else _write_lines(rng, folder, kind)
+
+
+def _write_parquet(rng: random.Random, folder: Path) -> Made:
+    texts, labels = rows(rng, ODD_TEXTS)
+    path = folder / "data.parquet"
+    column = pa.array(texts, rng.choice((pa.string(), pa.large_string(), pa.string_view())))
+    column = column.dictionary_encode() if rng.random() < 0.2 and column.type == pa.string() else column
+    compression, size = rng.choice(("snappy", "zstd", "none", "gzip")), rng.choice((4, 1000))
+    pq.write_table(pa.table({"text": column, "label": labels}), path, compression=compression, row_group_size=size)
+    return Made(path, texts, labels, (), "parquet")
+
+
+def _write_lines(rng: random.Random, folder: Path, kind: str) -> Made:
+    encoding = rng.choice(UNICODE if kind == "jsonl" else ("utf-8", *UNICODE, *WESTERN_ENCODINGS))
+    western = encoding in WESTERN_ENCODINGS
     texts, labels = rows(rng, WESTERN if western else ODD_TEXTS)
     line_break = rng.choice(LINE_BREAKS)
     options: tuple[str, ...] = ()
     if kind == "jsonl":
-        lines = [
-            json.dumps({"text": t, "label": y, "more": [1, {"a": None}]}, ensure_ascii=rng.random() < 0.5)
-            for t, y in zip(texts, labels, strict=True)
-        ]
-        content = line_break.join(lines) + line_break * rng.randint(0, 2)
+        content = _objects(rng, texts, labels, line_break)
     else:
         mark = "\t" if kind == "tsv" else rng.choice((",", ",", ";", "\t", "|"))
-        if mark == "|":
-            options = ("--delimiter", "|")
-        file = io.StringIO(newline="")
-        writer = csv.writer(
-            file, delimiter=mark, lineterminator=line_break, quoting=rng.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
-        )
-        extra = rng.random() < 0.3
-        writer.writerow(["id", "label", "text"] if extra else ["text", "label"])
-        for number, (text, label) in enumerate(zip(texts, labels, strict=True)):
-            writer.writerow([number, label, text] if extra else [text, label])
-        content = file.getvalue() + line_break * rng.randint(0, 2)
+        options = ("--delimiter", "|") if mark == "|" else ()
+        content = _cells(rng, texts, labels, mark, line_break)
+    content += line_break * rng.randint(0, 2)
     packed = rng.choice(("", "", "", ".gz", ".zst"))
     path = folder / f"data.{kind}{packed}"
-    data = content.encode(encoding)
-    pack(path, data)
+    pack(path, content.encode(encoding))
     if western and rng.random() < 0.3:
         options += ("--encoding", encoding)
     by_line = not packed and encoding != "utf-16" and not any("\n" in text or "\r" in text for text in texts)
     return Made(path, texts, labels, options, f"{kind}{packed} {encoding} {line_break!r}", by_line)
+
+
+def _objects(rng: random.Random, texts: list[str], labels: list[str], line_break: str) -> str:
+    return line_break.join(
+        json.dumps({"text": text, "label": label, "more": [1, {"a": None}]}, ensure_ascii=rng.random() < 0.5)
+        for text, label in zip(texts, labels, strict=True)
+    )
+
+
+def _cells(rng: random.Random, texts: list[str], labels: list[str], mark: str, line_break: str) -> str:
+    file = io.StringIO(newline="")
+    quoting = rng.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    writer = csv.writer(file, delimiter=mark, lineterminator=line_break, quoting=quoting)
+    more = rng.random() < 0.3
+    writer.writerow(["id", "label", "text"] if more else ["text", "label"])
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        writer.writerow([number, label, text] if more else [text, label])
+    return file.getvalue()
 
 
 def pack(path: Path, data: bytes) -> None:
@@ -159,42 +124,18 @@ def unpack(path: Path) -> bytes:
 
 
 NOISE = (
-    b"\0",
-    b"\xff",
-    b"\xc3",
-    b'"',
-    b'""',
-    b",",
-    b";",
-    b"\t",
-    b"\n",
-    b"\r",
-    b"\r\n",
-    b"{",
-    b"}",
-    b"[",
-    b"\\",
-    b"\\u00",
-    b"\xef\xbb\xbf",
-    b"\xff\xfe",
-    b"\xed\xa0\x80",
-    b"\xf4\x90\x80\x80",
-    b"NaN",
-    b"1e999",
-    b"-",
-    b"\x1b",
+    b"\0", b"\xff", b"\xc3", b'"', b'""', b",", b";", b"\t", b"\n", b"\r", b"\r\n", b"{", b"}", b"[", b"\\",
+    b"\\u00", b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"NaN", b"1e999", b"-", b"\x1b",
     b"\x85",
-)
+)  # fmt: skip
 
 
 def damage(rng: random.Random, data: bytes) -> tuple[bytes, int, str]:
     """Other bytes, the place of the first that differs, and what was done."""
     if not data:
         return b"\0", 0, "a NUL"
-    at, kind = (
-        rng.randrange(len(data)),
-        rng.choice(("flip", "cut", "lose", "twice", "noise", "noise", "random", "swap", "tail")),
-    )
+    at = rng.randrange(len(data))
+    kind = rng.choice(("flip", "cut", "lose", "twice", "noise", "noise", "random", "swap", "tail"))
     end = min(len(data), at + rng.choice((1, 3, 20, 400)))
     if kind == "flip":
         return data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :], at, f"bit flipped at {at}"
