@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from longread import records
@@ -88,100 +88,116 @@ def run_plan(
     would not be finished by then, going by what the others took, is not begun. Where the others took less time than was
     expected, what was left out for lack of it is run, too; where no transformer was, these are planned again.
     """
-    runs: list[Run] = []
+    work = _Work(kept, on_event, clock, run)
     with signals_interrupt():
-        for index, entry in enumerate(kept.plan.entries):
-            state = kept.states[index]
+        work.run_planned()
+        work.run_spare()
+        if plan_again is not None:
+            work.run_planned_again(plan_again)
+    return work.runs
+
+
+@dataclass
+class _Work:
+    """A plan that is being carried out."""
+
+    kept: KeptPlan
+    on_event: Listener
+    clock: Clock
+    run: RunOne
+    runs: list[Run] = field(default_factory=list)
+
+    def run_planned(self) -> None:
+        for index, entry in enumerate(self.kept.plan.entries):
+            state = self.kept.states[index]
             begun = records.find_run(entry.config.out, state["run_id"]) if state["run_id"] else None
-            need = _need(kept, entry) - state["took_seconds"]
+            need = self._need(entry) - state["took_seconds"]
             if begun is not None and begun.record["status"] == "ok":
-                on_event(index, {"event": "skipped", "run_id": state["run_id"]})
-                runs.append(begun)
-            elif kept.left < max(TOO_LATE, need):
-                _leave_out(kept, index, no_time(need, kept.left), on_event)
-                runs += [begun] if begun is not None else []
+                self.on_event(index, {"event": "skipped", "run_id": state["run_id"]})
+                self.runs.append(begun)
+            elif self.kept.left < max(TOO_LATE, need):
+                self._leave_out(index, no_time(need, self.kept.left))
+                self.runs += [begun] if begun is not None else []
             else:
-                runs.append(_run_entry(kept, index, on_event, clock, run))
-        while (more := _next_spare(kept)) is not None:
-            kept.plan.spare.remove(more)
-            runs.append(_run_entry(kept, _add(kept, more, on_event), on_event, clock, run))
+                self._run(index)
+
+    def run_spare(self) -> None:
+        """What was left out for lack of time, where the others took less than was expected."""
+        while all(state["state"] in ("done", "not begun") for state in self.kept.states):
+            more = next((entry for entry in self.kept.plan.spare if self._need(entry) <= self.kept.left), None)
+            if more is None:
+                return
+            self.kept.plan.spare.remove(more)
+            self._run(self._add(more))
+
+    def run_planned_again(self, plan_again: PlanAgain) -> None:
+        """Where no transformer was in the plan: by then it is known how long the linear models took."""
+        kept = self.kept
         least = max((state["took_seconds"] for state in kept.states), default=0.0)  # no transformer takes less
-        only_linear = all(entry.config.is_baseline for entry in kept.plan.entries)
-        if plan_again is not None and only_linear and kept.left > least:
-            before = clock()
-            plan = plan_again(kept.left + report_seconds(kept.left), _pace(kept, linear=True))
-            kept.spent += clock() - before
-            runs += [
-                _run_entry(kept, _add(kept, entry, on_event), on_event, clock, run)
-                for entry in plan.entries
-                if _need(kept, entry) <= kept.left
-            ]
-    return runs
+        if kept.left <= least or not all(entry.config.is_baseline for entry in kept.plan.entries):
+            return
+        before = self.clock()
+        plan = plan_again(kept.left + report_seconds(kept.left), self._pace(linear=True))
+        kept.spent += self.clock() - before
+        for entry in plan.entries:
+            if self._need(entry) <= kept.left:
+                self._run(self._add(entry))
 
+    def _run(self, index: int) -> None:
+        kept, entry, state = self.kept, self.kept.plan.entries[index], self.kept.states[index]
+        before, spent = state["took_seconds"], kept.spent
+        begun = noted = self.clock()
 
-def _leave_out(kept: KeptPlan, index: int, why: str, on_event: Listener) -> None:
-    what, state = described(kept.plan.entries[index].config), kept.states[index]
-    state["state"] = "not begun" if not state["took_seconds"] else "stopped"
-    kept.plan.left_out = [one for one in kept.plan.left_out if one[0] != what] + [(what, why)]
-    kept.write()
-    on_event(index, {"event": "left_out", "error": why})
+        def note() -> None:
+            state["took_seconds"] = round(before + self.clock() - begun, 1)
+            kept.spent = spent + self.clock() - begun
+            kept.write()
 
+        def heard(place: int, event: Event) -> None:
+            nonlocal noted
+            state["run_id"] = event.get("run_id", state["run_id"])
+            if self.clock() - noted > SECONDS_BETWEEN_NOTES:
+                noted = self.clock()
+                note()
+            self.on_event(place, event)
 
-def _add(kept: KeptPlan, entry: Entry, on_event: Listener) -> int:
-    """The number of a further entry."""
-    kept.plan.left_out = [e for e in kept.plan.left_out if e[0] != described(entry.config)]
-    kept.plan.entries.append(entry)
-    kept.states.append(dict(WAITING))
-    on_event(len(kept.states) - 1, {"event": "added"})
-    return len(kept.states) - 1
-
-
-def _need(kept: KeptPlan, entry: Entry) -> float:
-    """Seconds that it should take, going by those before."""
-    return max(TOO_LATE, entry.seconds * _pace(kept, entry.config.is_baseline))
-
-
-def _next_spare(kept: KeptPlan) -> Entry | None:
-    """The first for which there is time after all: the others took less than was expected."""
-    if any(state["state"] not in ("done", "not begun") for state in kept.states):
-        return None
-    return next((e for e in kept.plan.spare if _need(kept, e) <= kept.left), None)
-
-
-def _run_entry(kept: KeptPlan, index: int, on_event: Listener, clock: Clock, run: RunOne) -> Run:
-    entry, state = kept.plan.entries[index], kept.states[index]
-    before, begun, spent, noted = state["took_seconds"], clock(), kept.spent, clock()
-
-    def note() -> None:
-        state["took_seconds"] = round(before + clock() - begun, 1)
-        kept.spent = spent + clock() - begun
-        kept.write()
-
-    def heard(place: int, event: Event) -> None:
-        nonlocal noted
-        state["run_id"] = event.get("run_id", state["run_id"])
-        if clock() - noted > SECONDS_BETWEEN_NOTES:
-            noted = clock()
+        state["state"] = "begun"
+        try:
+            found = self.run(index, entry.config, heard, time_limit=kept.left)
+        finally:
             note()
-        on_event(place, event)
+        status = found.record["status"]
+        state |= {"state": "done" if status == "ok" else status, "run_id": found.record["run_id"]}
+        kept.write()
+        self.runs.append(found)
 
-    state["state"] = "begun"
-    try:
-        found = run(index, entry.config, heard, time_limit=kept.left)
-    finally:
-        note()
-    state |= {"state": "done" if found.record["status"] == "ok" else found.record["status"],
-              "run_id": found.record["run_id"]}  # fmt: skip
-    kept.write()
-    return found
+    def _add(self, entry: Entry) -> int:
+        """The number of a further entry."""
+        kept = self.kept
+        kept.plan.left_out = [one for one in kept.plan.left_out if one[0] != described(entry.config)]
+        kept.plan.entries.append(entry)
+        kept.states.append(dict(WAITING))
+        self.on_event(len(kept.states) - 1, {"event": "added"})
+        return len(kept.states) - 1
 
+    def _leave_out(self, index: int, why: str) -> None:
+        kept = self.kept
+        what, state = described(kept.plan.entries[index].config), kept.states[index]
+        state["state"] = "not begun" if not state["took_seconds"] else "stopped"
+        kept.plan.left_out = [one for one in kept.plan.left_out if one[0] != what] + [(what, why)]
+        kept.write()
+        self.on_event(index, {"event": "left_out", "error": why})
 
-def _pace(kept: KeptPlan, linear: bool) -> float:
-    """How much longer those took that are done than was expected of them, the linear models or the transformers."""
-    done = [
-        (s["took_seconds"], e.seconds)
-        for e, s in zip(kept.plan.entries, kept.states, strict=True)
-        if s["state"] == "done" and e.config.is_baseline == linear and s["took_seconds"]
-    ]
-    took, expected = sum(t for t, _ in done), sum(e for _, e in done)
-    return max(LEAST_PACE, took / expected) if expected else 1.0
+    def _need(self, entry: Entry) -> float:
+        """Seconds that it should take, going by those before."""
+        return max(TOO_LATE, entry.seconds * self._pace(entry.config.is_baseline))
+
+    def _pace(self, linear: bool) -> float:
+        """How much longer those took that are done than was expected, of the linear models or of the transformers."""
+        done = [
+            (state["took_seconds"], entry.seconds)
+            for entry, state in zip(self.kept.plan.entries, self.kept.states, strict=True)
+            if state["state"] == "done" and entry.config.is_baseline == linear and state["took_seconds"]
+        ]
+        took, expected = sum(own for own, _ in done), sum(own for _, own in done)
+        return max(LEAST_PACE, took / expected) if expected else 1.0
