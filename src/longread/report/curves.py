@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longread.problems import HEADLINE, METRIC_WORDS, REGRESSION
@@ -30,14 +31,24 @@ LINES_IN_ONE_FIGURE = 8
 Curve = list[tuple[int, float]]
 
 
-def curve_of(run: Run, name: str, scale: float) -> Curve:
+@dataclass(frozen=True)
+class Quantity:
+    """What a figure shows: a field of the runs' histories times `scale`; name: of the figure's file."""
+
+    field: str
+    scale: float
+    name: str
+    title: str
+
+
+def curve_of(run: Run, quantity: Quantity) -> Curve:
     """(epoch, value) of every epoch with a usable number."""
     points = []
     for index, entry in enumerate(run.history()):
-        value = say.finite(entry.get(name))
+        value = say.finite(entry.get(quantity.field))
         if value is not None:
             epoch = entry.get("epoch")
-            points.append((index + 1 if epoch is None else int(epoch), value * scale))
+            points.append((index + 1 if epoch is None else int(epoch), value * quantity.scale))
     return points
 
 
@@ -68,67 +79,66 @@ def curve_pictures(group: Group) -> list[Picture]:
 
 def curve_pair(group: Group, lines: Sequence[Line], suffix: str, variant: str) -> list[Picture]:
     extra = f", {variant}" if variant else ""
-    loss = draw(group, lines, "train_loss", 1.0, f"{group.key}-loss{suffix}", f"Training loss by epoch{extra}")
+    loss = Quantity("train_loss", 1.0, f"{group.key}-loss{suffix}", f"Training loss by epoch{extra}")
     name = HEADLINE[group.problem_type]
-    if group.problem_type == REGRESSION:
-        title, scale = f"Evaluation {METRIC_WORDS[name]} by epoch{extra}", 1.0
-    else:
-        title, scale = f"Evaluation {METRIC_WORDS[name]} by epoch{extra}, %", 100.0
-    measured = draw(group, lines, f"eval_{name}", scale, f"{group.key}-{name.replace('_', '-')}{suffix}", title)
-    return [picture for picture in (loss, measured) if picture is not None]
+    scale, unit = (1.0, "") if group.problem_type == REGRESSION else (100.0, ", %")
+    title = f"Evaluation {METRIC_WORDS[name]} by epoch{extra}{unit}"
+    measured = Quantity(f"eval_{name}", scale, f"{group.key}-{name.replace('_', '-')}{suffix}", title)
+    pictures = (draw(group, lines, quantity) for quantity in (loss, measured))
+    return [picture for picture in pictures if picture is not None]
 
 
-def draw(group: Group, lines: Sequence[Line], field: str, scale: float, name: str, title: str) -> Picture | None:
+def draw(group: Group, lines: Sequence[Line], quantity: Quantity) -> Picture | None:
     figure, axes = new_figure()
     figure.subplots_adjust(left=0.085, right=0.79, top=0.90, bottom=0.135)
     tips, styles = Tips(), dashes(lines)
     ends: list[tuple[float, float, str, str]] = []
-    several, failed = False, False
+    failed = False
     for line in lines:
-        color, style = color_of(line.attention), styles.get(line.variant(), "-")
-        label = line.label()
-        curves = [curve_of(o.run, field, scale) for o in line.outcomes]
-        mean = mean_curve(curves)
-        if len(curves) > 1:
-            several = True
-            for curve in curves:
-                axes.plot(*zip(*curve, strict=True), color=color, lw=0.8, alpha=0.35) if curve else None
-        if mean:
-            axes.plot(*zip(*mean, strict=True), color=color, lw=1.8, ls=style, solid_capstyle="round")
-            for epoch, value in mean:
-                spot = axes.plot(epoch, value, marker_of(line.attention), color=color, ms=4.8, mec=PAPER, mew=0.6)
-                tips.add(spot[0], tip_text(label, epoch, value, curves, field))
-            ends.append((*mean[-1], label, color))
-        for run in line.failures:
-            ending = draw_failure(axes, tips, run, field, scale, color, label)
-            if ending is not None:
-                failed = True
-                if not mean:
-                    ends.append((*ending, label, color))
+        end = draw_mean(axes, tips, line, styles.get(line.variant(), "-"), quantity)
+        broken = [spot for run in line.failures if (spot := draw_failure(axes, tips, line, run, quantity))]
+        failed = failed or bool(broken)
+        ends += [(*spot, line.label(), color_of(line.attention)) for spot in (broken if end is None else [end])]
     if not ends:
         return None
     finish_axes(axes)
-    if field == "eval_accuracy":
+    if quantity.field == "eval_accuracy":
         ends += draw_baselines(axes, group, tips, axes.get_xlim()[1])
-    axes.set_title(title)
+    axes.set_title(quantity.title)
     label_ends(axes, ends)
+    several = any(len(line.outcomes) > 1 for line in lines)
     notes = ["Mean of the seeds; the thin lines are the seeds." if several else "One seed each."]
     if failed:
         notes.append("× is where a run broke off.")
-    return finish(figure, tips, name, title, " ".join(notes))
+    return finish(figure, tips, quantity.name, quantity.title, " ".join(notes))
 
 
-def draw_failure(
-    axes: Axes, tips: Tips, run: Run, field: str, scale: float, color: str, label: str
-) -> tuple[int, float] | None:
+def draw_mean(axes: Axes, tips: Tips, line: Line, style: str, quantity: Quantity) -> tuple[int, float] | None:
+    """The mean of a line's seeds over the seeds themselves; where it ends, None for nothing to draw."""
+    color = color_of(line.attention)
+    curves = [curve_of(outcome.run, quantity) for outcome in line.outcomes]
+    for curve in curves if len(curves) > 1 else ():
+        if curve:
+            axes.plot(*zip(*curve, strict=True), color=color, lw=0.8, alpha=0.35)
+    mean = mean_curve(curves)
+    if not mean:
+        return None
+    axes.plot(*zip(*mean, strict=True), color=color, lw=1.8, ls=style, solid_capstyle="round")
+    for epoch, value in mean:
+        spot = axes.plot(epoch, value, marker_of(line.attention), color=color, ms=4.8, mec=PAPER, mew=0.6)
+        tips.add(spot[0], tip_text(line.label(), epoch, value, curves, quantity.field))
+    return mean[-1]
+
+
+def draw_failure(axes: Axes, tips: Tips, line: Line, run: Run, quantity: Quantity) -> tuple[int, float] | None:
     """A run that broke off: dotted up to a cross at its last usable epoch."""
-    curve = curve_of(run, field, scale)
+    color, curve = color_of(line.attention), curve_of(run, quantity)
     if not curve:
         return None
     axes.plot(*zip(*curve, strict=True), color=color, lw=1.0, ls=":", alpha=0.9)
     cross = axes.plot(*curve[-1], "x", color=color, ms=7, mew=2)
     status = str(run.record.get("status")).replace("_", " ")
-    tips.add(cross[0], f"{label}, seed {run.record.get('seed')}: {status} after epoch {curve[-1][0]}")
+    tips.add(cross[0], f"{line.label()}, seed {run.record.get('seed')}: {status} after epoch {curve[-1][0]}")
     return curve[-1]
 
 
