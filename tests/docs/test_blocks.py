@@ -63,9 +63,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
 def bert(tmp_path: Path) -> Path:
     """Stands for bert-base-uncased: a BERT of two narrow layers, with a tokenizer of its own."""
     import longread
+    from longread.data.masking import with_mask_token
     from longread.data.tokenizer import train_tokenizer
 
-    tokenizer = train_tokenizer([text for texts in TEXTS.values() for text in texts], 300, lowercase=True)
+    tokenizer = train_tokenizer([text for texts in TEXTS.values() for text in texts], 299, lowercase=True)
+    tokenizer = with_mask_token(tokenizer)
     model = longread.build(
         "dense", vocab_size=300, num_hidden_layers=2, hidden_size=16, num_attention_heads=2, num_labels=2,
         max_length=64, norm_position="post", pooling="first", head_activation="tanh", type_vocab_size=2,

@@ -36,6 +36,8 @@ from longread.models.classifier import Classifier, build
 from longread.models.families import FAMILIES
 from longread.models.masked import add_masked_head, forget_classifier, share_dense
 from longread.ops.packed import PackedBatch
+from longread.report.pretraining import pretraining_table
+from longread.report.runcards import command_of
 from longread.training import masked as masked_training
 from longread.training import trainer as training
 from longread.training.masked import masked_trainer, scored
@@ -231,9 +233,33 @@ def test_it_is_a_run_like_any_other(
     chain = [(a["role"], a["run_id"], a["kind"]) for a in tuned.record["lineage"]]
     assert chain == [("init", on.record["run_id"], "pretrain"), ("init", record["run_id"], "pretrain")]
     assert "masked_head.bias" not in load_file(tuned.directory / "checkpoint" / "model.safetensors")
+    table = pretraining_table([on, tuned, whole])
+    assert table is not None and [row.cells[9].text for row in table.rows] == ["1", "2"]
+    assert table.rows[0].cells[5].text == "{masked_loss_before:.3f} → {masked_loss:.3f}".format(**on.record["metrics"])
+    assert command_of(record).startswith("longread pretrain --task reviews --attention performer")
     further = pretrain(RunConfig(attention="performer", init=str(tuned.directory), train_rows=40, threads=1,
                                  out=tmp_path / "further"), steps=1)  # fmt: skip
     assert from_pretrained(further.directory).loading.head_is_untrained  # its layers are no longer the classifier's
+
+
+def test_a_published_encoder_is_converted_and_goes_on(tmp_path: Path) -> None:
+    """As Longformer was made of RoBERTa: other attention, more positions, its own head; texts in chunks, too."""
+    random_peer(
+        "roberta", masked=True, vocab_size=BYTES.vocab_size, pad_token_id=0, max_position_embeddings=61
+    ).save_pretrained(tmp_path / "roberta")
+    BYTES.save(tmp_path / "roberta" / "tokenizer.json")
+    config = RunConfig(init=str(tmp_path / "roberta"), attention="longformer", options={"attention_window": 8},
+                       max_length=120, train_rows=20, batch_size=8, threads=1, out=tmp_path)  # fmt: skip
+    for more in ({}, {"truncation": "chunk", "chunk_stride": 10}):
+        run = pretrain(replace(config, **more), steps=2)
+        assert run.record["pretraining"]["head_was_trained"]
+        written = json.loads((run.directory / "checkpoint" / "config.json").read_text())
+        assert written["architectures"] == ["LongformerForMaskedLM"]
+        assert "lm_head.dense.weight" in load_file(run.directory / "checkpoint" / "model.safetensors")
+        assert (from_pretrained(run.directory).config.max_length, run.record["truncated_fraction"] > 0) == (
+            120,
+            not more,
+        )
 
 
 @pytest.mark.slow

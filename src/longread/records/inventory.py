@@ -46,7 +46,7 @@ class Kept:
         """The metric that its kind of task is told by, and its value."""
         if self.record is None:
             return None
-        name = HEADLINE[problem_of(self.record)]
+        name = "masked_accuracy" if self.record["kind"] == "pretrain" else HEADLINE[problem_of(self.record)]
         value = self.record["metrics"].get(name)
         return (name, float(value)) if isinstance(value, int | float) else None
 

@@ -22,6 +22,7 @@ from longread.report.mechanisms import learn, rank, title_of
 from longread.report.naming import heading
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import Pairs, compare_lines, matrix_table, mean_accuracy, pair_table
+from longread.report.pretraining import pretraining_table
 from longread.report.quality import class_table, confusion_table, length_table, records_of
 from longread.report.recommend import recommendation
 from longread.report.regression import regression_table
@@ -112,6 +113,9 @@ def make_report(
         if goals:
             verdicts = judge(goals, groups, elsewhere)
             sections.append(Section("goals", "Goals", summary(verdicts), blocks=[Block("", goal_table(verdicts))]))
+        if (pretrained := pretraining_table(runs)) is not None:
+            lead = "Encoders that learned to guess masked tokens, without labels."
+            sections.append(Section("pretraining", "Pretraining", lead, blocks=[Block("", pretrained)]))
         if search is not None:
             sections.append(search_section(*search, figures))
         sections += [bench_section(bench, figures) for bench in benches(runs)]

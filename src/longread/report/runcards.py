@@ -48,10 +48,11 @@ def command_of(record: Mapping[str, Any]) -> str:
     """The command as recorded, else what a training run's configuration amounts to, defaults left out."""
     if record.get("command"):
         return str(record["command"])
-    if record.get("kind") != "train":
+    if record.get("kind") not in ("train", "pretrain"):
         return ""
     config = {**(record.get("config") or {}), "init": record.get("init")}
-    words = ["longread", "train", "--task", str(record.get("task")), "--attention", str(record.get("attention"))]
+    command, task, attention = (str(record.get(name)) for name in ("kind", "task", "attention"))
+    words = ["longread", command, "--task", task, "--attention", attention]
     defaults = {field.name: field.default for field in dataclasses.fields(RunConfig)}
     for option in sorted({*defaults, *config}):  # by name: the order of the fields may change
         value = config.get(option)

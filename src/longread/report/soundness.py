@@ -91,7 +91,7 @@ FIELDS: dict[str, Check] = {
     "metrics": _object, "metrics.accuracy": _fraction, "effective_attention": _numbers, "conversion": _object,
     "kernels": _texts, "samples": _objects, "per_class": _classes, "confusion_matrix": _matrix, "calibration": _object,
     "calibration.bins": _bins, "by_length": _object, "by_length.measure": _text, "by_length.slices": _slices,
-    "decision": _object,
+    "decision": _object, "pretraining": _object,
 }  # fmt: skip
 SPLIT: dict[str, Check] = {"": _object, ".rows": _count, ".rows_of_split": _count, ".fingerprint": _text}
 FIELDS |= {f"dataset.{name}{part}": check for name in ("train", "eval", "selection") for part, check in SPLIT.items()}
