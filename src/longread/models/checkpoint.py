@@ -21,11 +21,12 @@ from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.data.tokenizer_files import tokenizer_file
 from longread.errors import UserError, first_line
 from longread.models import families, family_config, linear, weights
+from longread.models.assign import assign, still_untrained
 from longread.models.classifier import Classifier
 from longread.models.config import ClassifierConfig
 from longread.models.decision import DECISION, Decision
 from longread.models.families import FAMILIES, Family
-from longread.models.loading import OWN, Labels, Loading, assign, match_labels, still_untrained
+from longread.models.loading import OWN, Labels, Loading, match_labels
 from longread.models.locate import locate
 from longread.models.masked import their_head
 from longread.problems import PROBLEM_TYPES, SINGLE_LABEL, ProblemType

@@ -1,22 +1,15 @@
-"""From the tensors of a checkpoint's file to the state of a model, and what became of each."""
+"""How a classifier's weights and labels came about, and what that allows."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from longread.data.labels import placeholders
 from longread.data.tokenizer import Tokenizer
 from longread.errors import UserError
-from longread.models import families
 from longread.models.classifier import Classifier
-from longread.models.config import ClassifierConfig
-from longread.models.families import Family
 from longread.problems import REGRESSION, SINGLE_LABEL, ProblemType
 
 OWN = "longread"
@@ -129,99 +122,6 @@ def check_tokenizer(model: Classifier, tokenizer: Tokenizer) -> None:
             f"{model.loading.source if model.loading else 'the model'}: embeds {model.config.vocab_size} tokens and "
             f"the tokenizer has {entries}; give the tokenizer that the model was trained with"
         )
-
-
-def assign(
-    tensors: Mapping[str, Tensor], model: Classifier, family: Family | None, labels: Labels, loading: Loading
-) -> tuple[dict[str, Tensor], Loading]:
-    """The state of `model` out of a file's tensors. UserError for what is missing, left over or of another shape.
-
-    `loading` comes back with what happened to each of them.
-    """
-    config = model.config
-    made = model.state_dict()
-    expected = {name: tuple(tensor.shape) for name, tensor in made.items()}
-    theirs = family.names(expected, config.num_hidden_layers) if family else {name: name for name in expected}
-    ours = {name: own for own, name in theirs.items()}
-    state: dict[str, Tensor] = {}
-    ignored: list[str] = []
-    renamed: list[str] = []
-    left_over: list[str] = []
-    misfits: list[str] = []
-    for key, tensor in tensors.items():
-        name = family.current_name(key) if family else key
-        of_another_task = loading.architecture is not None and key.startswith(families.OTHER_HEADS)
-        own = None if of_another_task else ours.get(name)
-        if own is None:
-            unread = families.ignored(key) if family else key.startswith(families.MASKED_HEAD)
-            (ignored if of_another_task or unread else left_over).append(key)
-        elif own.startswith("head.classifier.") and labels.rows is None:
-            ignored.append(key)  # of other labels
-        elif tuple(tensor.shape) != expected[own]:
-            misfits.append(f"{key} is {list(tensor.shape)}, not {list(expected[own])}")
-        elif tensor.is_floating_point() != made[own].is_floating_point():
-            misfits.append(f"{key} is {tensor.dtype}, not {made[own].dtype}")
-        else:
-            state[own] = tensor.float() if tensor.is_floating_point() else tensor
-            if not _is_finite(state[own]):
-                broken = f"{key} holds NaN or infinite numbers"
-                raise UserError(f"{loading.source}: {broken}; the file is damaged, or the training had diverged")
-            if own.startswith("head.classifier.") and labels.rows != tuple(range(labels.count)):
-                state[own] = state[own][list(labels.rows or ())]
-            if name != key:
-                renamed.append(key)
-    missing = [own for own in expected if own not in state]
-    free = [own for own in missing if _may_be_missing(own, family)]
-    problems = [
-        f"{what} {listed(keys)}"
-        for what, keys in (
-            ("missing", [theirs.get(own, own) for own in missing if own not in free] if not misfits else []),
-            ("left over", left_over),
-            ("of another shape or type:", misfits),
-        )
-        if keys
-    ]
-    if problems:
-        raise UserError(f"{loading.source}: the weights do not fit its config.json: {'; '.join(problems)}")
-    for own in free:
-        state[own] = initial(own, expected[own], config)
-    found = {"ignored": tuple(ignored), "renamed": tuple(renamed), "initialised": tuple(free)}
-    return state, Loading(**(vars(loading) | found))
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """NaN and infinity show in the smallest or the largest number, without a mask as large as the tensor."""
-    return tensor.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
-
-
-def _may_be_missing(own: str, family: Family | None) -> bool:
-    without_bias = (
-        family is not None
-        and family.model_type == "big_bird"
-        and own.endswith(("attention.query.bias", "attention.key.bias", "attention.value.bias"))
-    )  # use_bias=False
-    return own.startswith("head.") or without_bias
-
-
-def initial(name: str, shape: tuple[int, ...], config: ClassifierConfig) -> Tensor:
-    """As a classifier initialises itself, but from the seed and the name alone."""
-    if name.endswith(".bias"):
-        return torch.zeros(shape)
-    if name.endswith("norm.weight"):
-        return torch.ones(shape)
-    # torch's generator uses 32 bits of its seed: the name goes into the same ones.
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{config.seed} {name}".encode()))
-    return torch.randn(shape, generator=generator) * config.initializer_range
-
-
-def still_untrained(model: Classifier, state: Mapping[str, Tensor]) -> list[str]:
-    """Names of a head's tensors that are as they were drawn when the checkpoint was read."""
-    names = [name for name in (model.loading.initialised if model.loading else ()) if name.startswith("head.")]
-    drawn = all(
-        torch.equal(state[name], initial(name, tuple(state[name].shape), model.config).to(state[name].dtype))
-        for name in names
-    )
-    return names if drawn else []
 
 
 def listed(names: Iterable[str]) -> str:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from longread.models import weights
+from longread.models.assign import initial
 from longread.models.classifier import Classifier
 from longread.models.config import ClassifierConfig
 from longread.models.families import FAMILIES, OTHER_HEADS, Family
 from longread.models.families import MASKED_HEAD as PREFIX
 from longread.models.layers import MaskedHead
-from longread.models.loading import OWN, Loading, initial
+from longread.models.loading import OWN, Loading
 from longread.models.locate import locate
 
 log = logging.getLogger("longread")
