@@ -76,24 +76,9 @@ def from_pretrained(
     tensors = weights.read_weights(directory)
     if model_type in FAMILIES:
         tensors = FAMILIES[model_type].split(tensors)
-    model = _without_memory(config, len(tensors), source)
-    loading = Loading(
-        source,
-        model_type,
-        head=labels.head,
-        architecture=None if model_type == OWN else families.other_architecture(hf),
-        token_ids={name: hf[name] for name in TOKEN_IDS if isinstance(hf.get(name), int)},
-        converted=hf.get(CONVERSION) if isinstance(hf.get(CONVERSION), dict) else None,
-    )
-    state, model.loading = assign(tensors, model, FAMILIES.get(model_type), labels, loading)
-    if model_type == OWN:  # its sizes fit the file: now with what a mechanism draws beside its weights
-        with torch.random.fork_rng(devices=[]):
-            loading, model = model.loading, Classifier(config)
-        model.loading = loading
-    model.load_state_dict(state, assign=True)
-    for own, parameter in model.named_parameters():
-        if own in model.loading.initialised and not own.startswith("head."):
-            parameter.requires_grad_(False)  # use_bias=False: zero, and it stays zero
+    shapes = _without_memory(config, len(tensors), source)
+    state, loading = assign(tensors, shapes, FAMILIES.get(model_type), labels, _loading(hf, source, labels))
+    model = _with_state(shapes, state, loading)
     model.tokenizer_file = tokenizer_file(directory)
     if label_names is None and problem_type is None and num_labels in (None, count):
         named = known or placeholders(count)
@@ -125,6 +110,31 @@ def _without_memory(config: ClassifierConfig, tensors: int, where: str) -> Class
             return Classifier(config)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where}: config.json describes no model ({first_line(error)})") from error
+
+
+def _loading(hf: Mapping[str, Any], source: str, labels: Labels) -> Loading:
+    """What config.json says of how the weights came about."""
+    return Loading(
+        source,
+        hf["model_type"],
+        head=labels.head,
+        architecture=None if hf["model_type"] == OWN else families.other_architecture(hf),
+        token_ids={name: hf[name] for name in TOKEN_IDS if isinstance(hf.get(name), int)},
+        converted=hf.get(CONVERSION) if isinstance(hf.get(CONVERSION), dict) else None,
+    )
+
+
+def _with_state(shapes: Classifier, state: Mapping[str, Tensor], loading: Loading) -> Classifier:
+    model = shapes
+    if loading.family == OWN:  # its sizes fit the file: now with what a mechanism draws beside its weights
+        with torch.random.fork_rng(devices=[]):
+            model = Classifier(shapes.config)
+    model.loading = loading
+    model.load_state_dict(state, assign=True)
+    for own, parameter in model.named_parameters():
+        if own in loading.initialised and not own.startswith("head."):
+            parameter.requires_grad_(False)  # use_bias=False: zero, and it stays zero
+    return model
 
 
 def _config(hf: Mapping[str, Any], where: str, labels: Labels, overrides: Mapping[str, Any]) -> ClassifierConfig:
