@@ -45,7 +45,25 @@ def test_little_is_kept_of_shapes_that_do_not_come_back(
 ) -> None:
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "")
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    monkeypatch.setattr(allocator, "_chosen_here", False)
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
     monkeypatch.setattr(allocator.platform, "machine", lambda: machine)
     allocator.tune_allocator(precision)
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == kept
+
+
+def test_training_in_float32_keeps_what_its_gradients_need_unless_somebody_else_has_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(allocator, "_glibc", lambda: None)
+    monkeypatch.setattr(allocator.platform, "machine", lambda: "x86_64")
+    for given, precision, kept in ((None, "float32", "32"), (None, "bfloat16", "128"), ("7", "float32", "7")):
+        monkeypatch.setattr(allocator, "_chosen_here", False)
+        monkeypatch.setenv(allocator.CAPACITY, given or "")
+        if given is None:
+            monkeypatch.delenv(allocator.CAPACITY)
+        allocator.tune_for_training(precision)
+        assert os.environ.get(allocator.CAPACITY) == given, "nobody asked for a tuned process"
+        allocator.tune_allocator()
+        allocator.tune_for_training(precision)
+        assert os.environ[allocator.CAPACITY] == kept

@@ -11,11 +11,13 @@ import sys
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 # How many pieces of code oneDNN keeps, one for each shape. In bfloat16 a layer has up to a hundred shapes. In float32 a
-# batch brings GELU's and those of three products (`ops.linear`): what is kept longer only lies between the buffers of
-# later batches, and the heap grows with their number.
-KEPT, KEPT_IN_FLOAT32 = 128, 8
+# batch brings GELU's and those of three products (`ops.linear`), and in training those of their gradients: what is kept
+# longer only lies between the buffers of later batches, and the heap grows with their number.
+KEPT, KEPT_IN_FLOAT32, KEPT_IN_TRAINING = 128, 8, 32
+CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 _tuned = False
+_chosen_here = False  # how many, and not by who started the program
 
 
 def tune_allocator(precision: str = "auto") -> None:
@@ -29,16 +31,27 @@ def tune_allocator(precision: str = "auto") -> None:
 
     precision: "float32" where all is computed in it; memory then stays flat over any number of batches.
     """
-    global _tuned
+    global _tuned, _chosen_here
     # oneDNN keeps the last 1,024 products it made code for, about .4 MB each, and every batch brings new shapes: a
     # gigabyte after some hundred steps. It reads this when it makes its first one.
-    few = precision == "float32" and platform.machine() in ("x86_64", "AMD64")
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_IN_FLOAT32 if few else KEPT))
+    if CAPACITY not in os.environ or _chosen_here:
+        os.environ[CAPACITY] = str(KEPT_IN_FLOAT32 if precision == "float32" and _is_x86() else KEPT)
+        _chosen_here = True
     libc = _glibc()
     if libc is not None:
         libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the highest that glibc's own adjustment would reach
         libc.mallopt(M_TRIM_THRESHOLD, 256 << 20)
         _tuned = True
+
+
+def tune_for_training(precision: str) -> None:
+    """In a tuned process, before its first product: what training in this precision needs, and no more."""
+    if _chosen_here and precision == "float32" and _is_x86():
+        os.environ[CAPACITY] = str(KEPT_IN_TRAINING)
+
+
+def _is_x86() -> bool:
+    return platform.machine() in ("x86_64", "AMD64")
 
 
 def allocator() -> str:

@@ -143,6 +143,7 @@ class Validation:
     def _predict(self, split: Split) -> Predictions:
         with np.errstate(all="ignore"):  # what is no number is said below
             done = predict_split(self.model, split, tokens=self.tokens, device=self.device)
+        split.release()
         if not math.isfinite(done.loss):
             raise FloatingPointError(f"the loss on the {split.name} rows is {done.loss}")
         return done

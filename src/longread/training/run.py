@@ -19,7 +19,7 @@ from longread.inference.meter import Meter
 from longread.models.checkpoint import save_pretrained
 from longread.models.classifier import Classifier
 from longread.records import Run, RunRecord
-from longread.system import processes, runtime, sharding
+from longread.system import allocator, processes, runtime, sharding
 from longread.training import state as states
 from longread.training.balance import check_targets
 from longread.training.card import write_card
@@ -169,6 +169,7 @@ def _prepare_machine(model: Classifier, resolved: RunConfig) -> torch.device:
     """Threads and the seed are set, and the model is where it computes."""
     assert resolved.threads
     torch.set_num_threads(resolved.threads)
+    allocator.tune_for_training(resolved.precision)
     device = runtime.pick_device(resolved.device)
     torch.manual_seed(resolved.seed)
     model.to(device)

@@ -24,6 +24,7 @@ from longread.models.classifier import Classifier
 from longread.problems import MATCH
 from longread.records import write_atomically
 from longread.system import processes, sharding
+from longread.system.allocator import give_back_memory
 from longread.system.measure import Stopwatch
 from longread.training import state as states
 from longread.training.average import WeightAverage
@@ -179,6 +180,8 @@ class Trainer:
         if (match := MATCH.get(self.split.problem_type)) is not None:
             line[f"train_{match}"] = self.sums[1] / self.sums[2]
         before = self.evaluation.state()
+        self.split.release()  # what training has used does not add up with what evaluation takes
+        give_back_memory()
         try:
             with (
                 # Shards are saved by all processes, which a signal would stop at different places.
