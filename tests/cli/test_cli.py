@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from longread import records
 from longread.cli import logs
@@ -188,13 +189,16 @@ def test_processes_that_would_wait_for_ever_are_told(
 
 @pytest.mark.parametrize("command", ["compare", "explain", "benchmark", "serve"])
 def test_torchrun_starts_no_command_that_would_do_the_work_twice(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     assert cli.main([command]) == 2
-    told = "does not run under torchrun; only train, convert, pretrain, evaluate, predict do"
-    assert f"{command} {told}" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{command} does not run under torchrun; only train, convert, pretrain, evaluate, predict do" in line
+    told = ChildFailedError("longread", {0: ProcessFailure(0, 1, 2, str(tmp_path / "error.json"))})
+    assert str(told).splitlines()[-2] == f"  traceback : {line}", "torchrun's last lines have it too"
 
 
 def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(

@@ -17,7 +17,7 @@ import cyclopts
 from cyclopts import App, Group, Parameter
 
 from longread import __version__
-from longread.cli import logs
+from longread.cli import logs, torchrun
 from longread.cli.status import FAILED, INTERRUPTED, WRONG_INPUT
 from longread.errors import ProcessLost, UserError, system_error
 from longread.training.signals import signals_interrupt
@@ -71,7 +71,6 @@ for _name, _place in COMMANDS.items():
 
 app.register_install_completion_command()
 LOG = logs.LogSettings()
-ON_PROCESSES = ("train", "convert", "pretrain", "evaluate", "predict")  # one run on the processes that torchrun starts
 SAYS_ITSELF = ("serve",)  # waits for others: its silence is none
 
 
@@ -96,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by who started us: the next file opened would be taken for it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    if os.environ.get("RANK", "0") == "0" or _wrong_environment():
+    if os.environ.get("RANK", "0") == "0" or torchrun.wrong_environment():
         code = _main(arguments)
         return code if _all_is_written() else code or FAILED
     # One of torchrun's further processes: what it would say, the first one says. A traceback comes out.
@@ -129,37 +128,40 @@ def _main(arguments: Sequence[str] | None) -> int:
     logs.set_up(LOG)  # until it is known what is asked for
     try:
         _check_names(given)
-        _check_processes(given)
+        torchrun.check(given, COMMANDS)
         with signals_interrupt():
             code = program(given, exit_on_error=False, print_error=False, result_action="return_value")
     except (UserError, cyclopts.CycloptsError) as error:
         log.debug("where it comes from", exc_info=True)
-        log.error("longread: %s", _in_a_line(error))
-        return WRONG_INPUT
+        return _ended(_in_a_line(error), WRONG_INPUT)
     except KeyboardInterrupt:
         log.error("longread: interrupted; the same command (train: with --resume) goes on from here")
         return INTERRUPTED
     except ProcessLost as error:
         if error.speaks:  # the first process, or who stands in for it
             with redirect_stderr(sys.__stderr__ or sys.stderr):
-                log.error("longread: %s; %s", error, _again(given))
+                _ended(f"{error}; {torchrun.again(given)}", FAILED)
         return FAILED
     except BrokenPipeError:
         return 0
     except OSError as error:  # a full disk, a folder that may not be written
         if error.filename is None and not _all_is_written():
             return FAILED
-        log.error("longread: %s", system_error(error))
-        return FAILED if error.errno in NOT_THE_USERS else WRONG_INPUT
+        return _ended(system_error(error), FAILED if error.errno in NOT_THE_USERS else WRONG_INPUT)
     except Exception as error:
         if not _is_short_of_memory(error):
             if not logs.now().log_json:
                 raise
             log.critical("longread: %s: %s", type(error).__name__, _in_a_line(error), exc_info=True)
             return FAILED
-        log.error("longread: too little memory (%s); free some, or raise this process's limit", _in_a_line(error))
-        return FAILED
+        return _ended(f"too little memory ({_in_a_line(error)}); free some, or raise this process's limit", FAILED)
     return int(code or 0)
+
+
+def _ended(why: str, status: int) -> int:
+    log.error("longread: %s", why)
+    torchrun.leave(f"longread: {why}")
+    return status
 
 
 def _is_short_of_memory(error: BaseException) -> bool:
@@ -177,39 +179,6 @@ def _in_a_line(error: BaseException) -> str:
         told = f"too many arguments: {shlex.join(error.unused_tokens or ())}; --help says what the command takes"
     text = "".join(mark if mark.isprintable() else " " for mark in " ".join(told.split()))
     return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
-
-
-def _again(arguments: Sequence[str]) -> str:
-    """How a command on several processes goes on when one of them is lost."""
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) < int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
-        return "torchrun begins it again, and it goes on from there"
-    resumes = arguments[:1] in (["train"], ["convert"], ["pretrain"]) and "--resume" not in arguments
-    command = shlex.join(["longread", *arguments, *(["--resume"] if resumes else [])])
-    here = os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])
-    return f"go on, with any number of processes: torchrun --nproc-per-node {here} -m {command}"
-
-
-def _check_processes(arguments: Sequence[str]) -> None:
-    """UserError where torchrun starts a command that would do the same work in each of its processes."""
-    if problem := _wrong_environment():
-        raise UserError(f"{problem}; start the processes with torchrun, or unset WORLD_SIZE and RANK")
-    command = arguments[0] if arguments else ""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and command in COMMANDS and command not in ON_PROCESSES:
-        raise UserError(f"{command} does not run under torchrun; only {', '.join(ON_PROCESSES)} do")
-
-
-def _wrong_environment() -> str | None:
-    """What is wrong with what torchrun says of this process in the environment: with that it would wait for ever."""
-    given = {name: os.environ.get(name, default) for name, default in (("WORLD_SIZE", "1"), ("RANK", ""))}
-    if not given["WORLD_SIZE"].isdecimal() or int(given["WORLD_SIZE"]) < 1:
-        return f"WORLD_SIZE={given['WORLD_SIZE']}: is no number of processes"
-    size = int(given["WORLD_SIZE"])
-    if size == 1:
-        return None
-    if not given["RANK"].isdecimal() or int(given["RANK"]) >= size:
-        return f"WORLD_SIZE={size}, RANK={given['RANK']}: of {size} processes each has a number from 0 to {size - 1}"
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
-    return f"WORLD_SIZE={size} without {missing[0]}, where the processes meet" if missing else None
 
 
 def _check_names(arguments: Sequence[str]) -> None:
