@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,25 @@ def test_a_streamed_run_is_the_run_in_memory_also_stopped_inside_an_epoch(
     again = evaluate(replace(RunConfig(task=str(rows)), out=tmp_path / "e", stream=True), run.directory / "checkpoint")
     assert again.record["metrics"]["accuracy"] == run.record["metrics"]["accuracy"]
     assert again.record["dataset"]["streamed"]
+
+
+def test_a_file_that_is_replaced_under_way_is_told_once_and_not_read(
+    rows: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(rows, tmp_path / "rows"))
+    whole = train(config(folder, tmp_path / "whole", stream=True))
+
+    def replaces(event: dict[str, Any]) -> None:
+        if event["event"] == "start":
+            (folder / "part-1.jsonl").write_bytes((folder / "part-0.jsonl").read_bytes())
+            (folder / "part-2.jsonl").unlink()
+
+    run = train(config(folder, tmp_path / "replaced", stream=True), on_event=replaces)
+    assert len(run.history()) == 2 and same(whole, run)
+    (line,) = [own.getMessage() for own in caplog.records if "since the rows were read" in own.getMessage()]
+    assert line.startswith(f"{folder / 'part-1.jsonl'} and 1 more: replaced, changed or deleted")
+    again = train(config(folder, tmp_path / "replaced", stream=True))
+    assert again.record["run_id"] != run.record["run_id"] and again.record["dataset"]["train"]["rows"] < 86
 
 
 def test_the_order_of_an_epoch_is_numpys_permutation_in_half_the_bytes() -> None:

@@ -18,6 +18,7 @@ from longread.data.config import Cut, DataConfig
 from longread.data.encoding import encode, encode_to, encoded_in
 from longread.data.examples import PART, Examples, carve, stratified_sample
 from longread.data.load import load_task, wide
+from longread.data.rows import Files
 from longread.data.stored import StoredTexts
 from longread.data.tasks import find_task
 from longread.data.tokenizer import Encoded, Tokenizer
@@ -45,6 +46,7 @@ class Split:
     marks: tuple[int, ...] = ()  # ids of the tokens that the tokenizer puts around texts
     pairs: bool = False  # each sequence is two texts
     problem_type: ProblemType = SINGLE_LABEL
+    files: Files | None = None  # that the rows were read from, where they are not in memory
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -226,6 +228,7 @@ def split_of(examples: Examples, tokenizer: Tokenizer, encoded: Encoded) -> Spli
         tokenizer.marks,
         examples.pairs is not None,
         examples.problem_type,
+        examples.files,
     )
 
 

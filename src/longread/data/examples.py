@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from longread.data import cache
 from longread.data.batches import Indices
+from longread.data.rows import Files
 from longread.data.stored import StoredTexts
 from longread.data.tenths import tenths
 from longread.errors import UserError
@@ -34,6 +35,7 @@ class Examples:
     rows: npt.NDArray[Any]  # [R], integers
     label_names: tuple[str, ...]
     problem_type: ProblemType = SINGLE_LABEL
+    files: Files | None = None  # of rows that are not in memory
 
     @cached_property
     def fingerprint(self) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,35 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass(frozen=True)
+class Files:
+    """Where rows came from: shards, and what each was when it was read."""
+
+    identities: Mapping[Shard, str]
+    _told: set[str] = field(default_factory=set, repr=False)
+
+    def say_what_changed(self) -> None:
+        """Once of each: whoever replaced a file while a run is under way may expect that its rows are seen.
+
+        A store behind a URL is not asked.
+        """
+        changed = [shard.source for shard, own in self.identities.items() if _is_other(shard, own)]
+        if new := [source for source in changed if source not in self._told]:
+            self._told.update(new)
+            others = f" and {len(new) - 1:,} more" if new[1:] else ""
+            log.warning(
+                "%s%s: replaced, changed or deleted since the rows were read; this run goes on with the rows as they "
+                "were, the next one reads the files as they are", new[0], others,
+            )  # fmt: skip
+
+
+def _is_other(shard: Shard, identity: str) -> bool:
+    try:
+        return isinstance(shard.place, Path) and shard.identity() != identity
+    except (OSError, UserError):  # it is gone
+        return True
+
+
+@dataclass(frozen=True)
 class Asked:
     """What is wanted of the files: None or empty for what their columns' names say."""
 
@@ -52,6 +81,7 @@ class StoredRows:
     """R rows in a folder: their texts, and of each row which of the different labels it has."""
 
     maps: Maps
+    files: Files
 
     def __len__(self) -> int:
         return int(self.maps.about["rows"])
@@ -88,12 +118,12 @@ def stored_rows(shards: Sequence[Shard], asked: Asked, folder: Path) -> StoredRo
     """
     before = [shard.identity() for shard in shards]
     key = fingerprint(VERSION, repr(asked), *before)
-    known = folder / f"files-{key}"
+    known, files = folder / f"files-{key}", Files(dict(zip(shards, before, strict=True)))
     kept = cache.read(known)
     if kept is not None:
         maps = open_folder(folder / f"rows-{kept.decode()}")
         if maps is not None:
-            return StoredRows(maps)
+            return StoredRows(maps, files)
     with new_folder(folder / "rows") as new:
         _write(new, shards, asked)
         for shard, identity in zip(shards, before, strict=True):
@@ -106,7 +136,7 @@ def stored_rows(shards: Sequence[Shard], asked: Asked, folder: Path) -> StoredRo
             maps = open_folder(path)
     cache.write(known, path.name.removeprefix("rows-").encode())
     assert maps is not None
-    return StoredRows(maps)
+    return StoredRows(maps, files)
 
 
 def _write(new: NewFolder, shards: Sequence[Shard], asked: Asked) -> None:

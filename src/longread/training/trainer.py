@@ -202,6 +202,8 @@ class Trainer:
         text = "".join(json.dumps(entry) + "\n" for entry in self.history)
         if processes.is_first():
             write_atomically(self.directory / "history.jsonl", text)
+            if self.split.files is not None:
+                self.split.files.say_what_changed()
         self.on_event({"event": "epoch", **line})
 
     @property
