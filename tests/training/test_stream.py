@@ -73,8 +73,9 @@ def test_a_streamed_run_is_the_run_in_memory_also_stopped_inside_an_epoch(
 
 
 def test_a_file_that_is_replaced_under_way_is_told_once_and_not_read(
-    rows: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    rows: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_EVENTS", 0)
     folder = Path(shutil.copytree(rows, tmp_path / "rows"))
     whole = train(config(folder, tmp_path / "whole", stream=True))
 
@@ -87,8 +88,11 @@ def test_a_file_that_is_replaced_under_way_is_told_once_and_not_read(
     assert len(run.history()) == 2 and same(whole, run)
     (line,) = [own.getMessage() for own in caplog.records if "since the rows were read" in own.getMessage()]
     assert line.startswith(f"{folder / 'part-1.jsonl'} and 1 more: replaced, changed or deleted")
-    again = train(config(folder, tmp_path / "replaced", stream=True))
-    assert again.record["run_id"] != run.record["run_id"] and again.record["dataset"]["train"]["rows"] < 86
+    stopped = train(config(folder, tmp_path / "replaced", stream=True), on_event=stop_at(2))
+    assert stopped.record["run_id"] != run.record["run_id"] and stopped.record["dataset"]["train"]["rows"] < 86
+    shutil.copy(rows / "part-2.jsonl", folder)
+    train(config(folder, tmp_path / "replaced", stream=True), resume=True)
+    assert f"--resume: run {stopped.record['run_id']} was stopped with these settings, but on other rows" in caplog.text
 
 
 def test_the_order_of_an_epoch_is_numpys_permutation_in_half_the_bytes() -> None:

@@ -6,6 +6,7 @@ stopped goes on as it began: its machine's settings are then the ones of its sta
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from longread.errors import UserError, option_name
 from longread.models.weights import weights_fingerprint
 from longread.training import state as states
 from longread.training.work import Work
+
+log = logging.getLogger("longread")
 
 # What the machine decides where the configuration leaves it open. They may change the last bits of a result.
 OF_THE_MACHINE = ("device", "precision", "tokens_per_micro_batch", "threads")
@@ -51,10 +54,14 @@ def resumable(work: Work, wanted: Identity) -> Identity | None:
     runs = work.config.out / "runs"
     if states.state_files(runs / wanted.run_id):
         return wanted
-    others = []
+    others: list[str] = []
+    alike: list[str] = []  # stopped with the same settings, on other rows or weights
     for directory in sorted({file.parent for file in runs.glob(f"*/{states.PATTERN}")}):
         values = states.read_values(directory)
-        if values is None or values.get("work_id") != wanted.work_id:
+        if values is None:
+            continue
+        if values.get("work_id") != wanted.work_id:
+            alike += [directory.name] if _settings(values["config"]) == _settings(wanted.config.to_json()) else []
             continue
         began = {name: values["config"][name] for name in OF_THE_MACHINE}
         asked = {name: getattr(work.config, name) for name in OF_THE_MACHINE}
@@ -69,4 +76,14 @@ def resumable(work: Work, wanted: Identity) -> Identity | None:
             f"this run was begun with {' and once with '.join(others)}; --resume needs what it was begun with. "
             "Leave these options out, or begin anew without --resume"
         )
+    if alike:
+        log.warning(
+            "--resume: run %s was stopped with these settings, but on other rows or first weights, which have changed "
+            "since; a new run begins", alike[-1],
+        )  # fmt: skip
     return None
+
+
+def _settings(config: dict[str, Any]) -> str:
+    """Without the machine's."""
+    return records.canonical({name: value for name, value in config.items() if name not in OF_THE_MACHINE})
