@@ -66,8 +66,8 @@ def small(name: str, options: dict[str, Any], **config: Any) -> Classifier:
     return build(name, **(sizes | options | config))
 
 
-def batch_on(device: str) -> PackedBatch:
-    return PackedBatch(LENGTHS, torch.device(device), first_text_lengths=[n // 3 for n in LENGTHS])
+def batch_on(device: str, lengths: tuple[int, ...] = LENGTHS) -> PackedBatch:
+    return PackedBatch(lengths, torch.device(device), first_text_lengths=[n // 3 for n in lengths])
 
 
 def run(model: Classifier, batch: PackedBatch, gradients: bool, autocast: bool) -> Tensor:
@@ -88,6 +88,13 @@ def run(model: Classifier, batch: PackedBatch, gradients: bool, autocast: bool) 
 def test_a_planned_pass_asks_for_nothing(name: str, options: dict[str, Any], gradients: bool, autocast: bool) -> None:
     model = small(name, options, attention_dropout=0.0 if name == "performer" else 0.1).train(gradients)
     assert run(model, batch_on("cpu"), gradients, autocast).shape == (len(LENGTHS), 2)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=label)
+@pytest.mark.parametrize("lengths", [(0, 1, 9, 9, 4, 17, 30), (0, 0)], ids=["short", "empty"])
+def test_nor_does_one_over_short_sequences(name: str, options: dict[str, Any], lengths: tuple[int, ...]) -> None:
+    model = small(name, options).eval()
+    assert run(model, batch_on("cpu", lengths), False, True).shape == (len(lengths), 2)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=label)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from longread.checks import check_fields
 from longread.errors import UserError
+from longread.ops import short
 from longread.ops.dropout import Dropout
 from longread.ops.linear import Linear
-from longread.ops.offsets import RelativeBias, along
+from longread.ops.offsets import RelativeBias, along, tile_bias
 from longread.ops.packed import PackedBatch, to_device
 from longread.ops.rotary import Turn, cosines_and_sines, turn
 
@@ -225,6 +226,20 @@ class SelfAttention(nn.Module, ABC):
             query, key = (self.packed_turned(heads, batch) for heads in (query, key))
         return query, key, value
 
+    def is_short(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool | None = None) -> bool:
+        """Whether `mix_short` is the way to compute `mix` where each token sees its whole sequence."""
+        gradients = torch.is_grad_enabled() if gradients is None else gradients
+        return short.is_short(batch, dtype, gradients) and not self.dropping
+
+    def mix_short(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        """x [T, hidden] -> [T, H * D]: every token of a short sequence with its whole sequence."""
+        query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
+        vector, angles, n = self.relative_vector(), None, batch.longest
+        bias = None if vector is None else tile_bias(vector.float(), 0, n, 0, n)
+        if self.rotary_base is not None:
+            angles = self._angles_of_positions(batch)
+        return short.attend(query, key, value, batch, bias, angles).flatten(1)
+
     def packed_turned(self, heads: Tensor, batch: PackedBatch) -> Tensor:
         """Queries or keys of packed tokens [T, H, D], turned as rotary positions are."""
         return Turn.apply(heads, *self._angles(batch))  # type: ignore[no-untyped-call, no-any-return]
@@ -248,16 +263,22 @@ class SelfAttention(nn.Module, ABC):
 
     def _angles(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Cosines and sines of every packed token, [T, 1, D / 2]; layers of one base share them."""
-        base = self.rotary_base
-        assert base is not None
 
         def make() -> tuple[Tensor, Tensor]:
-            table = cosines_and_sines(torch.arange(batch.longest), self.head_dim, base)
-            places = torch.cat([torch.arange(length) for length in batch.lengths])
+            places = torch.cat([torch.arange(length) for length in (0, *batch.lengths)])
+            table = self._angles_of_positions(batch)
             cosines, sines = (to_device(part[places].unsqueeze(1), batch.device) for part in table)
             return cosines, sines
 
-        return batch.plan(("rotary", base, self.head_dim), make)  # type: ignore[no-any-return]
+        return batch.plan(("rotary", self.rotary_base, self.head_dim), make)  # type: ignore[no-any-return]
+
+    def _angles_of_positions(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """The same of the positions 0 to N - 1, on the processor, [N, D / 2]: N is the longest sequence's."""
+        base, dim = self.rotary_base, self.head_dim
+        assert base is not None
+        return batch.plan(  # type: ignore[no-any-return]
+            ("rotary positions", base, dim), lambda: cosines_and_sines(torch.arange(batch.longest), dim, base)
+        )
 
     @property
     def has_relative(self) -> bool:

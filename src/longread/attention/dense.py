@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from longread.attention.base import SelfAttention
-from longread.ops import varlen
+from longread.ops import short, varlen
 from longread.ops.offsets import attend_by_offset
 from longread.ops.packed import PackedBatch, bias_from, join, split
 from longread.ops.tiled import attend
@@ -21,7 +21,14 @@ class DenseAttention(SelfAttention):
     supports_relative_bias = True
     spares_queries = True
 
+    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> None:
+        super().plan(batch, dtype, gradients)
+        if self.is_short(batch, dtype, gradients):
+            short.planned(batch, self.num_attention_heads)
+
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        if self.is_short(batch, x.dtype):
+            return self.mix_short(x, batch)
         query, key, value = self.packed_heads(x, batch)
         vector = self.relative_vector()
         if vector is None and varlen.has_kernel(query, self.dropping):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import EvenCount
-from longread.ops import varlen
+from longread.ops import short, varlen
 from longread.ops.band import band
 from longread.ops.offsets import attend_by_offset
 from longread.ops.packed import PackedBatch, join, split
@@ -52,12 +52,19 @@ class LocalAttention(SelfAttention):
 
     def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> list[tuple[Tile, ...] | None]:
         super().plan(batch, dtype, gradients)
+        if self.is_short(batch, dtype, gradients):
+            short.planned(batch, self.num_attention_heads)
         return [
             band(group, group.planned_valid, 0, self.side, dtype) if group.longest > self.side + 1 else None
             for group in batch.groups
         ]
 
+    def is_short(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool | None = None) -> bool:
+        return batch.longest <= self.side + 1 and super().is_short(batch, dtype, gradients)
+
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        if self.is_short(batch, x.dtype):
+            return self.mix_short(x, batch)
         packed = self.packed_heads(x, batch)
         plan = self.planned(batch, packed[0].dtype)
         vector = self.relative_vector()

@@ -42,12 +42,16 @@ class Turn(torch.autograd.Function):
         return _turned(grad, cosines, sines, -1), None, None
 
 
-def _turned(x: Tensor, cosines: Tensor, sines: Tensor, direction: int) -> Tensor:
-    wide = x.to(torch.promote_types(x.dtype, cosines.dtype))
-    cosines, sines = cosines.to(wide.dtype), sines.to(wide.dtype)
-    one, two = wide.chunk(2, -1)
-    out = torch.empty(x.shape, dtype=wide.dtype, device=x.device)
+def turned(x: Tensor, cosines: Tensor, sines: Tensor, direction: int = 1) -> Tensor:
+    """`turn` of numbers as wide as the angles; direction -1: back."""
+    one, two = x.chunk(2, -1)
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     first, second = out.chunk(2, -1)
     torch.mul(one, cosines, out=first).addcmul_(two, sines, value=-direction)
     torch.mul(two, cosines, out=second).addcmul_(one, sines, value=direction)
-    return out.to(x.dtype)
+    return out
+
+
+def _turned(x: Tensor, cosines: Tensor, sines: Tensor, direction: int) -> Tensor:
+    wide = torch.promote_types(x.dtype, cosines.dtype)
+    return turned(x.to(wide), cosines.to(wide), sines.to(wide), direction).to(x.dtype)
