@@ -13,7 +13,7 @@ from longread import records
 from longread.attention.pattern import make_options, published_sizes, settings_of
 from longread.config import BASELINES, RunConfig
 from longread.errors import UserError, option_name
-from longread.models.classifier import build
+from longread.models.classifier import Classifier, build
 from longread.records import Environment, Run, RunRecord
 from longread.study.timing import floor_flops, measure
 from longread.system import runtime
@@ -25,6 +25,7 @@ PHASES = ("forward", "training", "mixing")
 VOCABULARY = 1000
 # What a measurement depends on beside its configuration: with another of these it is another record.
 MACHINE = ("processor", "torch", "commit", "dirty", "allocator")
+Listener = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ def _head_dim(config: BenchmarkConfig) -> int:
     return config.head_dim or config.hidden_size // config.num_attention_heads
 
 
-def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], None] = lambda event: None) -> Run:
+def benchmark(config: BenchmarkConfig, *, on_event: Listener = lambda event: None) -> Run:
     """Measures; the record is written, its samples added to those of earlier runs of the same identity.
 
     That is the same configuration on the same processor, with the same torch, commit and allocator. Every raw value is
@@ -146,15 +147,7 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
     machine = environment(device, config.precision)
     name = records.run_id("benchmark", config.named(), 0, [f"{key}={machine[key]}" for key in MACHINE])
     rate = matmul_rate(device, config.precision)
-    samples: list[dict[str, Any]] = []
-    for length in sorted(config.lengths):
-        for phase in PHASES:
-            if phase == "training" and config.longest_training and length > config.longest_training:
-                continue
-            floor = floor_flops(model, length, phase) / rate
-            on_event({"event": "progress", "attention": config.attention, "length": length, "phase": phase})
-            found = measure(model, length, phase, config.precision, config.seconds)
-            samples.append({"length": length, "phase": phase, **found, "floor_seconds": floor})
+    samples = _samples(model, config, rate, on_event)
     earlier = records.find_run(config.out, name)
     record = RunRecord(
         run_id=name,
@@ -167,7 +160,7 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
         config=config.named(),
         encoder=model.config.to_dict(),
         seed=0,
-        samples=(*(earlier.record["samples"] if earlier is not None else []), *samples),
+        samples=(*(earlier.record["samples"] if earlier is not None else ()), *samples),
         num_parameters=model.num_parameters,
         memory_kind=PeakMemory(device).kind,
         matmul_flops_per_second=rate,
@@ -176,3 +169,17 @@ def benchmark(config: BenchmarkConfig, *, on_event: Callable[[dict[str, Any]], N
     run = records.write_record(config.out, record)
     on_event({"event": "end", "run_id": name, "status": "ok", "error": None})
     return run
+
+
+def _samples(model: Classifier, config: BenchmarkConfig, rate: float, on_event: Listener) -> list[dict[str, Any]]:
+    """One for each length and phase; rate: operations per second that the machine can do at most."""
+    samples = []
+    for length in sorted(config.lengths):
+        for phase in PHASES:
+            if phase == "training" and config.longest_training and length > config.longest_training:
+                continue
+            floor = floor_flops(model, length, phase) / rate
+            on_event({"event": "progress", "attention": config.attention, "length": length, "phase": phase})
+            found = measure(model, length, phase, config.precision, config.seconds)
+            samples.append({"length": length, "phase": phase, **found, "floor_seconds": floor})
+    return samples

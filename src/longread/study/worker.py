@@ -9,10 +9,15 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from longread.errors import UserError, system_error
 from longread.training.signals import signals_interrupt
+
+if TYPE_CHECKING:
+    from longread.records import Run
 
 WRONG_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 CODES = {"ok": 0, "interrupted": INTERRUPTED}
@@ -43,28 +48,7 @@ def _main() -> int:
             os.kill(os.getpid(), signal.SIGTERM)
 
     try:
-        if order["mechanisms"]:
-            from longread.attention import register
-
-            for name, place in order["mechanisms"]:
-                register(name, place)
-        if order["kind"] == "benchmark":
-            from longread.study.benchmark import BenchmarkConfig, benchmark
-
-            values = order["config"]
-            values |= {"lengths": tuple(values["lengths"]), "out": Path(values["out"])}
-            values["options"] = tuple((name, value) for name, value in values["options"])
-            run = benchmark(BenchmarkConfig(**values), on_event=send)
-        else:
-            from longread.config import RunConfig
-            from longread.training.distill import distill
-            from longread.training.run import train
-
-            config, steps = RunConfig.from_json(order["config"]), order["distill_steps"]
-            if steps is None:
-                run = train(config, resume=True, on_event=send)
-            else:
-                run = distill(config, steps=steps, resume=True, on_event=send)
+        run = _run(order, send)
     except UserError as error:
         send({"event": "refused", "error": str(error)})
         return WRONG_INPUT
@@ -74,6 +58,29 @@ def _main() -> int:
         send({"event": "refused", "error": system_error(error)})
         return WRONG_INPUT
     return CODES.get(run.record["status"], FAILED)
+
+
+def _run(order: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> Run:
+    if order["mechanisms"]:
+        from longread.attention import register
+
+        for name, place in order["mechanisms"]:
+            register(name, place)
+    if order["kind"] == "benchmark":
+        from longread.study.benchmark import BenchmarkConfig, benchmark
+
+        values = order["config"]
+        values |= {"lengths": tuple(values["lengths"]), "out": Path(values["out"])}
+        values["options"] = tuple((name, value) for name, value in values["options"])
+        return benchmark(BenchmarkConfig(**values), on_event=send)
+    from longread.config import RunConfig
+    from longread.training.distill import distill
+    from longread.training.run import train
+
+    config, steps = RunConfig.from_json(order["config"]), order["distill_steps"]
+    if steps is None:
+        return train(config, resume=True, on_event=send)
+    return distill(config, steps=steps, resume=True, on_event=send)
 
 
 if __name__ == "__main__":
