@@ -71,8 +71,11 @@ class DenseAttention(SelfAttention):
 
     def padded(self, x: Tensor, real: Tensor) -> Tensor:
         q, k, v = self.padded_heads_of(x)
-        bias = bias_from(real, x.dtype)[:, None, None, :] + self.row_bias(x.shape[1])
-        mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        bias = bias_from(real, x.dtype)[:, None, None, :]
+        if self.has_relative:  # the exporter cannot take apart the fused operator with a bias for each head
+            mixed = torch.softmax(q @ k.mT * self.scale + bias + self.row_bias(x.shape[1]), dim=-1) @ v
+        else:
+            mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
