@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from longread.config import RunConfig
 from longread.errors import UserError
 from longread.study.chain import Step
 from longread.study.cluster import Cluster
-from longread.study.ray import check_reachable, run_order, run_steps
+from longread.study.ray import check_reachable, connected, run_order, run_steps
 from longread.study.store import Store, key_of
 from longread.training.run import train
 
@@ -50,6 +52,21 @@ def test_an_address_where_nobody_listens_is_told_at_once() -> None:
         taken.listen()
         for address in (place, f"ray://{place}", "auto", "local", None):
             check_reachable(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"), [(None, "--on ray: no cluster answers or starts"), ("auto", "--address a")]
+)
+def test_a_cluster_that_does_not_start_is_told_in_a_line(
+    address: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: Any) -> None:
+        raise Exception("The current node timed out\nduring startup")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(UserError, match=told) as caught, connected(Cluster(address=address)):
+        pass
+    assert "timed out during startup" in str(caught.value)
 
 
 def test_a_store_that_cannot_be_is_told_before_a_cluster_starts(tmp_path: Path) -> None:

@@ -67,8 +67,11 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     check_reachable(cluster.address)
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises that class itself, where a cluster does not start in time
         reason = " ".join(str(error).split())[:200]
+        if cluster.address is None:
+            mend = "try again when this machine is less busy, or give the --address of a cluster"
+            raise UserError(f"--on ray: no cluster answers or starts here ({reason}); {mend}") from None
         raise UserError(
             f"--address {cluster.address}: no Ray cluster answers there ({reason}); start one with `ray start --head`"
         ) from None
