@@ -78,6 +78,7 @@ class Block(nn.Module):
         self.gated = config.gated
         width = config.width_of_intermediate  # with a gate, `up` has what is activated and then the gate
         self.up = Linear(config.hidden_size, width * (2 if self.gated else 1), bias=config.feed_forward_bias)
+        self.up.parts = 2 if self.gated else 1
         self.down = Linear(width, config.hidden_size, bias=config.feed_forward_bias)
         self.activation = config.hidden_act  # by name: torch's functions cannot be pickled
         self.output_norm = norm(config, config.hidden_size)
@@ -92,20 +93,32 @@ class Block(nn.Module):
         x = x.index_select(0, batch.first_tokens) if first else x
         x = x + self.attention_output_dropout(mixed, noise, rows=rows)
         if self.pre:
-            return x + self.dropout(self.feed_forward(self.output_norm(x), noise, rows), noise, rows=rows)
+            return _sum(x, self.dropout(self.feed_forward(self.output_norm(x), noise, rows), noise, rows=rows))
         x = self.attention_norm(x)
-        return self.output_norm(x + self.dropout(self.feed_forward(x, noise, rows), noise, rows=rows))
+        return self.output_norm(_sum(x, self.dropout(self.feed_forward(x, noise, rows), noise, rows=rows)))
 
     def feed_forward(self, x: Tensor, noise: Noise | None = None, rows: Sequence[int] | None = None) -> Tensor:
-        hidden = self.up(x)
-        hidden, gate = hidden.chunk(2, -1) if self.gated else (hidden, None)
         if torch.is_grad_enabled():
+            hidden, *gate = self.up(x).chunk(2 if self.gated else 1, -1)
             hidden = ACTIVATIONS[self.activation](hidden)
-            hidden = hidden if gate is None else hidden * gate
+            hidden = hidden * gate[0] if gate else hidden
         else:  # the widest tensor of a layer, once and not twice
-            hidden = IN_PLACE[self.activation](hidden)
-            hidden = hidden if gate is None else hidden.mul_(gate)
+            hidden, *gate = self._activated(x)
+            hidden = hidden.mul_(gate[0]) if gate else hidden
         return self.down(self.inner_dropout(hidden, noise, rows=rows))
+
+    def _activated(self, x: Tensor) -> Sequence[Tensor]:
+        """What `up` makes of x, activated, and behind it the gate, if there is one. It gives no gradients."""
+        kept = self.up.kept_parts(x, self.activation) if isinstance(self.up, Linear) else None
+        if kept is not None:
+            return kept
+        hidden, *gate = self.up(x).chunk(2 if self.gated else 1, -1)
+        return [IN_PLACE[self.activation](hidden), *gate]
+
+
+def _sum(x: Tensor, y: Tensor) -> Tensor:
+    """x + y, without gradients in the memory of x, which nobody reads any more."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
 class MaskedHead(nn.Module):

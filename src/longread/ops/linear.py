@@ -18,17 +18,38 @@ from torch.utils.flop_counter import register_flop_formula
 
 # oneDNN makes code for each shape, half a millisecond: below so many multiplications a shape is not worth it.
 LEAST = 1 << 22
+# What oneDNN computes behind a product, by our names of activations: its name and the formula.
+FUSED: dict[str | None, tuple[str, str]] = {
+    None: ("none", ""),
+    "gelu": ("gelu", "none"),
+    "gelu_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+    "silu": ("swish", ""),
+    "tanh": ("tanh", ""),
+}
 
 
 class Linear(nn.Linear):
     """`nn.Linear`: the same parameters and the same function, x [..., in] -> [..., out]."""
 
-    _kept: tuple[Any, Tensor, Tensor | None] | None = None
+    parts = 1  # in which its outputs are used, equal ones
+    _kept: tuple[Any, list[tuple[Tensor, Tensor | None]]] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        if self._kept is not None and _in_bfloat16_without_gradients() and self._kept[0] == self._written():
-            return _product(input.to(torch.bfloat16), *self._kept[1:])
-        return linear(input, self.weight, self.bias)
+        found = self.kept_parts(input)
+        if found is None:
+            return linear(input, self.weight, self.bias)
+        return found[0] if len(found) == 1 else torch.cat(found, -1)
+
+    def kept_parts(self, x: Tensor, activation: str | None = None) -> list[Tensor] | None:
+        """The outputs in parts, each a tensor of its own, from weights that were kept; None where they are not used.
+
+        activation: of the first part, before it is rounded; one of FUSED.
+        """
+        if self._kept is None or not _in_bfloat16_without_gradients() or self._kept[0] != self._written():
+            return None
+        x, attributes = x.to(torch.bfloat16), [FUSED[activation]] + [FUSED[None]] * (self.parts - 1)
+        return [_product(x, *own, *fused) for own, fused in zip(self._kept[1], attributes, strict=True)]
 
     def keep_bfloat16(self) -> None:
         """Holds a copy of the weights in bfloat16 and in the order in which oneDNN reads them.
@@ -36,9 +57,10 @@ class Linear(nn.Linear):
         A pass without gradients under autocast then casts and orders nothing. Weights that are changed later are used
         as they are then. It is no part of the state, and no copy of the layer has it.
         """
-        bias = None if self.bias is None else self.bias.detach().bfloat16()
-        ordered = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().bfloat16())
-        self._kept = (self._written(), ordered, bias)
+        weights = self.weight.detach().bfloat16().chunk(self.parts)
+        biases = [None] * self.parts if self.bias is None else self.bias.detach().bfloat16().chunk(self.parts)
+        ordered = [torch.ops.mkldnn._reorder_linear_weight(weight) for weight in weights]
+        self._kept = (self._written(), list(zip(ordered, biases, strict=True)))
 
     def _written(self) -> tuple[int, ...]:
         """Another one after each change of the parameters."""
@@ -101,12 +123,12 @@ def onednn_is_faster() -> bool:
     return bool(described.get("avx512_f")) and "intel" not in str(described.get("cpu_name")).lower()
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None, fused: str = "none", formula: str = "") -> Tensor:
     # A slice of a wider matrix would take thousands of times as long: oneDNN has no fast code for such weights.
     if not (weight.is_mkldnn or weight.is_contiguous() or weight.t().is_contiguous()):
         weight = weight.contiguous()
     # The operator that torch's own compiler puts in the place of a linear layer; it has no public name.
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, fused, [], formula)  # type: ignore[no-any-return]
 
 
 class _Product(torch.autograd.Function):
