@@ -133,6 +133,7 @@ def test_every_mechanism_learns_and_makes_one_update_however_the_batch_is_cut(
     run.run()
     assert run.evaluation.after.loss < 0.7 * run.evaluation.before.loss  # type: ignore[attr-defined]
     assert run.history[-1]["train_accuracy"] > 0.2
+    assert run.evaluation.measured() == run.evaluation.after  # type: ignore[attr-defined]  # the same masks
     for name, tensor in model.head.state_dict().items():
         assert torch.equal(tensor, begun.head.state_dict()[name])
 
@@ -184,6 +185,8 @@ def test_heads_are_transformers_own_in_and_out(family: str, tmp_path: Path) -> N
     with torch.no_grad():  # as after some training
         model.masked_head.dense.weight += 0.1  # type: ignore[union-attr]
         share_dense(model)
+        if family == "modernbert":  # its classifier has this dense layer, too
+            assert torch.equal(model.head.dense.weight, model.masked_head.dense.weight)  # type: ignore[union-attr]
         expected = float(scored(model, rows)[0]) / int(chosen.sum())
     save_pretrained(model.float(), tmp_path / "ours", layout="huggingface")
     again = AutoModelForMaskedLM.from_pretrained(tmp_path / "ours", attn_implementation="eager").eval()
