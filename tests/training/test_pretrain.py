@@ -235,6 +235,8 @@ def test_it_is_a_run_like_any_other(
                             epochs=1, threads=1, out=tmp_path / "tuned"))  # fmt: skip
     chain = [(a["role"], a["run_id"], a["kind"]) for a in tuned.record["lineage"]]
     assert chain == [("init", on.record["run_id"], "pretrain"), ("init", record["run_id"], "pretrain")]
+    card = (tuned.directory / "checkpoint" / "README.md").read_text()
+    assert all(f"- behind it: a pretraining, run `{name}`, " in card for _, name, _ in chain)
     assert "masked_head.bias" not in load_file(tuned.directory / "checkpoint" / "model.safetensors")
     table = pretraining_table([on, tuned, whole])
     assert table is not None and [row.cells[9].text for row in table.rows] == ["1", "2"]

@@ -26,8 +26,18 @@ METRICS = {
     "multi_label_classification": ("exact_match", "f1_micro", "f1_macro", "average_precision"),
     "regression": ("mse", "mae", "spearman", "r2"),
 }
-SETTINGS = ("num_hidden_layers", "hidden_size", "max_length", "epochs", "steps", "batch_size", "learning_rate")
+SETTINGS = (
+    "num_hidden_layers",
+    "hidden_size",
+    "max_length",
+    "epochs",
+    "steps",
+    "mask_fraction",
+    "batch_size",
+    "learning_rate",
+)
 READS = {"head": "the first {:,} tokens", "tail": "the last {:,} tokens", "head_tail": "{:,} tokens of both ends"}
+KINDS = {"train": "a training", "distill": "a distillation", "pretrain": "a pretraining"}
 # The Hub's names of metrics.
 HUB_METRICS = {"accuracy": "accuracy", "exact_match": "exact_match", "average_precision": "average_precision",
                "mse": "mse", "mae": "mae", "spearman": "spearmanr", "r2": "r_squared"}  # fmt: skip
@@ -231,6 +241,8 @@ def _making(record: Mapping[str, Any]) -> Iterator[str]:
     yield "## Training\n"
     if record["init"] != "scratch":
         yield f"- begun from {plain(_base(record) or Path(record['init']).name)}"
+    for one in record.get("lineage") or ():
+        yield f"- behind it: {KINDS[one['kind']]}, run `{one['run_id']}`, {one['seconds']:,.1f} s"
     if settings:
         yield f"- {', '.join(settings)}"
     yield f"- {record['train_seconds']:,.1f} s on {plain(machine.get('processor') or machine.get('device'))}"
