@@ -21,7 +21,7 @@ from longread.config import RunConfig
 from longread.errors import UserError
 from longread.study.chain import Step
 from longread.study.cluster import Cluster
-from longread.study.ray import check_reachable, connected, run_order, run_steps
+from longread.study.ray import _Driver, check_reachable, connected, run_order, run_steps
 from longread.study.store import Store, key_of
 from longread.training.run import train
 
@@ -67,6 +67,29 @@ def test_a_cluster_that_does_not_start_is_told_in_a_line(
     with pytest.raises(UserError, match=told) as caught, connected(Cluster(address=address)):
         pass
     assert "timed out during startup" in str(caught.value)
+
+
+def test_what_a_machine_lacks_is_told_in_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class RayError(Exception):
+        pass
+
+    class RayTaskError(RayError):
+        cause = UserError("node7 does not see --out")
+
+    class Both(RayTaskError, UserError):  # what Ray makes of it
+        pass
+
+    def get(_: Any) -> str:
+        raise Both("ray::run_order() (pid=7)\n  File ...")
+
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+    ray = SimpleNamespace(exceptions=exceptions, get=get, init=lambda **_: None, shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", exceptions)
+    step, driver = Step(small(tmp_path)), object.__new__(_Driver)
+    driver.steps, driver.ray = [step], ray
+    with pytest.raises(UserError, match=r"^node7 does not see --out$"), connected(Cluster()):
+        driver._end(None, step)
 
 
 def test_a_store_that_cannot_be_is_told_before_a_cluster_starts(tmp_path: Path) -> None:

@@ -186,8 +186,8 @@ class _Driver:
         index, config = self.steps.index(step), step.config
         try:
             name = self.ray.get(task)
-        except RayTaskError as error:
-            raise error.as_instanceof_cause() from None
+        except RayTaskError as error:  # which is a RayError as well, as if the cluster were lost
+            raise error.cause from error
         except RayError as error:
             self.attempts[step] += 1
             reason = type(error).__name__
