@@ -180,8 +180,9 @@ class Trainer:
         if (match := MATCH.get(self.split.problem_type)) is not None:
             line[f"train_{match}"] = self.sums[1] / self.sums[2]
         before = self.evaluation.state()
-        self.split.release()  # what training has used does not add up with what evaluation takes
-        give_back_memory()
+        if self.split.encoded.maps is not None:  # what training has used does not add up with what evaluation takes
+            self.split.release()
+            give_back_memory()
         try:
             with (
                 # Shards are saved by all processes, which a signal would stop at different places.
