@@ -53,6 +53,8 @@ def test_scores_are_not_rounded(lengths: tuple[int, ...], biased: bool, autocast
     batch, heads = PackedBatch(lengths), 2
     query, key, value = (normal(batch.num_tokens, heads, 16, seed=s).bfloat16() for s in range(3))
     query = query * 50
+    few = {p.sequences * p.longest**2 <= short.FEW_PAIRS for p in short.planned(batch, heads)}
+    assert few == {lengths[0] < 40}  # both kinds of the second product
     bias = normal(heads, 40, 40, seed=4).float() * 20 if biased else None
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, autocast):
         out = short.attend(query, key, value, batch, bias)

@@ -20,6 +20,8 @@ LONGEST = 128
 # Neighbours are padded together while that adds no more query-key pairs than another round of operators costs, and
 # while the scores of all of them stay in cache.
 PADDED_PAIRS, PAIRS = 2048, 1 << 16
+# Up to so many pairs the second product is in float32, too: in bfloat16 oneDNN makes code for each shape first.
+FEW_PAIRS = 4096
 
 
 class Piece(NamedTuple):
@@ -67,8 +69,11 @@ def attend(
         if angles is not None:
             q, k = (turned(t, angles[0][:n], angles[1][:n]) for t in (q, k))
         scores = _scores(q, k.transpose(1, 2), None if bias is None else bias[:, :n, :n], piece)
-        probabilities = torch.softmax(scores, -1, out=scores).to(v.dtype)
-        mixed = torch.bmm(probabilities, v)
+        torch.softmax(scores, -1, out=scores)
+        if piece.sequences * n**2 <= FEW_PAIRS:
+            mixed = torch.bmm(scores, v.float(), out=torch.empty_like(q)).to(v.dtype)
+        else:
+            mixed = torch.bmm(scores.to(v.dtype), v)
         own = out[begin : begin + piece.tokens].view(-1, dim)
         torch.index_select(mixed.view(-1, dim), 0, piece.heads, out=own)
         begin += piece.tokens
@@ -76,7 +81,7 @@ def attend(
 
 
 def _scores(q: Tensor, keys: Tensor, bias: Tensor | None, piece: Piece) -> Tensor:
-    """[b * H, N, N]; products in place stay in float32 under autocast too."""
+    """[b * H, N, N]; a product that is told where to write is in float32 under autocast, too."""
     n, scale = piece.longest, q.shape[2] ** -0.5
     scores = q.new_empty(q.shape[0], n, n)
     own = scores.unflatten(0, (piece.sequences, -1))
