@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from longread.report.pretraining import pretraining_table
 from longread.report.runcards import command_of
 from longread.training import masked as masked_training
 from longread.training import trainer as training
+from longread.training.lineage import Provenance, provenance_of
 from longread.training.masked import masked_trainer, scored
 from longread.training.pretrain import pretrain
 from longread.training.run import train
@@ -324,3 +326,15 @@ def test_what_pretraining_cannot_use_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--mask-fraction 1: must be between 0 and 1"):
         pretrain(config, steps=5, mask_fraction=1.0)
     assert not (tmp_path / "out" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "changed", [{"kind": "magic"}, {"seconds": "long"}, {"lineage": [{"role": "init"}]}, {"lineage": 3}]
+)
+def test_a_note_of_its_run_that_is_damaged_is_refused_before_training(changed: dict[str, Any], tmp_path: Path) -> None:
+    sound = {"run_id": "a", "kind": "pretrain", "seconds": 2, "lineage": []}
+    (tmp_path / "config.json").write_text("{}")
+    for told, wrong in ((sound, False), (sound | changed, True)):
+        (tmp_path / "longread_run.json").write_text(json.dumps(told))
+        with pytest.raises(UserError, match="not what a run writes") if wrong else nullcontext():
+            assert provenance_of(str(tmp_path)) == Provenance("a", "pretrain", 2.0)

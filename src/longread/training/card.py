@@ -242,7 +242,7 @@ def _making(record: Mapping[str, Any]) -> Iterator[str]:
     if record["init"] != "scratch":
         yield f"- begun from {plain(_base(record) or Path(record['init']).name)}"
     for one in record.get("lineage") or ():
-        yield f"- behind it: {KINDS[one['kind']]}, run `{one['run_id']}`, {one['seconds']:,.1f} s"
+        yield f"- behind it: {KINDS.get(one['kind'], one['kind'])}, run `{one['run_id']}`, {one['seconds']:,.1f} s"
     if settings:
         yield f"- {', '.join(settings)}"
     yield f"- {record['train_seconds']:,.1f} s on {plain(machine.get('processor') or machine.get('device'))}"

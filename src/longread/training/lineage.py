@@ -10,7 +10,7 @@ from longread.errors import UserError
 from longread.models.locate import locate
 from longread.models.weights import RUN
 from longread.records import Ancestor, write_json
-from longread.records.record import Kind
+from longread.records.record import KINDS, Kind
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ def provenance_of(init: str) -> Provenance | None:
         return None
     try:
         values = json.loads(path.read_text())
+        for one in (values, *values["lineage"]):
+            if one["kind"] not in KINDS:
+                raise ValueError(f"kind is {one['kind']!r}")
+            one["seconds"] = float(one["seconds"])
         values["lineage"] = tuple(Ancestor(**ancestor) for ancestor in values["lineage"])
         return Provenance(**values)
     except (OSError, ValueError, TypeError, KeyError) as error:
