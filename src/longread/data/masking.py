@@ -92,7 +92,7 @@ class Masking:
             begin += length
             which = [HELD_OUT, row] if step is None else [TRAINING, row, step]
             generator = np.random.default_rng([self.seed, *which])
-            own = np.sort(free[np.argsort(generator.random(len(free)), kind="stable")[: self._counts(len(free))]])
+            own = np.sort(free[np.argsort(generator.random(len(free)))[: self._counts(len(free))]])
             kind = generator.random(len(own))
             seen[own[kind < MASKED]] = self.mask_id
             other = (kind >= MASKED) & (kind < MASKED + AT_RANDOM)
