@@ -302,6 +302,10 @@ def test_a_shard_of_another_kind_or_torn_is_named(tmp_path: Path) -> None:
     other = write(folder / "part-2.parquet", table(20))
     with pytest.raises(UserError, match=r"part-2.parquet: column 'label' holds string, and in \S+part-0.parquet int64"):
         prepare(config(folder, tmp_path / "c"), 16)
+    write(other, {"text": [], "label": []})  # of no kind at all
+    with pytest.raises(UserError, match=r"part-2.parquet: column 'text' has no value in any row; delete the file"):
+        prepare(config(folder, tmp_path / "c"), 16)
+    write(other, table(20))
     other.write_bytes(other.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"part-2.parquet: not a whole Parquet file"):
         prepare(config(folder, tmp_path / "c"), 16)

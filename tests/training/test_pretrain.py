@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -249,7 +250,7 @@ def test_it_is_a_run_like_any_other(
     assert from_pretrained(further.directory).loading.head_is_untrained  # its layers are no longer the classifier's
 
 
-def test_a_published_encoder_is_converted_and_goes_on(tmp_path: Path) -> None:
+def test_a_published_encoder_is_converted_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As Longformer was made of RoBERTa: other attention, more positions, its own head; texts in chunks, too."""
     random_peer(
         "roberta", masked=True, vocab_size=BYTES.vocab_size, pad_token_id=0, max_position_embeddings=61
@@ -258,8 +259,10 @@ def test_a_published_encoder_is_converted_and_goes_on(tmp_path: Path) -> None:
     config = RunConfig(init=str(tmp_path / "roberta"), attention="longformer", options={"attention_window": 8},
                        max_length=120, train_rows=20, batch_size=8, threads=1, out=tmp_path)  # fmt: skip
     for more in ({}, {"truncation": "chunk", "chunk_stride": 10}):
-        run = pretrain(replace(config, **more), steps=2)
+        with caplog.at_level(logging.INFO, "longread"):
+            run = pretrain(replace(config, **more), steps=2)
         assert run.record["pretraining"]["head_was_trained"]
+        assert "roberta: goes on with its own head of masked-language modelling" in caplog.text
         written = json.loads((run.directory / "checkpoint" / "config.json").read_text())
         assert written["architectures"] == ["LongformerForMaskedLM"]
         assert "lm_head.dense.weight" in load_file(run.directory / "checkpoint" / "model.safetensors")
@@ -320,6 +323,7 @@ def test_what_pretraining_cannot_use_is_refused(tmp_path: Path) -> None:
         (5, replace(config, attention="nothing"), "there is no such mechanism"),
         (5, replace(config, train_rows=3), "3 rows are too few"),
         (5, init, "the tokenizer has no mask token"),
+        (5, replace(init, tokenizer="bytes"), "--tokenizer bytes: for a new model; --init brings its own"),
     ):
         with pytest.raises(UserError, match=message):
             pretrain(wrong, steps=steps)

@@ -186,6 +186,10 @@ class _Rows:
                     f"the columns there are: {there}"
                 )
             kind, other = file.kinds.get(name), first.kinds.get(name)
+            if kind == "null":
+                raise UserError(
+                    f"{source}: column {name!r} has no value in any row; delete the file, or write rows into it"
+                )
             if kind != other:
                 raise UserError(
                     f"{source}: column {name!r} holds {kind}, and in {first.shard.source} {other}; write the same kind"

@@ -116,7 +116,7 @@ def pattern_of(source: ClassifierConfig, attention: str) -> str:
     ):
         raise UserError(
             f"the model has {source.attention} attention and can only keep it, with more positions; "
-            f"only a dense one can be converted to {attention}"
+            f"only a dense one can be converted to {attention}; give attention {source.attention!r}"
         )
     return " ".join(new)
 

@@ -36,7 +36,7 @@ class Loading:
 
     def __str__(self) -> str:
         parts = [f"loaded {self.source} ({self.family})", *([self.head] if self.head else [])]
-        for what, names in (("initialised", self.initialised), ("ignored", self.ignored)):
+        for what, names in (("initialised", self.initialised), ("not for the classifier:", self.ignored)):
             if names:
                 parts.append(f"{what} {listed(names)}")
         if self.renamed:

@@ -68,6 +68,7 @@ def _in_checkpoint(
     if any(tensor.shape != shapes[name] for name, tensor in found.items()):
         log.warning("%s: its head of masked-language modelling does not fit its config.json; a new one is made", init)
         return {}
+    log.info("%s: goes on with its own head of masked-language modelling", init)
     return found
 
 

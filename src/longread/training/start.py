@@ -117,6 +117,10 @@ def tokenizer_for(model: Classifier, config: RunConfig) -> Tokenizer:
     place = config.tokenizer or model.tokenizer_file
     if place is None:
         raise UserError(f"--init {config.init}: the checkpoint brings no tokenizer; give one with --tokenizer DIR")
+    if config.tokenizer in ("train", "bytes"):
+        raise UserError(
+            f"--tokenizer {config.tokenizer}: for a new model; --init brings its own tokenizer; leave --tokenizer out"
+        )
     tokenizer = load_tokenizer(place)
     check_tokenizer(model, tokenizer)
     return tokenizer
