@@ -280,7 +280,7 @@ def test_wrong_settings_are_named(attention: str, settings: dict[str, Any], mess
 
 
 def test_an_efficient_model_keeps_its_attention() -> None:
-    with pytest.raises(UserError, match="can only keep it.*give attention 'longformer'"):
+    with pytest.raises(UserError, match=r"can only keep it.*give attention 'longformer'"):
         convert(convert(dense(), "longformer"), "performer")
 
 
