@@ -53,8 +53,8 @@ def distilled(teacher: Step, attention: str, steps: int, **settings: Any) -> Ste
     """
     of = teacher.config
     config = RunConfig(
-        task=of.task, attention=attention, learning_rate=3e-4, precision=of.precision, threads=of.threads,
-        **({"batch_size": 64} | settings),
+        attention=attention, learning_rate=3e-4, precision=of.precision, threads=of.threads,
+        **({"task": of.task, "batch_size": 64} | settings),
     )  # fmt: skip
     return Step(config, init=teacher, distill_steps=steps)
 
