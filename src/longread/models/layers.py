@@ -99,7 +99,7 @@ class Block(nn.Module):
 
     def feed_forward(self, x: Tensor, noise: Noise | None = None, rows: Sequence[int] | None = None) -> Tensor:
         if torch.is_grad_enabled():
-            hidden, *gate = self.up(x).chunk(2 if self.gated else 1, -1)
+            hidden, *gate = self._parts(self.up(x))
             hidden = ACTIVATIONS[self.activation](hidden)
             hidden = hidden * gate[0] if gate else hidden
         else:  # the widest tensor of a layer, once and not twice
@@ -107,12 +107,16 @@ class Block(nn.Module):
             hidden = hidden.mul_(gate[0]) if gate else hidden
         return self.down(self.inner_dropout(hidden, noise, rows=rows))
 
+    def _parts(self, hidden: Tensor) -> Sequence[Tensor]:
+        """What is activated, and the gate, if there is one: a single part is not cut, its gradient would be a copy."""
+        return hidden.chunk(2, -1) if self.gated else (hidden,)
+
     def _activated(self, x: Tensor) -> Sequence[Tensor]:
         """What `up` makes of x, activated, and behind it the gate, if there is one. It gives no gradients."""
         kept = self.up.kept_parts(x, self.activation) if isinstance(self.up, Linear) else None
         if kept is not None:
             return kept
-        hidden, *gate = self.up(x).chunk(2 if self.gated else 1, -1)
+        hidden, *gate = self._parts(self.up(x))
         return [IN_PLACE[self.activation](hidden), *gate]
 
 
