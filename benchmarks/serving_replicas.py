@@ -64,7 +64,7 @@ def main() -> int:
     from longread.records import write_json
 
     made = measure(given.data_dir and Path(given.data_dir), given.seconds)
-    write_json(given.out / "replicas.json", made)
+    write_json(given.out / "replicas.json", made, indent=None)
     print(given.out / "replicas.json", file=sys.stderr)
     return 0
 

@@ -52,7 +52,7 @@ def test_records_stay_small() -> None:
     listed = subprocess.run(["git", "ls-files", "-z", "results"], cwd=ROOT, capture_output=True, check=True)
     files = [path for name in listed.stdout.decode().split("\0") if name and (path := ROOT / name).exists()]
     assert len(files) <= 140
-    assert sum(path.stat().st_size for path in files) <= 8_000_000
+    assert sum(path.stat().st_size for path in files) <= 6_000_000
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -109,7 +109,10 @@ def _locked(temporary: str, descriptor: int) -> bool:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    write_atomically(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+    """indent None: on one line, without spaces."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(value, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, text + "\n")
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
