@@ -6,8 +6,8 @@ may be given again at any point. At the end the records become compact (longread
 DIR/kept/), with the tables; the page with its figures is out/studies/STUDY/report/ (or DIR/report/).
 
 What results/STUDY/ has a record of is not run again, also where no checkpoint is left; --out somewhere else repeats it.
-`--only` takes mechanisms, so that two calls can share a study between two processor cores; a step that these begin
-from is done whatever its mechanism.
+`--only` takes mechanisms and `--tasks` tasks, so that two calls can share a study between two processor cores; what
+such a step begins from is done whatever it is.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only", nargs="+", metavar="ATTENTION")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK")
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--on", choices=("here", "ray"), default="here")
     for field in fields(Cluster):
@@ -112,10 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             step
             for step in study.steps()
             if (not given.only or step.config.attention in given.only)
+            and (not given.tasks or step.config.task in given.tasks)
             and (not given.seeds or step.config.seed in given.seeds)
         ]
         if not steps:
-            raise UserError(f"{given.study} has no run for what --only and --seeds ask")
+            raise UserError(f"{given.study} has no run for what --only, --tasks and --seeds ask")
         changes = {"out": out, "data_dir": given.data_dir} | ({"threads": given.threads} if given.threads else {})
         finished = run_study(placed(steps, **changes), out, kept, own, cluster)
         print(summary_table([run for run in finished if run.record["kind"] != "distill"]), file=sys.stderr)
