@@ -15,6 +15,7 @@ from longread.errors import UserError
 from longread.models.classifier import Classifier
 
 HIGHEST = 127  # of int8; the lowest is its negative, so that both sides of the middle are alike
+PIECE = 256  # tokens at once: what one pass over memory writes is still in a cache when the next one reads it
 
 
 class Int8Linear(nn.Module):
@@ -37,19 +38,28 @@ class Int8Linear(nn.Module):
         self.register_buffer("sums", (rounded.sum(1, dtype=torch.int32) * scale.flatten())[None])  # [1, out]
         self.register_buffer("scale", scale.flatten())  # [out]
         self.bias = linear.bias
+        self.out_features = linear.out_features
 
+    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.reshape(-1, x.shape[-1])
+        out = tokens.new_empty(tokens.shape[0], self.rounded.shape[0])
+        for part, place in zip(tokens.split(PIECE), out.split(PIECE), strict=True):
+            self._multiply(part, place)
+        return out.view(*x.shape[:-1], -1)
+
+    def _multiply(self, tokens: Tensor, out: Tensor) -> None:
+        """tokens [n, in] -> written to out [n, out]."""
         # `aminmax` says both in one pass, but takes far longer: it uses no vectors.
         high, low = tokens.amax(1, keepdim=True), tokens.amin(1, keepdim=True)
         middle = (high + low).div_(2)
-        scale = (high - low).div_(2 * HIGHEST).clamp_(min=torch.finfo(x.dtype).tiny)
+        scale = (high - low).div_(2 * HIGHEST).clamp_(min=torch.finfo(tokens.dtype).tiny)
         rounded = tokens.sub(middle).div_(scale).round_().to(torch.int8)
         # The name has an underscore and is nevertheless what torchao computes with.
-        whole = torch._int_mm(rounded, self.rounded.t())
-        out = whole.to(x.dtype).mul_(self.scale).mul_(scale)
-        rest = middle * self.sums if self.bias is None else torch.addmm(self.bias, middle, self.sums)
-        return out.add_(rest).view(*x.shape[:-1], -1)
+        torch.mul(torch._int_mm(rounded, self.rounded.t()), self.scale, out=out)
+        out.mul_(scale).addcmul_(middle, self.sums)
+        if self.bias is not None:
+            out.add_(self.bias)
 
 
 @torch.no_grad()

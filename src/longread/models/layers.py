@@ -17,6 +17,9 @@ from longread.ops.linear import Linear
 from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch
 
+# Numbers of a feed-forward layer's widest tensor that are made at once without gradients on a processor.
+PIECE = 3 << 19
+
 
 def norm(config: ClassifierConfig, width: int) -> nn.LayerNorm:
     return nn.LayerNorm(width, eps=config.layer_norm_eps, bias=config.norm_bias)
@@ -92,20 +95,35 @@ class Block(nn.Module):
         mixed = self.attention(self.attention_norm(x) if self.pre else x, batch, first)
         x = x.index_select(0, batch.first_tokens) if first else x
         x = x + self.attention_output_dropout(mixed, noise, rows=rows)
-        if self.pre:
-            return _sum(x, self.dropout(self.feed_forward(self.output_norm(x), noise, rows), noise, rows=rows))
-        x = self.attention_norm(x)
-        return self.output_norm(_sum(x, self.dropout(self.feed_forward(x, noise, rows), noise, rows=rows)))
+        x = x if self.pre else self.attention_norm(x)
+        if not torch.is_grad_enabled() and not self.training:
+            x = self._add_feed_forward(x)
+        else:
+            inner = self.output_norm(x) if self.pre else x
+            x = x + self.dropout(self.feed_forward(inner, noise, rows), noise, rows=rows)
+        return x if self.pre else self.output_norm(x)
 
     def feed_forward(self, x: Tensor, noise: Noise | None = None, rows: Sequence[int] | None = None) -> Tensor:
-        if torch.is_grad_enabled():
-            hidden, *gate = self._parts(self.up(x))
-            hidden = ACTIVATIONS[self.activation](hidden)
-            hidden = hidden * gate[0] if gate else hidden
-        else:  # the widest tensor of a layer, once and not twice
-            hidden, *gate = self._activated(x)
-            hidden = hidden.mul_(gate[0]) if gate else hidden
+        hidden, *gate = self._parts(self.up(x))
+        hidden = ACTIVATIONS[self.activation](hidden)
+        hidden = hidden * gate[0] if gate else hidden
         return self.down(self.inner_dropout(hidden, noise, rows=rows))
+
+    def _add_feed_forward(self, x: Tensor) -> Tensor:
+        """x + feed_forward(...) in the memory of x, without gradients.
+
+        On a processor in pieces, so that the widest tensor of a layer stays in a cache; not under autocast, which would
+        cast the weights for each piece.
+        """
+        inner = self.output_norm(x) if self.pre else x
+        in_pieces = (
+            x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+        )
+        at_once = max(1, PIECE // self.up.out_features if in_pieces else x.shape[0])
+        for place, part in zip(x.split(at_once), inner.split(at_once), strict=True):
+            hidden, *gate = self._activated(part)
+            place.add_(self.down(hidden.mul_(gate[0]) if gate else hidden))
+        return x
 
     def _parts(self, hidden: Tensor) -> Sequence[Tensor]:
         """What is activated, and the gate, if there is one: a single part is not cut, its gradient would be a copy."""
@@ -118,11 +136,6 @@ class Block(nn.Module):
             return kept
         hidden, *gate = self._parts(self.up(x))
         return [IN_PLACE[self.activation](hidden), *gate]
-
-
-def _sum(x: Tensor, y: Tensor) -> Tensor:
-    """x + y, without gradients in the memory of x, which nobody reads any more."""
-    return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
 class MaskedHead(nn.Module):
