@@ -58,8 +58,8 @@ def test_activations_behind_kept_weights_are_torchs(activation: str, gated: bool
         model = encoder(norm_position="pre", gated=gated, hidden_act=activation, feed_forward_bias=bias)
         exact, plain = states(model)[-1], states(model, autocast=True)[-1]
         keep_bfloat16(model)
-        product = mock.Mock(side_effect=linear._product)
-        with mock.patch.object(linear, "_product", product):
+        product = mock.Mock(side_effect=linear.product)
+        with mock.patch.object(linear, "product", product):
             kept = states(model, autocast=True)[-1]
         fused = [call.args[3] for call in product.call_args_list if len(call.args) > 3 and call.args[3] != "none"]
         assert fused == [linear.FUSED[activation][0]] * 3

@@ -19,7 +19,8 @@ from longread.ops import short, varlen
 from longread.ops.band import band
 from longread.ops.offsets import attend_by_offset
 from longread.ops.packed import PackedBatch, join, split
-from longread.ops.tiled import Tile, attend
+from longread.ops.tile import Tile
+from longread.ops.tiled import attend
 from longread.ops.windows import windows
 
 

@@ -23,7 +23,8 @@ from longread.ops.linear import Linear
 from longread.ops.offsets import ExtraKeys, along, attend_by_offset
 from longread.ops.packed import Group, PackedBatch, bias_from, join, split, to_device
 from longread.ops.rotary import Turn, cosines_and_sines, turn
-from longread.ops.tiled import Tile, attend
+from longread.ops.tile import Tile
+from longread.ops.tiled import attend
 from longread.ops.windows import tokens_missing, windows
 
 UNKNOWN_FIRST_TEXT = (

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from longread.ops.packed import Group, bias_from, to_device
-from longread.ops.tiled import Tile
+from longread.ops.tile import Tile
 
 # Queries of one tile of the band. A tile of Q queries looks at Q + attention_window keys: smaller wastes less on
 # masked corners, larger makes fewer calls.

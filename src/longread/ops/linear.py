@@ -49,7 +49,7 @@ class Linear(nn.Linear):
         if self._kept is None or not _in_bfloat16_without_gradients() or self._kept[0] != self._written():
             return None
         x, attributes = x.to(torch.bfloat16), [FUSED[activation]] + [FUSED[None]] * (self.parts - 1)
-        return [_product(x, *own, *fused) for own, fused in zip(self._kept[1], attributes, strict=True)]
+        return [product(x, *own, *fused) for own, fused in zip(self._kept[1], attributes, strict=True)]
 
     def keep_bfloat16(self) -> None:
         """Holds a copy of the weights in bfloat16 and in the order in which oneDNN reads them.
@@ -89,7 +89,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return nn.functional.linear(x, weight, bias)
     if torch.is_grad_enabled():
         return _Product.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
-    return _product(x, weight, bias)
+    return product(x, weight, bias)
 
 
 def mm(a: Tensor, b: Tensor) -> Tensor:
@@ -123,7 +123,8 @@ def onednn_is_faster() -> bool:
     return bool(described.get("avx512_f")) and "intel" not in str(described.get("cpu_name")).lower()
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None, fused: str = "none", formula: str = "") -> Tensor:
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, fused: str = "none", formula: str = "") -> Tensor:
+    """oneDNN's, whatever is faster: x [..., in], weight [out, in] -> [..., out]."""
     # A slice of a wider matrix would take thousands of times as long: oneDNN has no fast code for such weights.
     if not (weight.is_mkldnn or weight.is_contiguous() or weight.t().is_contiguous()):
         weight = weight.contiguous()
@@ -137,7 +138,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]

@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from longread.ops import by_head
 from longread.ops.eager import EagerAttention, is_short
-from longread.ops.tiled import QUERIES_PER_TILE, Tile
+from longread.ops.tile import Tile
+from longread.ops.tiled import QUERIES_PER_TILE
 
 
 class RelativeBias(nn.Module):
@@ -132,4 +134,6 @@ def biased(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: flo
     """Attention with a bias [b or 1, H or 1, Nq, Nk] that may want a gradient -> [b, Nq, H, D]."""
     if query.device.type == "cpu" and (dropout or torch.is_grad_enabled()):
         return EagerAttention.apply(query, key, value, bias, dropout)  # type: ignore[no-untyped-call, no-any-return]
+    if not dropout and by_head.is_faster(query, query.shape[2] * key.shape[2]):
+        return by_head.attend(query, key, value, [Tile(0, query.shape[2], 0, key.shape[2], bias)])
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout).transpose(1, 2)

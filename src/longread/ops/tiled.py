@@ -10,27 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from longread.ops import by_head
 from longread.ops.eager import EagerAttention, gradients, is_short, probabilities_of
+from longread.ops.tile import Tile
 
 # Queries in one tile of eager products in the backward pass: the scores of a tile should stay in cache.
 QUERIES_PER_TILE = 256
-
-
-class Tile(NamedTuple):
-    """Queries [q0, q1) see keys [k0, k1); `bias` [b or 1, 1, q1-q0 or 1, k1-k0] is added to the scores."""
-
-    q0: int
-    q1: int
-    k0: int
-    k1: int
-    bias: Tensor | None = None
 
 
 def attend(
@@ -61,6 +53,8 @@ def attend(
         if len(tiles) == 1 and training and query.dtype != torch.float32:  # one softmax is cheaper than two merged
             key, value, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tiles[0])
             tiles, extra_key, extra_value = (Tile(0, query.shape[2], 0, key.shape[2], bias),), None, None
+        if not training and by_head.is_faster(query, max(tile.pairs for tile in tiles)):
+            return by_head.attend(query, key, value, tiles, extra_key, extra_value, extra_bias)
         return _TiledAttention.apply(query, key, value, extra_key, extra_value, extra_bias, tuple(tiles))  # type: ignore[no-untyped-call, no-any-return]
     return _attend_anywhere(query, key, value, extra_key, extra_value, extra_bias, tiles, dropout)
 
