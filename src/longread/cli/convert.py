@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from longread.cli import logs
-from longread.cli.options import NONE_GIVEN, OfMechanisms, given_options, panel
+from longread.cli.options import NONE_GIVEN, OfMechanisms, given_options, panel, part_of_settings
 from longread.cli.places import check_new_folder
 from longread.cli.status import status_of_one
 from longread.errors import UserError, option_name
-
-if TYPE_CHECKING:
-    from longread.config import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,55 +38,17 @@ class Distillation:
     restart: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class DistillationSettings:
-    """Fields of its RunConfig; None for that one's default.
+if TYPE_CHECKING:
+    from longread.config import RunConfig
 
-    Parameters
-    ----------
-    learning_rate:
-        The highest learning rate of the distillation; default 1e-4.
-    batch_size:
-        Texts of one update; default 32.
-    save_seconds:
-        A distillation saves its state this often; at most so much is lost when it is killed. Default 60.
-    tokenizer:
-        Directory or Hub id, for a checkpoint that brings none.
-    text_columns:
-        Column of the text of your own file, or two for pairs.
-    label_columns:
-        Column of the class of your own file, or several of 0 and 1.
-    precision:
-        Of the distillation; auto is bfloat16 where it is faster.
-    tokens_per_micro_batch:
-        Tokens that are in memory at once; the result does not depend on it.
-    threads:
-        Processor threads; default: all cores.
-    device:
-        Where to compute.
-    data_dir:
-        Directory with TASK/SPLIT.parquet (.csv, .tsv, .jsonl); default LONGREAD_DATA_DIR, else the Hub.
-    stream:
-        Keep the texts in files, not in memory. Default: for files of more than a gibibyte, .arrow files and URLs.
-    workers:
-        Processes that tokenize streamed rows; default one a core. The result does not depend on it.
-    """
-
-    learning_rate: float | None = None
-    batch_size: int | None = None
-    save_seconds: float | None = None
-    tokenizer: str | None = None
-    text_columns: tuple[str, ...] | None = None
-    label_columns: tuple[str, ...] | None = None
-    precision: Literal["auto", "float32", "bfloat16"] | None = None
-    tokens_per_micro_batch: int | None = None
-    threads: int | None = None
-    device: str | None = None
-    data_dir: Path | None = None
-    stream: bool | None = None
-    workers: int | None = None
-
-
+    DistillationSettings = Any
+else:
+    DistillationSettings = part_of_settings(
+        "DistillationSettings", "learning_rate", "batch_size", "save_seconds", "tokenizer", "text_columns",
+        "label_columns", "precision", "tokens_per_micro_batch", "threads", "device", "data_dir", "stream", "workers",
+        learning_rate="The highest learning rate of the distillation; default 1e-4.",
+        tokenizer="Directory or Hub id, for a checkpoint that brings none.",
+    )  # fmt: skip
 DISTILLATION, SETTINGS = Distillation(), DistillationSettings()
 
 

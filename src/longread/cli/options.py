@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
+from docstring_parser import parse
 
 from longread.attention import ATTENTIONS
 from longread.config import BASELINE_CHOICES, BASELINE_SETTINGS, BASELINES, SCRATCH_SETTINGS, RunConfig
@@ -71,6 +72,21 @@ def mechanism_options() -> type:
     return dataclasses.make_dataclass(
         "MechanismOptions", fields.values(), frozen=True, kw_only=True, namespace={"__module__": __name__}
     )
+
+
+def part_of_settings(name: str, *fields: str, **own_help: str) -> type:
+    """A dataclass of some fields of a run's settings: types, defaults and help are theirs, or the help given here."""
+    hints, known = get_type_hints(Settings, include_extras=True), Settings.__dataclass_fields__
+    described = {n: text for kind in Settings.__mro__ for n, text in _described(kind).items()} | own_help
+    parts = [
+        (n, hints[n], dataclasses.field(default=known[n].default, metadata={"help": described[n]})) for n in fields
+    ]
+    return dataclasses.make_dataclass(name, parts, frozen=True, kw_only=True, namespace={"__module__": __name__})
+
+
+def _described(kind: type) -> dict[str, str]:
+    """What a dataclass says of its fields."""
+    return {part.arg_name: part.description or "" for part in parse(vars(kind).get("__doc__") or "").params}
 
 
 def _one_value(hint: Any) -> Any:
