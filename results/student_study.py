@@ -29,6 +29,7 @@ class Theirs:
     seconds: float | None  # on its GPU: of training and validation together, or of inference
     records: str  # folder under results/
     layers: int | None = None
+    task: str | None = None  # where that folder has several
     evaluation_seconds: float | None = None  # where it stated them apart
     training: bool = True  # its seconds are of training and validation; else of inference alone
     same_settings: bool = False  # same rows, sizes and epochs: the seconds may be divided
@@ -39,6 +40,9 @@ SCRATCH = "IMDB from scratch"
 INFERENCE = "IMDB, inference only"
 NEVER_TRAINED = "there: never trained"
 OTHER_WEIGHTS = "here: smaller weights (MiniLM), converted"
+BASE = "here: base size (MPNet)"
+SMALLER = f"{BASE}, window 32, dense before it", f"{BASE}, blocks of 8, dense before it"
+DISTILLED = f"{BASE}, distilled, dense before it"
 LINFORMER = (("≈ 79", 1481), ("≈ 72", 1909), ("≈ 71", 2428))
 PERFORMER = (("≈ 64", 2010), ("≈ 60", 3004), ("≈ 60", 3990))
 ROWS = (
@@ -66,6 +70,15 @@ ROWS = (
     Theirs("SST-2", "bigbird", "95.41", 2907, "sst2", evaluation_seconds=4.59, remark=OTHER_WEIGHTS),
     Theirs("SST-2", "performer", "52", None, "sst2", remark=f"{NEVER_TRAINED}; {OTHER_WEIGHTS}"),
     Theirs("SST-2", "linformer", "51", None, "sst2", remark=f"{NEVER_TRAINED}; {OTHER_WEIGHTS}"),
+    *(
+        Theirs("SST-2", name, accuracy, seconds, "base-size", task="sst2", evaluation_seconds=apart, remark=remark)
+        for name, accuracy, seconds, apart, remark in (
+            ("longformer", "96.18", 2556, 4.25, SMALLER[0]),
+            ("bigbird", "95.41", 2907, 4.59, SMALLER[1]),
+            ("performer", "52", None, None, f"{NEVER_TRAINED}; {DISTILLED}"),
+            ("linformer", "51", None, None, f"{NEVER_TRAINED}; {DISTILLED}"),
+        )
+    ),
     Theirs("QNLI", "longformer", "91.62", None, "qnli", remark=OTHER_WEIGHTS),
     Theirs("QNLI", "bigbird", "91.03", None, "qnli", evaluation_seconds=18.10, remark=OTHER_WEIGHTS),
     Theirs(
@@ -76,6 +89,14 @@ ROWS = (
         "qnli",
         evaluation_seconds=8.31,
         remark="there: a dense BERT under this name; here: a Linformer",
+    ),
+    *(
+        Theirs("QNLI", name, accuracy, None, "base-size", task="qnli", evaluation_seconds=apart, remark=remark)
+        for name, accuracy, apart, remark in (
+            ("longformer", "91.62", None, SMALLER[0]),
+            ("bigbird", "91.03", 18.10, SMALLER[1]),
+            ("dense", "90.79", 8.31, f"there: called Linformer; {BASE}"),
+        )
     ),
     *(
         Theirs("QQP", name, NOTHING, None, "qqp", remark="there: a heading without a result")
@@ -101,7 +122,7 @@ def table(results: Path) -> str:
 
 
 def _row(theirs: Theirs, lines: list[Line]) -> Row:
-    found = [line for line in lines if line.attention == theirs.attention and _layers(line, theirs.layers)]
+    found = [line for line in lines if line.attention == theirs.attention and _asked_for(line, theirs)]
     work = f"{theirs.work}, {title_of(theirs.attention)}"
     work += f", {theirs.layers} layer{'' if theirs.layers == 1 else 's'}" if theirs.layers else ""
     seconds = [NOTHING if theirs.seconds is None else number(theirs.seconds)]
@@ -124,16 +145,21 @@ def _row(theirs: Theirs, lines: list[Line]) -> Row:
     return Row(tuple(map(Cell, cells)))
 
 
-def _layers(line: Line, layers: int | None) -> bool:
-    return layers is None or line.settings.get("num_hidden_layers", 1) == layers
+def _asked_for(line: Line, theirs: Theirs) -> bool:
+    layers = theirs.layers is None or line.settings.get("num_hidden_layers", 1) == theirs.layers
+    return layers and theirs.task in (None, line.outcomes[0].run.record["task"])
 
 
 def _seconds(line: Line, training: bool) -> float:
-    """Of training and validation together, or of inference on the whole split; the mean over the quiet runs."""
+    """Of inference on the whole split, or of training and validation together with the trainings that it began from.
+
+    The mean over the quiet runs.
+    """
     if not training:
         return _inference(line)
+    before = sum(seconds or 0.0 for outcome in line.quiet for seconds in outcome.ancestry.values())
     last = [outcome.run.history()[-1] for outcome in line.quiet]
-    return sum(entry["train_seconds"] + entry["eval_seconds"] for entry in last) / len(last)
+    return (before + sum(entry["train_seconds"] + entry["eval_seconds"] for entry in last)) / len(last)
 
 
 def _inference(line: Line) -> float:
