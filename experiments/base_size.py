@@ -14,7 +14,7 @@ Dropped: these weights have a relative position bias, which Performer and Linfor
 Longer:  63 % of SST-2's training rows are phrases of under ten words, 14 % of its validation rows. Distilled on them
          Linformer lost nothing up to fifteen words and ten to twenty points above, where its projections had seen
          little. So it is distilled once more on rows of sixteen words and more: `python experiments/sst2_longer.py DIR
-         out/sst2-longer.parquet` writes them. Expect half of the loss gone.
+         out/sst2-longer.parquet` writes them. Expected: half of the loss gone. Seen: nothing gained.
 Chosen:  rate, batch and warm-up as published for base-size encoders (3e-5, 32, .06); the mean of the tokens, with which
          these weights were trained; one epoch of SST-2 for the time it takes. Nothing was chosen on evaluation rows.
 Caveat:  these weights have seen questions of Quora and SQuAD, from which QQP and QNLI are made.

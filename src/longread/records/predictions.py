@@ -140,9 +140,9 @@ def _write(path: Path, columns: Mapping[str, object]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    probabilities = [name for name in columns if "probability_" in name]
-    others = [name for name in columns if name not in probabilities]
+    # Small above all: they are kept in a repository, and read whole.
+    encodings = {n: "BYTE_STREAM_SPLIT" if "probability_" in n else "DELTA_BINARY_PACKED" for n in columns}
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd", compression_level=19, use_dictionary=others,
-                   use_byte_stream_split=probabilities)  # fmt: skip
+    pq.write_table(pa.table(columns), buffer, compression="zstd", compression_level=22, use_dictionary=False,
+                   column_encoding=encodings, write_statistics=False, store_schema=False)  # fmt: skip
     write_atomically(path, buffer.getvalue())
