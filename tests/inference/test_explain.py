@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
 from typing import Any
@@ -17,6 +18,7 @@ from longread.inference.explain import explain
 from longread.inference.explain_page import page
 from longread.inference.predictor import Predictor
 from longread.inference.scoring import TorchScorer
+from longread.models.int8 import to_int8
 from longread.problems import MULTI_LABEL, SINGLE_LABEL
 from mechanisms import label, sparse_settings
 from pair_tokenizers import roberta_like
@@ -81,6 +83,8 @@ def test_long_texts_are_cut_and_say_so_and_wrong_orders_are_refused() -> None:
         explain(model, [TEXT], label="fine")
     with pytest.raises(UserError, match="list"):
         explain(model, TEXT)
+    with pytest.raises(UserError, match="a model in int8 has none; take float32"):
+        explain(dataclasses.replace(model, scorer=TorchScorer(to_int8(model.model), "int8")), [TEXT])
 
 
 def test_a_text_without_words_has_an_answer_of_its_own() -> None:

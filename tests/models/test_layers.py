@@ -68,3 +68,14 @@ def test_activations_behind_kept_weights_are_torchs(activation: str, gated: bool
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # the layer itself gives all of its outputs
             whole = model.blocks[0].up(tokens)
         torch.testing.assert_close(whole.float(), model.blocks[0].up(tokens), rtol=0.03, atol=0.03)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_dropout_that_is_switched_on_by_itself_drops(inside: bool) -> None:
+    """As Monte Carlo dropout does: a model that answers, with its dropout training."""
+    model = encoder(dropout_inside=inside)
+    for block in model.blocks:
+        for part in (block.dropout, block.inner_dropout):
+            part.rate = 0.5
+            part.train()
+    assert not torch.equal(states(model)[-1], states(model)[-1])

@@ -69,6 +69,7 @@ def test_a_mechanism_is_the_same(
     with_gradients = attention(x, PackedBatch(lengths))
     used = mock.Mock(side_effect=by_head.attend)
     monkeypatch.setattr(by_head, "FEWEST", 1)
+    monkeypatch.setattr(by_head, "FEWEST_QUERIES", 1)
     monkeypatch.setattr(by_head, "onednn_is_faster", lambda: True)
     monkeypatch.setattr(by_head, "attend", used)
     for module in (tiled, offsets):
@@ -79,3 +80,27 @@ def test_a_mechanism_is_the_same(
         found = attention(x, PackedBatch(lengths))
     assert used.called or name in ("performer", "bigbird")
     assert relative_error(found, with_gradients.detach()) < 1e-6
+
+
+@torch.no_grad()
+def test_torchs_defaults_decide_nothing() -> None:
+    given, tiles = [normal(1, 2, 40, 8, seed=seed).float() for seed in range(3)], [Tile(0, 40, 0, 40)]
+    exact = by_head.attend(*given, tiles)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        with torch.device("meta"):
+            assert torch.equal(by_head.attend(*given, tiles), exact)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_few_queries_and_compilers_keep_torchs_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_head, "onednn_is_faster", lambda: True)
+    query = torch.zeros(1, 2, by_head.FEWEST_QUERIES, 8)
+    assert by_head.is_faster(query, by_head.FEWEST) and by_head.is_faster(query.bfloat16(), by_head.FEWEST)
+    assert not by_head.is_faster(query, by_head.FEWEST - 1)
+    assert not by_head.is_faster(query[:, :, 1:], 10 * by_head.FEWEST)  # all keys are copied for them
+    assert not by_head.is_faster(query.double(), by_head.FEWEST)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert not by_head.is_faster(query, by_head.FEWEST)

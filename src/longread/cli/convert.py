@@ -48,6 +48,8 @@ else:
         "label_columns", "precision", "tokens_per_micro_batch", "threads", "device", "data_dir", "stream", "workers",
         learning_rate="The highest learning rate of the distillation; default 1e-4.",
         tokenizer="Directory or Hub id, for a checkpoint that brings none.",
+        precision="Of the distillation; auto, which is the default, is bfloat16 where it is faster. Not int8.",
+        stream="Keep the texts in files, not in memory. Default: for files of more than 1 GiB, URLs and .arrow files.",
     )  # fmt: skip
 DISTILLATION, SETTINGS = Distillation(), DistillationSettings()
 

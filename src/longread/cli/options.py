@@ -75,11 +75,18 @@ def mechanism_options() -> type:
 
 
 def part_of_settings(name: str, *fields: str, **own_help: str) -> type:
-    """A dataclass of some fields of a run's settings: types, defaults and help are theirs, or the help given here."""
-    hints, known = get_type_hints(Settings, include_extras=True), Settings.__dataclass_fields__
-    described = {n: text for kind in Settings.__mro__ for n, text in _described(kind).items()} | own_help
+    """A dataclass of some fields of a run's settings, None where one is not given.
+
+    Types and help are theirs, with the default; or the help that is given here, as it is.
+    """
+    hints = get_type_hints(Settings, include_extras=True)
+    described = {n: text for kind in Settings.__mro__ for n, text in _described(kind).items()}
+    for field in dataclasses.fields(Settings):
+        if field.default is not None:
+            described[field.name] += f" Default: {field.default}."
     parts = [
-        (n, hints[n], dataclasses.field(default=known[n].default, metadata={"help": described[n]})) for n in fields
+        (n, hints[n] | None, dataclasses.field(default=None, metadata={"help": own_help.get(n, described[n])}))
+        for n in fields
     ]
     return dataclasses.make_dataclass(name, parts, frozen=True, kw_only=True, namespace={"__module__": __name__})
 

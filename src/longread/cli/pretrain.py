@@ -27,9 +27,12 @@ else:
         "Texts", "train_rows", "sample_seed", "max_length", "truncation", "chunk_stride", "text_columns",
         "label_columns", "label_separator", "problem_type", "validation_fraction", "eval_file", "encoding", "delimiter",
         "data_dir", "stream", "workers",
+        max_length="Tokens of the longest sequence; longer texts are cut. Default 4096, or what the checkpoint reads.",
+        truncation="What is read of a text that is longer: head, tail, half of each (head_tail), or all in chunks "
+        "(chunk).",
         label_columns="Column of the class or number, or several of 0 and 1. Labels are not learned; where a file has "
         "some, they decide as for train which of its rows are held out for evaluation and not read here.",
-        validation_fraction="Fraction of a single file with labels that train evaluates on.",
+        validation_fraction="Fraction of a single file with labels that train evaluates on. Default: 0.1.",
         eval_file="A file with the evaluation rows of your own task: then all rows of the first one are learned from.",
     )  # fmt: skip
     Encoder = part_of_settings(

@@ -25,6 +25,7 @@ from longread.errors import UserError
 from longread.inference.prediction import EMPTY, is_empty, strongest
 from longread.models.classifier import Classifier
 from longread.models.decision import Decision
+from longread.models.int8 import Int8Linear
 from longread.ops.packed import PackedBatch
 from longread.problems import MULTI_LABEL, ProblemType
 
@@ -127,8 +128,10 @@ def explain(
     """One explanation for each text, of the predicted label or of `label`.
 
     A text without any token has no label, and says why; the others are explained as if it were not there. UserError for
-    a label that the model does not know.
+    a label that the model does not know, and for a model in int8.
     """
+    if any(isinstance(module, Int8Linear) for module in predictor.model.modules()):
+        raise UserError("explain: it asks for gradients, and a model in int8 has none; take float32 or bfloat16")
     check_explained(texts, label, predictor.label_names)
     partners: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
     return [_explain_one(predictor, text, pair, label) for text, pair in zip(texts, partners, strict=True)]

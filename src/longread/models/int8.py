@@ -44,9 +44,10 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.reshape(-1, x.shape[-1])
         out = tokens.new_empty(tokens.shape[0], self.rounded.shape[0])
-        for part, place in zip(tokens.split(PIECE), out.split(PIECE), strict=True):
+        at_once = max(1, tokens.shape[0]) if torch.compiler.is_compiling() else PIECE
+        for part, place in zip(tokens.split(at_once), out.split(at_once), strict=True):
             self._multiply(part, place)
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], self.out_features)
 
     def _multiply(self, tokens: Tensor, out: Tensor) -> None:
         """tokens [n, in] -> written to out [n, out]."""

@@ -96,7 +96,7 @@ class Block(nn.Module):
         x = x.index_select(0, batch.first_tokens) if first else x
         x = x + self.attention_output_dropout(mixed, noise, rows=rows)
         x = x if self.pre else self.attention_norm(x)
-        if not torch.is_grad_enabled() and not self.training:
+        if not (torch.is_grad_enabled() or self.dropout.training or self.inner_dropout.training):
             x = self._add_feed_forward(x)
         else:
             inner = self.output_norm(x) if self.pre else x

@@ -15,8 +15,8 @@ from torch import Tensor
 from longread.ops.linear import onednn_is_faster, product
 from longread.ops.tile import Tile
 
-# Query-key pairs of a head below which the fused kernel is as fast.
-FEWEST = 60_000
+# Query-key pairs of a head below which the fused kernel is as fast; with fewer queries all keys are too many to copy.
+FEWEST, FEWEST_QUERIES = 60_000, 64
 # Scores that are made at once, at most: four megabytes.
 SCORES = 1 << 20
 
@@ -25,10 +25,11 @@ def is_faster(query: Tensor, pairs: int) -> bool:
     """Whether `attend` is for queries like these, with tiles of so many pairs, where no gradients are wanted."""
     return (
         pairs >= FEWEST
+        and query.shape[2] >= FEWEST_QUERIES
         and query.device.type == "cpu"
         and query.dtype in (torch.float32, torch.bfloat16)
-        and onednn_is_faster()
         and not torch.compiler.is_compiling()
+        and onednn_is_faster()
     )
 
 
@@ -47,8 +48,8 @@ def attend(
     """
     b, heads, length, dim = query.shape
     extra = 0 if extra_key is None else extra_key.shape[2]
-    q = torch.empty(query.shape).copy_(query).mul_(dim**-0.5)
-    k = torch.empty(b, heads, extra + key.shape[2], dim)
+    q = query.new_empty(query.shape, dtype=torch.float32).copy_(query).mul_(dim**-0.5)
+    k = key.new_empty(b, heads, extra + key.shape[2], dim, dtype=torch.float32)
     v = value.new_empty(k.shape)
     k[:, :, extra:], v[:, :, extra:] = key, value
     out = query.new_empty(b, length, heads, dim)
@@ -56,34 +57,22 @@ def attend(
         seen = slice(tile.k0, tile.k1 + extra)
         if extra_key is not None and extra_value is not None:  # before the tile's keys, where no later tile looks
             k[:, :, tile.k0 : tile.k0 + extra], v[:, :, tile.k0 : tile.k0 + extra] = extra_key, extra_value
-        bias = _with_extra(tile, b, heads, extra, extra_bias)
+        biases = [(slice(extra, None), tile.bias), (slice(extra), extra_bias)]
+        added = [(part, bias.expand(b, heads, -1, -1)) for part, bias in biases if bias is not None]
         at_once = max(1, SCORES // (tile.k1 - tile.k0 + extra))
         for row in range(b):
             for head in range(heads):
                 keys, values = k[row, head, seen], v[row, head, seen].t()
                 for start in range(tile.q0, tile.q1, at_once):
-                    part = slice(start, min(tile.q1, start + at_once))
-                    scores = product(q[row, head, part], keys)
-                    if bias is not None:
-                        scores.add_(bias[row, head, part.start - tile.q0 : part.stop - tile.q0])
+                    stop = min(tile.q1, start + at_once)
+                    scores = product(q[row, head, start:stop], keys)
+                    for part, bias in added:
+                        own = bias[row, head]
+                        scores[:, part].add_(own if own.shape[0] == 1 else own[start - tile.q0 : stop - tile.q0])
                     torch.softmax(scores, -1, out=scores)
-                    out[row, part, head] = product(scores.to(v.dtype), values)
+                    out[row, start:stop, head] = product(scores.to(v.dtype), values)
     return out
 
 
 def _first_key(tile: Tile) -> int:
     return tile.k0
-
-
-def _with_extra(tile: Tile, b: int, heads: int, extra: int, extra_bias: Tensor | None) -> Tensor | None:
-    """[b, H, queries of the tile, its keys behind the extra ones]: what is added to its scores."""
-    shape = (b, heads, tile.q1 - tile.q0, tile.k1 - tile.k0 + extra)
-    if tile.bias is None and extra_bias is None:
-        return None
-    if not extra:
-        return None if tile.bias is None else tile.bias.expand(shape)
-    own = torch.zeros(()) if tile.bias is None else tile.bias
-    beside = torch.zeros(()) if extra_bias is None else extra_bias
-    count = max(t.shape[0] if t.dim() else 1 for t in (own, beside))
-    parts = beside.expand(count, 1, shape[2], extra), own.expand(count, 1, shape[2], shape[3] - extra)
-    return torch.cat(parts, dim=3).expand(shape)
