@@ -141,8 +141,10 @@ def _write(path: Path, columns: Mapping[str, object]) -> None:
     import pyarrow.parquet as pq
 
     # Small above all: they are kept in a repository, and read whole.
-    encodings = {n: "BYTE_STREAM_SPLIT" if "probability_" in n else "DELTA_BINARY_PACKED" for n in columns}
+    table = pa.table(columns)
+    kinds = {"BYTE_STREAM_SPLIT": pa.types.is_floating, "DELTA_BINARY_PACKED": pa.types.is_integer}
+    encodings = {field.name: how for field in table.schema for how, fits in kinds.items() if fits(field.type)}
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd", compression_level=22, use_dictionary=False,
+    pq.write_table(table, buffer, compression="zstd", compression_level=22, use_dictionary=False,
                    column_encoding=encodings, write_statistics=False, store_schema=False)  # fmt: skip
     write_atomically(path, buffer.getvalue())
