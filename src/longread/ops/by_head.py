@@ -1,13 +1,13 @@
 """Softmax attention of one head after the other through oneDNN, without gradients, on a processor.
 
-torch's fused kernel multiplies with MKL (see ops/linear.py), in bfloat16 with products of no greater speed. Here a
-head's products are oneDNN's: scores of some queries with all of their keys in float32, which a cache holds, their
-softmax, and in the type of the values what it weighs.
+torch's fused kernel multiplies with MKL (see ops/linear.py), and is no faster in bfloat16. Here oneDNN multiplies: some
+queries with all of their keys, in float32 and so few that a cache holds the scores, then their softmax with the values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ from torch import Tensor
 from longread.ops.linear import onednn_is_faster, product
 from longread.ops.tile import Tile
 
-# Query-key pairs of a head below which the fused kernel is as fast; with fewer queries all keys are too many to copy.
-FEWEST, FEWEST_QUERIES = 60_000, 64
+# Query-key pairs of a head below which the fused kernel is as fast.
+FEWEST = 60_000
+# Queries below which it does not pay to copy all keys.
+FEWEST_QUERIES = 64
 # Scores that are made at once, at most: four megabytes.
 SCORES = 1 << 20
 
@@ -53,7 +55,7 @@ def attend(
     v = value.new_empty(k.shape)
     k[:, :, extra:], v[:, :, extra:] = key, value
     out = query.new_empty(b, length, heads, dim)
-    for tile in sorted(tiles, key=_first_key):
+    for tile in sorted(tiles, key=attrgetter("k0")):
         seen = slice(tile.k0, tile.k1 + extra)
         if extra_key is not None and extra_value is not None:  # before the tile's keys, where no later tile looks
             k[:, :, tile.k0 : tile.k0 + extra], v[:, :, tile.k0 : tile.k0 + extra] = extra_key, extra_value
@@ -72,7 +74,3 @@ def attend(
                     torch.softmax(scores, -1, out=scores)
                     out[row, start:stop, head] = product(scores.to(v.dtype), values)
     return out
-
-
-def _first_key(tile: Tile) -> int:
-    return tile.k0
