@@ -72,6 +72,7 @@ OURS: dict[str, dict[str, Any]] = {
     "rotary with a post-norm": POSTNORM | {"position_kind": "rotary", "attention": "local longformer"},
     "rotary Linformer": POSTNORM | {"position_kind": "rotary", "attention": "linformer local", "projection_size": 7},
     "a bias in part": POSTNORM | {"relative_buckets": 8, "attention": "dense performer", "attention_dropout": 0.0},
+    "biased Linformer": POSTNORM | {"relative_buckets": 8, "attention": "linformer", "projection_size": 7},
     "tanh BigBird": POSTNORM | {"attention": "bigbird", "block_size": 2, "dropout_before_norm": True},
 }
 

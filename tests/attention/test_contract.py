@@ -243,6 +243,7 @@ def test_flops_are_those_of_the_fast_path(name: str, rotary: bool) -> None:
 # ---- positions ---------------------------------------------------------------------------------
 
 ROTARY = [(name, options) for name, options in settings() if ATTENTIONS[name].supports_rotary]
+RELATIVE = [(name, options) for name, options in settings() if ATTENTIONS[name].supports_relative_bias]
 
 
 @pytest.mark.parametrize(("name", "options"), ROTARY, ids=label)
@@ -258,15 +259,15 @@ def test_rotary_positions_equal_the_references(name: str, options: dict[str, Any
         check_equals_references(name, options, LONG, **made)
 
 
-@pytest.mark.parametrize(("name", "options"), ROTARY, ids=label)
-def test_rotary_positions_are_close_in_bfloat16(name: str, options: dict[str, Any]) -> None:
-    made: dict[str, Any] = {"shape": (32, 2, 16), "gain": 0.7, "rotary_base": 30.0, "dtype": torch.bfloat16}
+BY_POSITION = [(n, o, {"rotary_base": 30.0}) for n, o in ROTARY] + [(n, o, {"relative": True}) for n, o in RELATIVE]
+
+
+@pytest.mark.parametrize(("name", "options", "positions"), BY_POSITION, ids=str)
+def test_positions_are_close_in_bfloat16(name: str, options: dict[str, Any], positions: dict[str, Any]) -> None:
+    made: dict[str, Any] = {"shape": (32, 2, 16), "gain": 0.7, "dtype": torch.bfloat16, **positions}
     x, batch = normal(445, 32, dtype=torch.bfloat16), PackedBatch([1, 60, 60, 24, 300])
     half, exact = layer(name, options, **made)(x, batch), layer(name, options, **made).float()(x.float(), batch)
     assert relative_error(half.float(), exact) < 8 * 2**-8
-
-
-RELATIVE = [(name, options) for name, options in settings() if ATTENTIONS[name].supports_relative_bias]
 
 
 @pytest.mark.parametrize(("name", "options"), RELATIVE, ids=label)
@@ -367,10 +368,11 @@ def test_short_rows_have_dense_attention(name: str, options: dict[str, Any], lon
     assert distance_to_dense(mechanism, dense, longest + 1) > 1e-6
 
 
+@pytest.mark.parametrize("positions", [{"rotary_base": 30.0}, {"relative": True}], ids=str)
 @pytest.mark.parametrize("length", [1, 2, 7, 40])
-def test_linformer_with_the_identity_is_dense_with_rotary_positions(length: int) -> None:
+def test_linformer_with_the_identity_is_dense_with_positions(length: int, positions: dict[str, Any]) -> None:
     """Keys are turned before they are projected; the other way round, the projection of a sum has no position."""
-    made: dict[str, Any] = {"shape": SHAPES[0], "rotary_base": 30.0}
+    made: dict[str, Any] = {"shape": SHAPES[0], **positions}
     options = {"projection_size": 40, "projection_init": "fold"}
     mechanism, dense = with_weights_of_dense("linformer", options, **made)
     assert torch.equal(mechanism.key_projection[:40], torch.eye(40, dtype=torch.float64))
@@ -378,11 +380,12 @@ def test_linformer_with_the_identity_is_dense_with_rotary_positions(length: int)
     assert distance_to_dense(mechanism, layer("dense", {}, shape=SHAPES[0]), length) > 1e-3 or length == 1
 
 
-def test_performer_comes_closer_to_dense_with_more_features() -> None:
+@pytest.mark.parametrize("relative", [False, True])
+def test_performer_comes_closer_to_dense_with_more_features(relative: bool) -> None:
     def mean_error(num_features: int) -> float:
         errors = []
         for seed in range(12):
-            made = {"shape": (16, 2, 8), "gain": 0.4, "seed": seed}
+            made: dict[str, Any] = {"shape": (16, 2, 8), "gain": 0.4, "seed": seed, "relative": relative}
             performer, dense = with_weights_of_dense("performer", {"num_features": num_features}, **made)
             for linear in (performer.query, performer.key, dense.query, dense.key):
                 torch.nn.init.zeros_(linear.bias)  # what all keys share is nothing to softmax, and noise here

@@ -17,6 +17,7 @@ from longread.models.checkpoint import from_pretrained, save_pretrained
 from longread.models.classifier import Classifier, build
 from longread.models.convert import convert, extend_positions
 from longread.ops.packed import PackedBatch
+from toy_mechanism import ToyAttention
 
 EFFICIENT = [name for name in ATTENTIONS if name != "dense"]
 # Small settings, and the longest row that each covers whole.
@@ -84,21 +85,22 @@ def test_rotary_positions_and_local_layers_stay(attention: str) -> None:
     assert converted.loading.converted["to"] == f"{attention} local"
 
 
-@pytest.mark.parametrize("attention", ["longformer", "bigbird"])
+@pytest.mark.parametrize("attention", [*COVERED, "performer"])
 def test_a_bias_by_offset_stays(attention: str) -> None:
     model = dense(relative_buckets=16, relative_max_distance=30)
-    options, longest = COVERED[attention]
+    options, longest = COVERED.get(attention, ({}, 0))
     converted = convert(model, attention, 300, **options)
     assert torch.equal(converted.relative_bias.weight, model.relative_bias.weight)
-    assert difference(model, converted, *tokens(longest, 1, 2, longest - 1)) < 1e-5
+    assert not longest or difference(model, converted, *tokens(longest, 1, 2, longest - 1)) < 1e-5
     assert difference(model, converted, *tokens(longest + 2)) > 1e-3
 
 
-@pytest.mark.parametrize("attention", ["performer", "linformer", "dense performer"])
-def test_a_bias_that_there_are_no_scores_for_is_dropped_and_said(
-    attention: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("attention", ["toy", "dense toy"])
+def test_a_bias_that_a_mechanism_cannot_add_is_dropped_and_said(
+    attention: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the layers that cannot have it; the rest is the model without a bias, converted."""
+    monkeypatch.setitem(ATTENTIONS, "toy", ToyAttention)
     model = dense(relative_buckets=16, relative_max_distance=30)
     kept = attention.startswith("dense")
     if kept:
@@ -106,9 +108,8 @@ def test_a_bias_that_there_are_no_scores_for_is_dropped_and_said(
     unbiased = dense()
     unbiased.load_state_dict({k: v for k, v in model.state_dict().items() if k != "relative_bias.weight"})
     converted = convert(model, attention, 300)
-    title = attention.split()[-1].capitalize()
-    assert converted.loading.converted["dropped"] == f"relative position bias ({title})"
-    assert f"{title} has no scores of pairs of tokens" in caplog.text
+    assert converted.loading.converted["dropped"] == "relative position bias (Toy mean)"
+    assert "Toy mean: these layers lose the relative" in caplog.text
     assert converted.config.relative_buckets == (16 if kept else 0)
     assert (converted.relative_bias is not None) == kept
     assert difference(convert(unbiased, attention, 300), converted, *tokens(200, 31)) < 1e-5
@@ -119,15 +120,16 @@ def test_a_bias_that_there_are_no_scores_for_is_dropped_and_said(
     assert "relative position bias" not in str(convert(unbiased, attention, 300).loading.converted)
     longer = convert(converted, attention, 400)
     assert longer.loading.converted["dropped"] == converted.loading.converted["dropped"]
+    if not kept:
+        with pytest.raises(UserError, match="Toy mean adds no such bias"):
+            convert(model, attention, relative_buckets=16)
 
 
-def test_dense_layers_beside_others_keep_a_bias() -> None:
-    model = dense(relative_buckets=16, relative_max_distance=30)
-    converted = convert(model, "dense performer", 300)
-    with_it = converted.hidden_states(*tokens(30, 9))
-    torch.testing.assert_close(with_it[1], model.hidden_states(*tokens(30, 9))[1])
-    torch.nn.init.zeros_(converted.relative_bias.weight)
-    assert (converted.hidden_states(*tokens(30, 9))[1] - with_it[1]).abs().max() > 0.01
+def test_a_bias_can_be_left_behind_and_the_record_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    converted = convert(dense(relative_buckets=16, relative_max_distance=30), "performer", relative_buckets=0)
+    assert converted.relative_bias is None
+    assert converted.loading.converted["dropped"] == "relative position bias (Performer)"
+    assert "Performer: these layers lose the relative" in caplog.text
 
 
 def test_a_pattern_says_what_each_layer_becomes() -> None:

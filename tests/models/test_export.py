@@ -37,7 +37,12 @@ def batches(model: Classifier) -> list[tuple[torch.Tensor, ...]]:
     return found
 
 
-WITH_A_BIAS = [("dense", {"relative_buckets": 12}), ("longformer", {"relative_buckets": 12, "attention_window": 6})]
+WITH_A_BIAS = [
+    ("dense", {"relative_buckets": 12}),
+    ("longformer", {"relative_buckets": 12, "attention_window": 6}),
+    ("linformer", {"relative_buckets": 12, "projection_size": 7}),
+    ("performer", {"relative_buckets": 12}),
+]
 
 
 @pytest.mark.parametrize(("attention", "options"), [*sparse_settings(), *WITH_A_BIAS], ids=label)

@@ -18,7 +18,11 @@ from longread.ops.packed import PackedBatch
 from longread.training.resolve import resolve
 from mechanisms import label, settings
 
-EVERY = [*settings(), ("dense local", MODERN | {"local_window": 6}), ("bigbird", {"relative_buckets": 12})]
+EVERY = [
+    *settings(),
+    ("dense local", MODERN | {"local_window": 6}),
+    *((name, {"relative_buckets": 12}) for name in ("bigbird", "linformer", "performer")),
+]
 
 
 def test_a_layer_is_as_near_as_its_rounding() -> None:

@@ -46,6 +46,7 @@ SKELETONS: list[tuple[str, dict[str, Any]]] = [  # what families add to the one 
     ("dense local", MODERN | {"local_window": 6}),
     ("bigbird longformer", MODERN | {"block_size": 3, "num_random_blocks": 1, "attention_window": 6}),
     ("dense local longformer", {"relative_buckets": 12, "local_window": 6, "attention_window": 8}),
+    ("linformer performer", {"relative_buckets": 12, "projection_size": 9}),
     ("performer", MODERN | {"num_features": 9}),
     ("linformer local", MODERN | {"projection_size": 9, "local_window": 6}),
     ("linformer", MODERN | {"projection_size": 9, "attention_bias": True}),

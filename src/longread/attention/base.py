@@ -281,14 +281,17 @@ class SelfAttention(nn.Module, ABC):
         )
 
     @property
+    def relative(self) -> RelativeBias | None:
+        """What scores get added by the offset of a key; the model's layers share it."""
+        return self._shared[0]
+
+    @property
     def has_relative(self) -> bool:
-        """Whether scores get something added by the offset of a key."""
-        return self._shared[0] is not None
+        return self.relative is not None
 
     def relative_vector(self) -> Tensor | None:
-        """What scores get added, [H, offsets] with offset 0 in the middle; None: nothing."""
-        (relative,) = self._shared
-        return None if relative is None else relative()
+        """The same as a vector over offsets, [H, offsets] with offset 0 in the middle; None: nothing."""
+        return None if self.relative is None else self.relative()
 
     def row_bias(self, length: int) -> Tensor | float:
         """The same for every pair of one sequence, [H, N, N]: what references add to their scores."""

@@ -2,7 +2,8 @@
 
 softmax(Q (E K)ᵀ) (F V), where E and F are shared by the heads ("headwise sharing" in the paper). For a sequence of
 N tokens the projections are cut to its first N positions, and the projected length to min(N, projection_size).
-Rotary positions, which the paper does not have, turn the queries, and the keys before they are projected.
+Of positions that the paper does not have, rotary ones turn the queries, and the keys before they are projected; a
+relative bias is projected as the keys are (ops/projected_offsets.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from longread.checks import Count, Positive
 from longread.ops.linear import linear
 from longread.ops.packed import PackedBatch, bias_from, join, split
 from longread.ops.projected import ProjectSequences
+from longread.ops.projected_offsets import attend_projected, projected_bias
 from longread.ops.tiled import attend
 
 
@@ -78,6 +80,7 @@ class LinformerAttention(SelfAttention):
     title = "Linformer"
     color = "#b8578f"
     supports_rotary = True
+    supports_relative_bias = True
     int8_layers = ("query", "output")  # the others meet projected sequences
     new_parameters = ("key_projection", "value_projection")
 
@@ -122,7 +125,7 @@ class LinformerAttention(SelfAttention):
         query = self.heads(self.query(x))
         query = query if self.rotary_base is None else self.packed_turned(query, batch)
         keys, values = (t.to(query.dtype) for t in self._project(x, batch))
-        mixed = []
+        mixed, relative = [], self.relative
         counts = [group.count for group in batch.groups]
         parts = split(query, batch.groups), keys.split(counts), values.split(counts)
         for group, own, k, v in zip(batch.groups, *parts, strict=True):
@@ -131,7 +134,13 @@ class LinformerAttention(SelfAttention):
             k, v = (t[:, :size].transpose(1, 2) for t in (k, v))
             bias = group.key_bias(q.dtype) if min(group.lengths) < size else None
             bias = None if bias is None else bias[..., :size]
-            mixed.append(group.pack(attend(q, k, v, bias=bias, dropout=self.dropping)))
+            if relative is None:
+                made = attend(q, k, v, bias=bias, dropout=self.dropping)
+            else:
+                table = self.key_projection[: group.longest, :size]
+                lengths = batch.seqlens[group.first : group.first + group.count]
+                made = attend_projected(q, k, v, relative, table, lengths, bias=bias, dropout=self.dropping)
+            mixed.append(group.pack(made))
         return join(mixed).flatten(1)
 
     def _project(self, x: Tensor, batch: PackedBatch) -> list[Tensor]:
@@ -169,7 +178,10 @@ class LinformerAttention(SelfAttention):
         size = min(length, self.options.projection_size)
         q, k, v = self.row_heads_of(x)
         to_keys, to_values = self.key_projection[:length, :size], self.value_projection[:length, :size]
-        probabilities = torch.softmax(q @ (to_keys.t() @ k).transpose(-1, -2) * self.scale, dim=-1)  # [H, N, size]
+        scores = q @ (to_keys.t() @ k).transpose(-1, -2) * self.scale
+        if isinstance(bias := self.row_bias(length), Tensor):
+            scores = scores + bias @ to_keys
+        probabilities = torch.softmax(scores, dim=-1)  # [H, N, size]
         matrix = probabilities @ to_values.t()
         return self.row_output(matrix @ v), matrix
 
@@ -190,7 +202,11 @@ class LinformerAttention(SelfAttention):
             turned = self.turned(self.padded_heads(self.key, x)) * real[:, None, :, None]
             k = torch.einsum("bhnd,np->bhpd", turned, self.key_projection[:length])
         bias = bias_from(torch.arange(size, device=x.device) < tokens, x.dtype)[:, None, None, :]
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        if self.relative is not None:  # the exporter cannot take apart the fused operator with a bias for each head
+            own = projected_bias(self.relative, self.key_projection[:length], tokens.squeeze(1), 0, length)
+            mixed = torch.softmax(q @ k.mT * self.scale + bias + own, dim=-1) @ v
+        else:
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:

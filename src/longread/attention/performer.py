@@ -8,6 +8,9 @@ all keys of a query share, which the softmax does not see: `centred` leaves the 
 variance grows with e to the power of the norms, and computes the second exactly, one weight for each key.
 `learned_features` are trained as any weight, each head its own; so are the feature maps of Hedgehog (Zhang et al.
 2024).
+
+A relative position bias b, which the paper does not have, is exact: the kernel is exp(b) φ(q)·φ(k), still linear in N
+(ops/favor_offsets.py).
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Count, Rule
 from longread.errors import UserError
 from longread.ops.favor import favor
+from longread.ops.favor_offsets import favor_by_offset
 from longread.ops.packed import PackedBatch, join, split
+from longread.ops.tiled import QUERIES_PER_TILE
 
 # Added to every feature, as the authors' code does, so that a query far from every key still has a denominator.
 FEATURE_FLOOR = 1e-6
@@ -72,6 +77,7 @@ class PerformerAttention(SelfAttention):
     title = "Performer"
     color = "#009e73"
     supports_rotary = True
+    supports_relative_bias = True
     supports_attention_dropout = False
     new_parameters = ("features",)
     features: Tensor
@@ -120,12 +126,13 @@ class PerformerAttention(SelfAttention):
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = self.packed_heads(x, batch)
-        mixed = []
+        mixed, vector = [], self.relative_vector()
         parts = (split(heads, batch.groups) for heads in (query, key, value))
         for group, *own in zip(batch.groups, *parts, strict=True):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
             q, k, weight = self._followed(q, k, group.valid)
-            mixed.append(group.pack(favor(q, k, v, self.features, weight, group.valid, FEATURE_FLOOR)))
+            given = q, k, v, self.features, weight, group.valid, FEATURE_FLOOR
+            mixed.append(group.pack(favor(*given) if vector is None else favor_by_offset(*given, vector)))
         return join(mixed).flatten(1)
 
     def _followed(self, query: Tensor, key: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -157,6 +164,8 @@ class PerformerAttention(SelfAttention):
         q_phi = torch.exp(q_log - q_log.detach().amax(2, keepdim=True)) + FEATURE_FLOOR
         k_phi = torch.exp(k_log - k_log.detach().amax((1, 2), keepdim=True)) + FEATURE_FLOOR
         kernel = torch.einsum("hnm,hjm->hnj", q_phi, k_phi)
+        if isinstance(bias := self.row_bias(x.shape[0]), Tensor):
+            kernel = kernel * torch.exp(bias)
         matrix = kernel / kernel.sum(-1, keepdim=True)
         return self.row_output(matrix @ v), matrix
 
@@ -177,8 +186,12 @@ class PerformerAttention(SelfAttention):
         q_phi = torch.exp(q_log - q_log.amax(-1, keepdim=True)) + FEATURE_FLOOR
         k_log = k_log.masked_fill(~there, torch.finfo(k_log.dtype).min / 4)
         k_phi = (torch.exp(k_log - k_log.amax((2, 3), keepdim=True)) + FEATURE_FLOOR) * there
-        mixed = q_phi @ (k_phi.transpose(2, 3) @ v)
-        total = q_phi @ k_phi.sum(2).unsqueeze(-1)
+        if isinstance(bias := self.row_bias(x.shape[1]), Tensor):  # a graph of any length forms the whole kernel
+            kernel = (q_phi @ k_phi.mT) * torch.exp(bias - bias.amax((1, 2), keepdim=True))
+            mixed, total = kernel @ v, kernel.sum(-1, keepdim=True)
+        else:
+            mixed = q_phi @ (k_phi.mT @ v)
+            total = q_phi @ k_phi.sum(2).unsqueeze(-1)
         return self.output((mixed / total.clamp(min=1e-30)).transpose(1, 2).flatten(2))
 
     def coverage(self, lengths: Sequence[int]) -> dict[str, int]:
@@ -187,7 +200,11 @@ class PerformerAttention(SelfAttention):
     def flops(self, length: int) -> float:
         maps = 4.0 * length * self.num_features * self.head_dim
         products = 4.0 * length * self.num_features * self.head_dim
-        return (maps + products) * self.num_attention_heads
+        near = 0.0
+        if (vector := self.relative_vector()) is not None:
+            seen = min(length, QUERIES_PER_TILE + vector.shape[1] - 1)
+            near = 2.0 * length * seen * (self.num_features + self.head_dim)
+        return (maps + products + near) * self.num_attention_heads
 
 
 def orthogonal_features(count: int, dim: int, seed: int) -> Tensor:

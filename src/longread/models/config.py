@@ -134,8 +134,8 @@ class ClassifierConfig:
     def _check_positions(self) -> None:
         if self.relative_buckets and not self.bias_layers:
             raise ValueError(
-                f"relative_buckets is {self.relative_buckets}; {ATTENTIONS[self.mechanisms[0]].title} has no scores of "
-                "pairs of tokens to add a bias to, give it 0"
+                f"relative_buckets is {self.relative_buckets}; {ATTENTIONS[self.mechanisms[0]].title} adds no "
+                "such bias to its scores, give it 0"
             )
         if self.relative_buckets % 4 or self.relative_buckets // 4 >= self.relative_max_distance:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 Where the new attention covers a whole sequence, the converted model computes what the dense one did. Longer ones are
 followed as well as the mechanism can without training: how its weights begin is `from_dense` of its class. A relative
-position bias is dropped, with a warning, where the mechanism has no scores to add it to. A model that has such an
+position bias is dropped, with a warning, where the mechanism adds none. A model that has such an
 attention already keeps it and computes every sequence that it could read as before.
 """
 
@@ -83,12 +83,15 @@ def _loading(model: Classifier, config: ClassifierConfig) -> Loading:
         "max_length": config.max_length,
         "trained": source.max_length,
     }
-    if without := _without_bias(source, config.attention):
+    without = _without_bias(source, config.attention)
+    if source.relative_buckets and not config.relative_buckets:
+        without = list(config.mechanisms)
+    if without:
         titles = ", ".join(ATTENTIONS[name].title for name in without)
         done["dropped"] = f"relative position bias ({titles})"
         log.warning(
-            "%s has no scores of pairs of tokens: its layers lose the relative position bias that the checkpoint has; "
-            "let them learn from it by distillation", titles,
+            "%s: these layers lose the relative position bias that the checkpoint has; "
+            "let them learn without it by distillation", titles,
         )  # fmt: skip
     loading = model.loading or Loading("a model in memory", "longread")
     earlier = dict(loading.converted or {})  # what was distilled before stays said

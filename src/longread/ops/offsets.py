@@ -28,6 +28,10 @@ class RelativeBias(nn.Module):
     def __init__(self, num_buckets: int, num_attention_heads: int, max_distance: int) -> None:
         super().__init__()
         self.max_distance = max_distance  # offsets from here on are one bucket on each side
+        offsets = torch.arange(-max_distance, max_distance + 1, device="cpu")
+        of = buckets(offsets, num_buckets, max_distance).tolist()
+        # Where another bucket begins: at which offset, the bucket before and its own.
+        self._changes = [(n - max_distance, of[n - 1], of[n]) for n in range(1, len(of)) if of[n] != of[n - 1]]
         self.weight = nn.Parameter(torch.zeros(num_buckets, num_attention_heads))
 
     def forward(self) -> Tensor:
@@ -35,6 +39,15 @@ class RelativeBias(nn.Module):
         reach = self.max_distance
         offsets = torch.arange(-reach, reach + 1, device=self.weight.device)
         return self.weight.index_select(0, buckets(offsets, self.weight.shape[0], reach)).t()
+
+    def steps(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The same as a step function: the offsets int64 [S] at which the numbers change, by how much [S, H], and the
+
+        number of every offset from the last of them on [H].
+        """
+        starts, before, after = torch.tensor(self._changes, device=self.weight.device).t()
+        numbers = self.weight.index_select(0, after)
+        return starts, numbers - self.weight.index_select(0, before), numbers[-1]
 
 
 def buckets(offsets: Tensor, num_buckets: int, max_distance: int) -> Tensor:

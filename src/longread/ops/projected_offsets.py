@@ -1,0 +1,84 @@
+"""Attention to projected keys with a bias by offset: the bias is projected as the keys are.
+
+Linformer's scores are Q (E K)ᵀ, dense attention's scores projected along the keys (Wang et al. 2020, section 4). With a
+bias B by offset those are Q Kᵀ + B, so the projection of B is added: number s of query i is Σⱼ E[j, s] b(j − i). As b
+is a step function of the offset, that is a few sums over the first rows of E, whatever the length:
+b(∞) P[n] − Σ_t (step of b at t) P[i + t], where P[m] is the sum of the first m rows and n the length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from longread.ops.eager import is_short
+from longread.ops.offsets import RelativeBias, biased
+from longread.ops.tiled import QUERIES_PER_TILE
+
+GATHERED = 1 << 22  # numbers that one tile gathers at most, if it has more than one query
+
+
+def projected_bias(relative: RelativeBias, projection: Tensor, lengths: Tensor, q0: int, q1: int) -> Tensor:
+    """Of queries [q0, q1), projection [longest, S], lengths int64 [b] -> [b, H, q1 - q0, S], in float32 at least."""
+    starts, steps, last = relative.steps()
+    wide = torch.promote_types(torch.float32, projection.dtype)
+    # In float64: differences of these sums are small beside the sums of a long row.
+    sums = F.pad(projection.double().cumsum(0).to(wide), (0, 0, 1, 0))
+    places = torch.arange(q0, q1, device=starts.device)[:, None] + starts
+    places = places.clamp(min=0).minimum(lengths[:, None, None])  # [b, n, T]
+    below = F.embedding(places, sums)  # [b, n, T, S]
+    with torch.autocast(projection.device.type, enabled=False):
+        whole = sums.index_select(0, lengths)[:, None, None] * last.to(wide)[:, None, None]
+        return whole - torch.einsum("bnts,th->bhns", below, steps.to(wide))
+
+
+def attend_projected(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    relative: RelativeBias,
+    projection: Tensor,
+    lengths: Tensor,
+    *,
+    bias: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """query [b, H, N, D], projected key and value [b, H, S, D] -> [b, N, H, D].
+
+    projection [longest, S] is the one of the keys; lengths int64 [b]; bias [b, 1, 1, S] of the projected keys. The bias
+    of a tile of queries is made anew in the backward pass unless it is small.
+    """
+    parts = []
+    tiles = list(_tiles(query.shape[2], query.shape[0] * relative.weight.shape[0] * key.shape[2]))
+    again = torch.is_grad_enabled() and not (len(tiles) == 1 and is_short(key.shape[2], query.dtype, True))
+    for q0, q1 in tiles:
+        given = query, key, value, relative, projection, lengths, bias, dropout, q0, q1
+        parts.append(checkpoint(_tile, *given, use_reentrant=False) if again else _tile(*given))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _tiles(length: int, gathered: int) -> Iterator[tuple[int, int]]:
+    """gathered: numbers for each query."""
+    size = max(1, min(QUERIES_PER_TILE, GATHERED // gathered))
+    return ((q0, min(length, q0 + size)) for q0 in range(0, length, size))
+
+
+def _tile(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    relative: RelativeBias,
+    projection: Tensor,
+    lengths: Tensor,
+    bias: Tensor | None,
+    dropout: float,
+    q0: int,
+    q1: int,
+) -> Tensor:
+    own = projected_bias(relative, projection, lengths, q0, q1)
+    own = own if bias is None else own + bias
+    return biased(query[:, :, q0:q1], key, value, own.to(query.dtype), dropout)
