@@ -8,7 +8,7 @@ memory are linear in the length N. Shapes: D = head_dim, M features.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 
 import torch
 from torch import Tensor
@@ -30,25 +30,31 @@ def favor_by_offset(
 ) -> Tensor:
     """`favor` with a vector [H, 2 R + 1] over offsets, whose numbers are logarithms of factors of the kernel.
 
-    Its gradient too. Only what lies between tiles is kept for the backward pass; a tile's kernel is made anew.
+    Its gradient too. A tile's kernel is made anew in the backward pass where there are several.
     """
     low, length = query.dtype, query.shape[2]
-    reach = min(vector.shape[1] // 2, length - 1)
+    middle, reach = vector.shape[1] // 2, min(vector.shape[1] // 2, length - 1)
     with torch.autocast(query.device.type, enabled=False):
         q, k = _features(query, key, features, weight, valid, floor)
-        middle = vector.shape[1] // 2
         vector = vector[:, middle - reach : middle + reach + 1].to(torch.promote_types(torch.float32, low))
         vector = vector - vector.detach().amax(1, keepdim=True)  # a factor of all keys, which the normaliser takes out
         value = value if valid is None else value.masked_fill(~valid[:, None, :, None], 0)
         starts = range(0, length, QUERIES_PER_TILE)
         if len(starts) == 1:
-            return _tile(q, k, value, vector, None, 0, length)
-        ends = [min(length, start + QUERIES_PER_TILE) for start in starts]
-        behind = _sums_up_to([max(0, start - reach) for start in starts], k, value)
-        ahead = _sums_from([min(length, end + reach) for end in ends], k, value)
+            return _tile(q, k, value, vector, (None, None), 0, 0)
+        near = [(max(0, start - reach), min(length, start + QUERIES_PER_TILE + reach)) for start in starts]
+        # Keys are cut once, wherever a tile's begin or end: the gradient of a slice would be as long as the row.
+        edges = sorted({0, length, *chain.from_iterable(near)})
+        sizes = [end - start for start, end in pairwise(edges)]
+        keys, values = k.split(sizes, dim=2), value.split(sizes, dim=2)
+        sums = [_sums(*part) for part in zip(keys, values, strict=True)]
+        behind = [None, *accumulate(sums, _both)]
+        ahead = [None, *accumulate(reversed(sums), _both)][::-1]
         parts = []
-        for start, end, back, front in zip(starts, ends, behind, ahead, strict=True):
-            given = q, k, value, vector, (back, front), start, end
+        for start, own, (k0, k1) in zip(starts, q.split(QUERIES_PER_TILE, dim=2), near, strict=True):
+            first, last = edges.index(k0), edges.index(k1)
+            seen = (torch.cat(part[first:last], dim=2) for part in (keys, values))
+            given = own, *seen, vector, (behind[first], ahead[last]), start, k0
             parts.append(checkpoint(_tile, *given, use_reentrant=False) if torch.is_grad_enabled() else _tile(*given))
         return torch.cat(parts, dim=1)
 
@@ -82,36 +88,30 @@ def _sums(k: Tensor, value: Tensor) -> Sums:
     return (k.mT @ value).to(wide), k.sum(2, dtype=wide).unsqueeze(-1)
 
 
-def _sums_up_to(ends: list[int], k: Tensor, value: Tensor) -> list[Sums]:
-    """Over the keys before each end; ends do not fall."""
-    found = [_sums(k[:, :, : ends[0]], value[:, :, : ends[0]])]
-    for before, end in pairwise(ends):
-        added = _sums(k[:, :, before:end], value[:, :, before:end])
-        found.append((found[-1][0] + added[0], found[-1][1] + added[1]))
-    return found
-
-
-def _sums_from(starts: list[int], k: Tensor, value: Tensor) -> list[Sums]:
-    """Over the keys from each start on; starts do not fall."""
-    found = [_sums(k[:, :, starts[-1] :], value[:, :, starts[-1] :])]
-    for start, behind in zip(starts[-2::-1], starts[:0:-1], strict=True):
-        added = _sums(k[:, :, start:behind], value[:, :, start:behind])
-        found.append((found[-1][0] + added[0], found[-1][1] + added[1]))
-    return found[::-1]
+def _both(some: Sums, others: Sums) -> Sums:
+    return some[0] + others[0], some[1] + others[1]
 
 
 def _tile(
-    q: Tensor, k: Tensor, value: Tensor, vector: Tensor, far: tuple[Sums, Sums] | None, q0: int, q1: int
+    q: Tensor,
+    k: Tensor,
+    value: Tensor,
+    vector: Tensor,
+    far: tuple[Sums | None, Sums | None],
+    q0: int,
+    k0: int,
 ) -> Tensor:
-    """[b, q1 - q0, H, D]; far: the sums over the keys further back, and further ahead, than the vector reaches."""
-    reach, wide = vector.shape[1] // 2, vector.dtype
-    k0, k1 = max(0, q0 - reach), min(k.shape[2], q1 + reach)
-    own = q[:, :, q0:q1]
-    kernel = (own @ k[:, :, k0:k1].mT).to(wide) * tile_bias(vector, q0, q1, k0, k1).exp()
+    """q [b, H, n, M] from position q0 on, near keys from k0 on -> [b, n, H, D].
+
+    far: the sums over the keys further back, and further ahead, than the vector reaches.
+    """
+    wide = vector.dtype
+    kernel = (q @ k.mT).to(wide) * tile_bias(vector, q0, q0 + q.shape[2], k0, k0 + k.shape[2]).exp()
     total = kernel.sum(-1, keepdim=True)
-    mixed = (kernel.to(q.dtype) @ value[:, :, k0:k1]).to(wide)
-    for (sums, counts), number in zip(far or (), (vector[:, 0], vector[:, -1]), strict=False):
-        factor = number.exp()[:, None, None]
-        total = total + factor * (own.to(wide) @ counts)
-        mixed = mixed + factor * (own @ sums.to(q.dtype)).to(wide)
+    mixed = (kernel.to(q.dtype) @ value).to(wide)
+    for sums, number in zip(far, (vector[:, 0], vector[:, -1]), strict=True):
+        if sums is not None:
+            factor = number.exp()[:, None, None]
+            total = total + factor * (q.to(wide) @ sums[1])
+            mixed = mixed + factor * (q @ sums[0].to(q.dtype)).to(wide)
     return (mixed / total.clamp(min=torch.finfo(wide).tiny)).to(q.dtype).transpose(1, 2)

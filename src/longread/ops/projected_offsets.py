@@ -8,8 +8,6 @@ b(∞) P[n] − Σ_t (step of b at t) P[i + t], where P[m] is the sum of the fir
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,18 +20,22 @@ from longread.ops.tiled import QUERIES_PER_TILE
 GATHERED = 1 << 22  # numbers that one tile gathers at most, if it has more than one query
 
 
-def projected_bias(relative: RelativeBias, projection: Tensor, lengths: Tensor, q0: int, q1: int) -> Tensor:
-    """Of queries [q0, q1), projection [longest, S], lengths int64 [b] -> [b, H, q1 - q0, S], in float32 at least."""
-    starts, steps, last = relative.steps()
+def sums_of_rows(projection: Tensor) -> Tensor:
+    """[N, S] -> [N + 1, S]: row m is the sum of the first m; in float32 at least."""
     wide = torch.promote_types(torch.float32, projection.dtype)
     # In float64: differences of these sums are small beside the sums of a long row.
-    sums = F.pad(projection.double().cumsum(0).to(wide), (0, 0, 1, 0))
+    return F.pad(projection.double().cumsum(0).to(wide), (0, 0, 1, 0))
+
+
+def projected_bias(relative: RelativeBias, sums: Tensor, lengths: Tensor, q0: int, q1: int) -> Tensor:
+    """Of queries [q0, q1), sums of the projection's rows, lengths int64 [b] -> [b, H, q1 - q0, S]."""
+    starts, steps, last = relative.steps()
     places = torch.arange(q0, q1, device=starts.device)[:, None] + starts
     places = places.clamp(min=0).minimum(lengths[:, None, None])  # [b, n, T]
     below = F.embedding(places, sums)  # [b, n, T, S]
-    with torch.autocast(projection.device.type, enabled=False):
-        whole = sums.index_select(0, lengths)[:, None, None] * last.to(wide)[:, None, None]
-        return whole - torch.einsum("bnts,th->bhns", below, steps.to(wide))
+    with torch.autocast(sums.device.type, enabled=False):
+        whole = sums.index_select(0, lengths)[:, None, None] * last.to(sums.dtype)[:, None, None]
+        return whole - torch.einsum("bnts,th->bhns", below, steps.to(sums.dtype))
 
 
 def attend_projected(
@@ -52,19 +54,14 @@ def attend_projected(
     projection [longest, S] is the one of the keys; lengths int64 [b]; bias [b, 1, 1, S] of the projected keys. The bias
     of a tile of queries is made anew in the backward pass unless it is small.
     """
-    parts = []
-    tiles = list(_tiles(query.shape[2], query.shape[0] * relative.weight.shape[0] * key.shape[2]))
+    parts, sums = [], sums_of_rows(projection)
+    gathered = query.shape[0] * relative.weight.shape[0] * key.shape[2]  # numbers for each query
+    tiles = query.split(max(1, min(QUERIES_PER_TILE, GATHERED // gathered)), dim=2)
     again = torch.is_grad_enabled() and not (len(tiles) == 1 and is_short(key.shape[2], query.dtype, True))
-    for q0, q1 in tiles:
-        given = query, key, value, relative, projection, lengths, bias, dropout, q0, q1
+    for place, own in enumerate(tiles):
+        given = own, key, value, relative, sums, lengths, bias, dropout, place * tiles[0].shape[2]
         parts.append(checkpoint(_tile, *given, use_reentrant=False) if again else _tile(*given))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-
-def _tiles(length: int, gathered: int) -> Iterator[tuple[int, int]]:
-    """gathered: numbers for each query."""
-    size = max(1, min(QUERIES_PER_TILE, GATHERED // gathered))
-    return ((q0, min(length, q0 + size)) for q0 in range(0, length, size))
 
 
 def _tile(
@@ -72,13 +69,13 @@ def _tile(
     key: Tensor,
     value: Tensor,
     relative: RelativeBias,
-    projection: Tensor,
+    sums: Tensor,
     lengths: Tensor,
     bias: Tensor | None,
     dropout: float,
     q0: int,
-    q1: int,
 ) -> Tensor:
-    own = projected_bias(relative, projection, lengths, q0, q1)
+    """Of queries from position q0 on."""
+    own = projected_bias(relative, sums, lengths, q0, q0 + query.shape[2])
     own = own if bias is None else own + bias
-    return biased(query[:, :, q0:q1], key, value, own.to(query.dtype), dropout)
+    return biased(query, key, value, own.to(query.dtype), dropout)
