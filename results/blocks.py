@@ -106,7 +106,7 @@ def quiet_seconds(line: Line, training: bool) -> str:
     """Seconds on an idle machine; nothing where there was never one."""
     found = [whole_training(o) if training else o.run.record.get("eval_seconds") for o in line.quiet]
     values = [v for v in found if v]
-    if line.timed_under_load or not values:
+    if (line.trained_under_load if training else line.timed_under_load) or not values:
         return say.NOTHING
     before = AT_LEAST if training and any(partly_unknown(o) for o in line.quiet) else ""
     mean = plain.fmean(values)

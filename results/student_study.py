@@ -136,7 +136,7 @@ def _row(theirs: Theirs, lines: list[Line]) -> Row:
     accuracy, interval, _ = (cell.text for cell in accuracy_cells(line, bold=False))
     mark = LOADED if line.timed_under_load else ""
     ours = _seconds(line, theirs.training)
-    text = [number(ours) + mark]
+    text = [number(ours) + (LOADED if theirs.training and line.trained_under_load else mark)]
     if theirs.seconds and theirs.same_settings:
         text[0] += f", {ours / theirs.seconds:.2f} of theirs"
     if theirs.evaluation_seconds is not None:

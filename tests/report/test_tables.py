@@ -61,6 +61,19 @@ def test_training_counts_teacher_and_distillation(tmp_path: Path) -> None:
     assert "150" in column(main(group_of(tmp_path)), "Training incl. teacher")
 
 
+def test_training_behind_a_teacher_on_a_busy_machine_is_marked(tmp_path: Path) -> None:
+    """The inference of the run itself is not."""
+    busy = {"threads": 2, "load_at_start": 1.9, "load_at_end": 0.1}
+    teacher = record("reviews", "dense", 0, 60, train_seconds=100.0, environment=busy)
+    write_run(tmp_path, teacher, 0.9)
+    lineage = {"init": {"run_id": teacher["run_id"], "seconds": 100.0}}
+    write_run(tmp_path, record("reviews", "linformer", 0, 60, train_seconds=7.0, lineage=lineage), 0.8)
+    table = main(group_of(tmp_path))
+    assert column(table, "Training incl. teacher") == ["100†", "107†"]
+    assert [cell.endswith("†") for cell in column(table, "Inference")] == [True, False]
+    assert any("or what they began from" in note for note in table.notes)
+
+
 def test_training_of_an_older_record_is_a_lower_bound(tmp_path: Path) -> None:
     done = {"task": "imdb", "rows_seen": 3_200, "seconds": 600.0, "distance_before": 0.5, "distance_after": 0.25}
     conversion = {"conversion": {"repair": done}, "init": "out/performer", "train_seconds": 20.0}

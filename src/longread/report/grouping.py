@@ -113,22 +113,24 @@ def outcome(run: Run, known: Mapping[str, Run]) -> Outcome | None:
     import numpy as np
 
     ancestry = all_ancestors(run.record, known)
+    before = [known[name] for key in ancestry if (name := key.removeprefix("run ")) in known]
+    times = is_loaded(run), ancestry, any(is_loaded(r) for r in before)
     problem, metrics = problem_of(run.record), run.record.get("metrics") or {}
     if problem == REGRESSION:
         explained, count = finite(metrics.get("r2")), int(eval_part(run).get("rows") or 0)
-        return None if explained is None else Outcome(run, explained, count, None, None, is_loaded(run), ancestry)
+        return None if explained is None else Outcome(run, explained, count, None, None, *times)
     predictions = run.predictions()
     if predictions is not None and len(predictions["row"]):
         order = np.argsort(predictions["row"], kind="stable")
         correct = predictions["label"] == predictions["predicted"]
         correct = (correct.all(axis=1) if correct.ndim == 2 else correct)[order]
         rows = predictions["row"][order]
-        return Outcome(run, float(correct.mean()), len(rows), rows, correct, is_loaded(run), ancestry)
+        return Outcome(run, float(correct.mean()), len(rows), rows, correct, *times)
     accuracy = finite(metrics.get("exact_match" if problem == MULTI_LABEL else "accuracy"))
     if accuracy is None:
         return None
     rows_stated = eval_part(run).get("rows") or 0
-    return Outcome(run, accuracy, int(rows_stated), None, None, is_loaded(run), ancestry)
+    return Outcome(run, accuracy, int(rows_stated), None, None, *times)
 
 
 def eval_part(run: Run) -> Mapping[str, Any]:

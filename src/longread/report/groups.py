@@ -33,6 +33,7 @@ class Outcome:
     correct: np.ndarray | None
     loaded: bool
     ancestry: Mapping[str, float | None] = field(default_factory=dict)
+    loaded_before: bool = False  # the machine had other work during a run of the ancestry
 
     @property
     def chance(self) -> set[str]:
@@ -67,6 +68,11 @@ class Line:
     @property
     def timed_under_load(self) -> bool:
         return bool(self.outcomes) and all(o.loaded for o in self.outcomes)
+
+    @property
+    def trained_under_load(self) -> bool:
+        """The same of training with all that came before it."""
+        return self.timed_under_load or any(o.loaded_before for o in self.quiet)
 
     @property
     def evaluated(self) -> int:

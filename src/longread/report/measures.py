@@ -24,6 +24,7 @@ class Measure:
     scale: float = 1.0
     decimals: int | None = None  # None: chosen by the column's smallest value
     timed: bool = False  # from idle runs where there are any, else marked
+    whole: bool = False  # with the runs that came before
     at_least: Callable[[Outcome], bool] = lambda outcome: False  # a part of the value is not recorded
 
 
@@ -64,7 +65,9 @@ CALIBRATION = Measure(
 )
 PARAMETERS = Measure(Column("Parameters"), field_of("num_parameters"), 1, 0)
 TRAINING = Measure(Column("Training", "s"), lambda o: o.run.record.get("train_seconds") or None, timed=True)
-WHOLE_TRAINING = Measure(Column("Training incl. teacher", "s"), whole_training, timed=True, at_least=partly_unknown)
+WHOLE_TRAINING = Measure(
+    Column("Training incl. teacher", "s"), whole_training, timed=True, whole=True, at_least=partly_unknown
+)
 INFERENCE = Measure(Column("Inference", "s"), field_of("eval_seconds"), timed=True)
 SPEED = Measure(Column("Inference", "samples/s"), field_of("samples_per_second"), timed=True)
 MEMORY = Measure(Column("Peak memory", "MiB"), field_of("peak_memory_bytes"), 1 / say.MEBIBYTE, 0)
@@ -133,6 +136,7 @@ def measure_cell(line: Line, measure: Measure, decimals: int) -> Cell:
     if mean > 0 and float(text.replace(",", "")) == 0:
         text = f"< {10.0**-decimals:.{decimals}f}"
     before = AT_LEAST if any(measure.at_least(o) for o in outcomes) else ""
-    mark = LOADED if measure.timed and line.timed_under_load else ""
+    loaded = line.trained_under_load if measure.whole else line.timed_under_load
+    mark = LOADED if measure.timed and loaded else ""
     unit = f" {measure.column.unit}" if measure.column.unit else ""
     return Cell(before + text + mark, mean, ", ".join(say.significant(v, 4) for v in each) + unit)

@@ -29,8 +29,10 @@ def comparison_notes(group: Group, best: Line | None) -> tuple[str, ...]:
         notes.append("Times are means over the seeds that had the machine to themselves, where there are any.")
     if best is None and len(group.done) > 1 and shares:
         notes.append(f"No {group.measure} is bold: the first is not shown to differ from all the others.")
-    if any(line.timed_under_load for line in group.done):
-        notes.append(f"{LOADED} The machine had other work while these ran: not times to quote.")
+    if any(line.trained_under_load for line in group.done):
+        before = any(line.trained_under_load and not line.timed_under_load for line in group.done)
+        these = "these, or what they began from," if before else "these"
+        notes.append(f"{LOADED} The machine had other work while {these} ran: not times to quote.")
     kinds = {str(r.record.get("memory_kind")) for r in group.runs if r.record.get("memory_kind")}
     if kinds:
         notes.append(f"Peak memory: {say.listing(MEMORY_KINDS.get(k, k) for k in sorted(kinds))}.")

@@ -62,7 +62,7 @@ def judge_row(goal: Goal, group: Group, line: Line, elsewhere: Elsewhere) -> Ver
 
     if not line.outcomes:
         return left_open("its runs failed")
-    if goal.metric.endswith("_seconds") and line.timed_under_load:
+    if goal.metric.endswith("_seconds") and loaded(line, goal):
         return left_open(f"its times are not to be quoted ({LOADED})")
     if goal.other is None:
         measured = accuracy_of(line) if goal.metric == "accuracy" else spread_of(values_of(line, goal.metric), line)
@@ -103,6 +103,10 @@ def other_rows(selector: Selector, group: Group, elsewhere: Elsewhere) -> list[L
     return [line for g in groups for line in fitting(g.lines, selector) if line.outcomes]
 
 
+def loaded(line: Line, goal: Goal) -> bool:
+    return line.trained_under_load if goal.metric == "training_seconds" else line.timed_under_load
+
+
 def accuracy_of(line: Line) -> Measured:
     value, interval = line.accuracy
     return Measured(value, interval.low, interval.high, f"over {interval.over}")
@@ -132,7 +136,7 @@ def spread_of(values: Sequence[float], line: Line) -> Measured | None:
 def against(goal: Goal, line: Line, other: Line) -> Measured | None:
     if goal.asked == "at_most_times":
         own, theirs = values_of(line, goal.metric), values_of(other, goal.metric)
-        if not own or not theirs or min(theirs) <= 0 or (goal.metric.endswith("_seconds") and other.timed_under_load):
+        if not own or not theirs or min(theirs) <= 0 or (goal.metric.endswith("_seconds") and loaded(other, goal)):
             return None
         ratio = sum(own) / len(own) / (sum(theirs) / len(theirs))
         return Measured(ratio, min(own) / max(theirs), max(own) / min(theirs), "range of the runs")
