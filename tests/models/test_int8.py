@@ -51,6 +51,13 @@ def test_answers_are_near_and_do_not_depend_on_the_batch(attention: str, options
     torch.testing.assert_close(model.classify(ids, PackedBatch(lengths)), alone, rtol=1e-3, atol=1e-3)
 
 
+@torch.inference_mode()
+def test_weights_of_16_bits_are_rounded_as_float32_ones() -> None:
+    half = sharp_model("dense", {}).bfloat16()
+    batch = torch.arange(4, 44), PackedBatch((9, 31))
+    assert torch.equal(to_int8(copy.deepcopy(half)).classify(*batch), to_int8(half.float()).classify(*batch))
+
+
 def test_it_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--precision int8: on a processor alone, and the device is meta"):
         to_int8(sharp_model("dense", {}).to("meta"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from longread.attention import bigbird
-from longread.ops import dropout, eager, tiled
+from longread.ops import by_head, dropout, eager, tiled
 from longread.ops.packed import PackedBatch
 from longread.ops.tiled import Tile, attend, one_tile
 from mechanisms import SPARSE, assert_equal, label, layer, normal, settings, with_gradients
@@ -48,6 +48,23 @@ def test_eager_products_are_the_tiled_attention(queries: int, case: str, monkeyp
     assert short_name != tiled_name  # the two ways really are two
     for one, other in zip(short, tiled, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("wanted", range(5))
+def test_a_gradient_may_be_wanted_of_one_input_alone(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where attention without gradients goes another way."""
+    monkeypatch.setattr(by_head, "is_faster", lambda *_: True)
+    monkeypatch.setattr(tiled, "is_short", lambda *_: False)
+    generator = torch.Generator().manual_seed(1)
+    inputs = [torch.randn(2, 3, n, 8, generator=generator) for n in (30, 40, 40, 2, 2)]
+
+    def gradients(*of: int) -> tuple[torch.Tensor, ...]:
+        given = [t.clone().requires_grad_(place in of) for place, t in enumerate(inputs)]
+        tiles = (Tile(0, 30, 1, 40, None),)
+        out = attend(*given[:3], tiles=tiles, extra_key=given[3], extra_value=given[4])
+        return torch.autograd.grad(out.square().sum(), [given[place] for place in of])
+
+    torch.testing.assert_close(gradients(wanted)[0], gradients(*range(5))[wanted])
 
 
 @pytest.mark.parametrize("options", SPARSE["bigbird"], ids=label)

@@ -65,10 +65,11 @@ class Int8Linear(nn.Module):
 
 @torch.no_grad()
 def to_int8(model: Classifier) -> Classifier:
-    """The model itself, its linear layers replaced. UserError for one that is on no processor."""
+    """The model itself, in float32, its linear layers replaced. UserError for one that is on no processor."""
     device = model.embeddings.word.weight.device
     if device.type != "cpu":
         raise UserError(f"--precision int8: on a processor alone, and the device is {device}; give --device cpu")
+    model.float()  # scales of 16 bits would move every weight
     for block in model.blocks:
         attention: SelfAttention = block.attention  # type: ignore[assignment]
         for owner, names in ((attention, attention.int8_layers), (block, ("up", "down"))):

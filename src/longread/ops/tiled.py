@@ -46,7 +46,8 @@ def attend(
         tiles = (Tile(0, query.shape[2], 0, key.shape[2], bias),)
     if query.device.type == "cpu" and not dropout:
         keys = key.shape[2] + (0 if extra_key is None else extra_key.shape[2])
-        training = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+        given = (t for t in (query, key, value, extra_key, extra_value) if t is not None)
+        training = torch.is_grad_enabled() and any(t.requires_grad for t in given)
         if len(tiles) == 1 and is_short(keys, query.dtype, training):
             key, value, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tiles[0])
             return EagerAttention.apply(query, key, value, bias)  # type: ignore[no-untyped-call, no-any-return]
