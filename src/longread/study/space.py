@@ -12,8 +12,8 @@ from longread.checks import close_match
 from longread.config import RunConfig
 from longread.errors import UserError
 from longread.study.chain import Step
-from longread.training.distill import OF_THE_PLACE, USED
 from longread.training.resolve import mechanisms_with, own_options, resolve
+from longread.training.unlabelled import OF_THE_PLACE, READ
 
 DISTILL_STEPS = "distill_steps"
 NOT_SEARCHED = ("task", "init", "seed", "out", "data_dir", "tuning_fraction", "eval_rows", "sample_seed")
@@ -114,7 +114,7 @@ def step_of(base: RunConfig, settings: Mapping[str, Any]) -> Step:
     config = replace(base, attention=attention, options=options, **plain)
     if not steps or attention == "dense":
         return Step(config)
-    kept = {name: getattr(config, name) for name in (*USED, *OF_THE_PLACE) if name not in OF_THE_TRAINING}
+    kept = {name: getattr(config, name) for name in (*READ, *OF_THE_PLACE) if name not in OF_THE_TRAINING}
     return Step(replace(config, init="scratch"), init=Step(RunConfig(**kept), distill_steps=steps))
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from longread.config import RunConfig
-from longread.data.dataset import Split, tokenize
+from longread.data.dataset import tokenize
 from longread.data.load import load_task
 from longread.data.tasks import find_task
 from longread.errors import UserError
@@ -29,27 +29,12 @@ from longread.training.resolve import check_options, check_precision
 from longread.training.run import Listener, ignore, run_work
 from longread.training.start import converted, tokenizer_for
 from longread.training.trainer import Event, Trainer
-from longread.training.work import Work
+from longread.training.unlabelled import READ, UnlabelledWork, check_enough, check_unread, work_done
 
 log = logging.getLogger("longread")
 
 LEARNING_RATE = 1e-4
 WARM_UP = 0.05  # of the steps
-# Fields of RunConfig that a distillation reads, beside the mechanism's own settings; no other may be given.
-USED = ("task", "attention", "options", "init", "tokenizer", "train_rows", "sample_seed", "validation_fraction",
-        "text_columns", "label_columns", "label_separator", "problem_type", "encoding", "delimiter", "max_length",
-        "batch_size", "learning_rate", "tuning_fraction", "seed")  # fmt: skip
-OF_THE_PLACE = (
-    "precision",
-    "tokens_per_micro_batch",
-    "threads",
-    "device",
-    "data_dir",
-    "out",
-    "save_seconds",
-    "stream",
-    "workers",
-)
 
 
 def distill(
@@ -81,8 +66,7 @@ def _work(config: RunConfig, steps: int) -> DistillationWork:
     tokenizer = tokenizer_for(teacher, config)
     limit = min(tokenizer.limit(teacher.config.max_length), student.config.max_length)
     split = tokenize(examples, tokenizer.reading(limit), limit, config.out / "cache", workers=config.workers)
-    if len(split) < 4:
-        raise UserError(f"distillation: {len(split)} rows are too few to learn from; give 4 or more")
+    check_enough(len(split), "distillation")
     provenance = provenance_of(config.init)
     return DistillationWork(
         config=replace(config, max_length=student.config.max_length),
@@ -97,9 +81,7 @@ def _work(config: RunConfig, steps: int) -> DistillationWork:
 
 
 def _resolve(config: RunConfig) -> RunConfig:
-    for field in fields(RunConfig):
-        if field.name not in (*USED, *OF_THE_PLACE) and getattr(config, field.name) != field.default:
-            raise UserError(f"{field.name}: a distillation does not use it; leave it out")
+    check_unread(config, READ, "a distillation")
     if config.init == "scratch":
         raise UserError("distillation: init names no teacher; give a dense checkpoint")
     check_options(config)
@@ -112,24 +94,14 @@ def _resolve(config: RunConfig) -> RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillationWork(Work):
+class DistillationWork(UnlabelledWork):
     """Training behind a teacher for a number of steps."""
 
     teacher: Classifier
-    split: Split
-    steps: int
 
     @property
     def kind(self) -> Kind:
         return "distill"
-
-    @property
-    def splits(self) -> dict[str, Split]:
-        return {"train": self.split}
-
-    def named(self, config: RunConfig) -> dict[str, Any]:
-        used = (*USED, *OF_THE_PLACE, *config.options)
-        return {name: value for name, value in config.named().items() if name in used} | {"steps": self.steps}
 
     def trainer(self, config: RunConfig, directory: Path, on_event: Callable[[Event], None]) -> Trainer:
         return distillation_trainer(self.model, self.teacher, self.split, config, self.steps, directory, on_event)
@@ -139,9 +111,7 @@ class DistillationWork(Work):
         assert isinstance(held_out, HeldOut)
         done = {
             "task": self.split.task,
-            "rows": trainer.num_rows,
-            "steps": trainer.step,
-            "rows_seen": trainer.rows_seen,
+            **work_done(trainer),
             "seconds": trainer.watch.seconds,
             "batch_size": trainer.config.batch_size,
             "learning_rate": trainer.config.learning_rate,
@@ -162,6 +132,3 @@ class DistillationWork(Work):
         conversion = dict(self.model.loading.converted or {}) | {"distillation": done}
         self.model.loading = replace(self.model.loading, converted=conversion)
         return {"distillation": done, "conversion": conversion, "metrics": {"distance": held_out.kept_distance}}
-
-    def write(self, trainer: Trainer, directory: Path) -> None:
-        """There are no predictions."""

@@ -6,14 +6,14 @@ The loss is in training/masked.py. There is no next-sentence prediction.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from longread.config import RunConfig
-from longread.data.dataset import Split, make_tokenizer, tokenize
+from longread.data.dataset import make_tokenizer, tokenize
 from longread.data.load import load_texts
 from longread.data.masking import Masking, with_mask_token
 from longread.errors import UserError
@@ -30,19 +30,14 @@ from longread.training.resolve import resolve
 from longread.training.run import Listener, ignore, run_work, say_what_is_cut
 from longread.training.start import OVERRIDES, SHAPE, load_model, tokenizer_for
 from longread.training.trainer import Event, Trainer
-from longread.training.work import Work
+from longread.training.unlabelled import READ, UnlabelledWork, check_enough, check_unread, work_done
 
 MASK_FRACTION = 0.15
 LEARNING_RATES = {True: 1e-3, False: 1e-4}  # from scratch, and from a checkpoint
-FEWEST_ROWS = 4
-# Fields of RunConfig that pretraining reads, beside the mechanism's own settings; no other may be given.
-USED = ("task", "attention", "options", "init", "num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim",
-        "intermediate_size", "norm_position", "vocab_size", "lowercase", "dropout", "embedding_dropout",
-        "attention_dropout", "tokenizer", "train_rows", "sample_seed", "validation_fraction", "tuning_fraction",
-        "text_columns", "label_columns", "label_separator", "problem_type", "encoding", "delimiter", "eval_file",
-        "max_length", "truncation", "chunk_stride", "batch_size", "learning_rate", "seed")  # fmt: skip
-OF_THE_PLACE = ("precision", "tokens_per_micro_batch", "threads", "device", "data_dir", "out", "save_seconds",
-                "stream", "workers")  # fmt: skip
+# Fields of RunConfig that it reads, beside the mechanism's own settings; no other may be given.
+USED = (*READ, "num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim", "intermediate_size",
+        "norm_position", "vocab_size", "lowercase", "dropout", "embedding_dropout", "attention_dropout", "eval_file",
+        "truncation", "chunk_stride")  # fmt: skip
 
 
 def pretrain(
@@ -70,9 +65,7 @@ def pretrain(
 
 
 def _resolve(config: RunConfig) -> RunConfig:
-    for field in fields(RunConfig):
-        if field.name not in (*USED, *OF_THE_PLACE) and getattr(config, field.name) != field.default:
-            raise UserError(f"{field.name}: pretraining does not use it; leave it out")
+    check_unread(config, USED, "pretraining")
     if config.is_baseline:
         raise UserError(f"--attention {config.attention}: a linear model has no hidden states to guess words from")
     rate = config.learning_rate or LEARNING_RATES[config.init == "scratch"]
@@ -81,8 +74,7 @@ def _resolve(config: RunConfig) -> RunConfig:
 
 def _work(config: RunConfig, steps: int, mask_fraction: float) -> PretrainWork:
     examples = load_texts(config.data_config())
-    if len(examples) < FEWEST_ROWS:
-        raise UserError(f"pretraining: {len(examples)} rows are too few to learn from; give {FEWEST_ROWS} or more")
+    check_enough(len(examples), "pretraining")
     scratch, model = config.init == "scratch", None
     if scratch:
         tokenizer = with_mask_token(make_tokenizer(config.data_config(), examples))
@@ -123,26 +115,19 @@ def _work(config: RunConfig, steps: int, mask_fraction: float) -> PretrainWork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainWork(Work):
+class PretrainWork(UnlabelledWork):
     """Masked-language modelling for a number of steps."""
 
-    split: Split
+    read = USED
     masking: Masking
-    steps: int
     head_is_trained: bool  # of masked-language modelling: the checkpoint brought one
 
     @property
     def kind(self) -> Kind:
         return "pretrain"
 
-    @property
-    def splits(self) -> dict[str, Split]:
-        return {"train": self.split}
-
     def named(self, config: RunConfig) -> dict[str, Any]:
-        used = (*USED, *OF_THE_PLACE, *config.options)
-        kept = {name: value for name, value in config.named().items() if name in used}
-        return kept | {"steps": self.steps, "mask_fraction": self.masking.fraction}
+        return super().named(config) | {"mask_fraction": self.masking.fraction}
 
     def trainer(self, config: RunConfig, directory: Path, on_event: Callable[[Event], None]) -> Trainer:
         return masked_trainer(self.model, self.split, self.masking, config, self.steps, directory, on_event)
@@ -154,9 +139,7 @@ class PretrainWork(Work):
         before, after = held_out.before, held_out.after
         return {
             "pretraining": {
-                "steps": trainer.step,
-                "rows": trainer.num_rows,
-                "rows_seen": trainer.rows_seen,
+                **work_done(trainer),
                 "mask_fraction": self.masking.fraction,
                 "held_out_rows": len(held_out.rows),
                 "held_out_tokens": held_out.count,
@@ -172,6 +155,3 @@ class PretrainWork(Work):
             },
             "head_is_untrained": True,
         }
-
-    def write(self, trainer: Trainer, directory: Path) -> None:
-        """There are no predictions."""
