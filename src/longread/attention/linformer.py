@@ -20,7 +20,7 @@ from longread.checks import Count, Positive
 from longread.ops.linear import linear
 from longread.ops.packed import PackedBatch, bias_from, join, split
 from longread.ops.projected import ProjectSequences
-from longread.ops.projected_offsets import attend_projected, projected_bias, sums_of_rows
+from longread.ops.projected_offsets import attend_projected, projected_bias
 from longread.ops.tiled import attend
 
 
@@ -203,8 +203,7 @@ class LinformerAttention(SelfAttention):
             k = torch.einsum("bhnd,np->bhpd", turned, self.key_projection[:length])
         bias = bias_from(torch.arange(size, device=x.device) < tokens, x.dtype)[:, None, None, :]
         if self.relative is not None:  # the exporter cannot take apart the fused operator with a bias for each head
-            sums = sums_of_rows(self.key_projection[:length])
-            own = projected_bias(self.relative, sums, tokens.squeeze(1), 0, length)
+            own = projected_bias(self.relative, self.key_projection[:length], tokens.squeeze(1))
             mixed = torch.softmax(q @ k.mT * self.scale + bias + own, dim=-1) @ v
         else:
             mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)

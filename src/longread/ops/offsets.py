@@ -18,20 +18,25 @@ from torch.utils.checkpoint import checkpoint
 
 from longread.ops import by_head
 from longread.ops.eager import EagerAttention, is_short
-from longread.ops.tile import Tile
+from longread.ops.tile import Tile, cut, edges_of, joined
 from longread.ops.tiled import QUERIES_PER_TILE
 
 
 class RelativeBias(nn.Module):
     """One number for each bucket of offsets and each head: what all layers of a model share."""
 
+    _changes: Tensor
+
     def __init__(self, num_buckets: int, num_attention_heads: int, max_distance: int) -> None:
         super().__init__()
         self.max_distance = max_distance  # offsets from here on are one bucket on each side
         offsets = torch.arange(-max_distance, max_distance + 1, device="cpu")
         of = buckets(offsets, num_buckets, max_distance).tolist()
-        # Where another bucket begins: at which offset, the bucket before and its own.
-        self._changes = [(n - max_distance, of[n - 1], of[n]) for n in range(1, len(of)) if of[n] != of[n - 1]]
+        places = [n for n in range(1, len(of)) if of[n] != of[n - 1]]
+        self.starts = [n - max_distance for n in places]  # the offsets at which another bucket begins
+        # With the bucket before each, and its own; on the processor where the rest has no memory yet.
+        changes = [self.starts, [of[n - 1] for n in places], [of[n] for n in places]]
+        self.register_buffer("_changes", torch.tensor(changes, device="cpu"), persistent=False)
         self.weight = nn.Parameter(torch.zeros(num_buckets, num_attention_heads))
 
     def forward(self) -> Tensor:
@@ -41,11 +46,11 @@ class RelativeBias(nn.Module):
         return self.weight.index_select(0, buckets(offsets, self.weight.shape[0], reach)).t()
 
     def steps(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The same as a step function: the offsets int64 [S] at which the numbers change, by how much [S, H], and the
+        """The same as a step function: `starts` int64 [S], by how much the numbers change there [S, H], and the number
 
-        number of every offset from the last of them on [H].
+        of every offset from the last of them on [H].
         """
-        starts, before, after = torch.tensor(self._changes, device=self.weight.device).t()
+        starts, before, after = self._changes
         numbers = self.weight.index_select(0, after)
         return starts, numbers - self.weight.index_select(0, before), numbers[-1]
 
@@ -111,13 +116,18 @@ def attend_by_offset(
             Tile(q0, min(length, q0 + QUERIES_PER_TILE), 0, keys, _rows(bias, q0, q0 + QUERIES_PER_TILE))
             for q0 in starts
         ]
+    edges = edges_of([(tile.k0, tile.k1) for tile in tiles], keys)
+    cut_keys, cut_values = cut(key, edges, 2), cut(value, edges, 2)
+    queries = query.split([tile.q1 - tile.q0 for tile in tiles], dim=2)
     parts = []
-    for tile in tiles:
+    for tile, own in zip(tiles, queries, strict=True):
+        near = slice(edges.index(tile.k0), edges.index(tile.k1))
+        given = own, cut_keys[near], cut_values[near], vector, tile, extra, dropout
         seen = tile.k1 - tile.k0 + (0 if extra is None else extra.key.shape[2])
         if torch.is_grad_enabled() and not (len(tiles) == 1 and is_short(seen, query.dtype, True)):
-            parts.append(checkpoint(_tile, query, key, value, vector, tile, extra, dropout, use_reentrant=False))
+            parts.append(checkpoint(_tile, *given, use_reentrant=False))
         else:
-            parts.append(_tile(query, key, value, vector, tile, extra, dropout))
+            parts.append(_tile(*given))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
@@ -126,21 +136,26 @@ def _rows(bias: Tensor | None, q0: int, q1: int) -> Tensor | None:
 
 
 def _tile(
-    query: Tensor, key: Tensor, value: Tensor, vector: Tensor, tile: Tile, extra: ExtraKeys | None, dropout: float
+    q: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    vector: Tensor,
+    tile: Tile,
+    extra: ExtraKeys | None,
+    dropout: float,
 ) -> Tensor:
-    """[b, queries of the tile, H, D]."""
+    """The tile's queries [b, H, n, D], the parts of its keys and values -> [b, n, H, D]."""
     q0, q1, k0, k1, own = tile
-    q, k, v = query[:, :, q0:q1], key[:, :, k0:k1], value[:, :, k0:k1]
     bias = tile_bias(vector, q0, q1, k0, k1).to(q.dtype).unsqueeze(0)
     bias = bias if own is None else bias + own
     if extra is not None:
+        keys, values = (*keys, extra.key), (*values, extra.value)
         places = torch.arange(q0, q1, device=q.device)[:, None]
         beside = along(vector, extra.positions[:, None, :] - places).to(q.dtype).transpose(0, 1)
         beside = beside if extra.bias is None else beside + extra.bias
         count = max(bias.shape[0], beside.shape[0])
         bias = torch.cat([part.expand(count, -1, -1, -1) for part in (bias, beside)], dim=3)
-        k, v = torch.cat([k, extra.key], dim=2), torch.cat([v, extra.value], dim=2)
-    return biased(q, k, v, bias, dropout)
+    return biased(q, joined(keys, 2), joined(values, 2), bias, dropout)
 
 
 def biased(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float) -> Tensor:

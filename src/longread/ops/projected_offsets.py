@@ -8,6 +8,8 @@ b(∞) P[n] − Σ_t (step of b at t) P[i + t], where P[m] is the sum of the fir
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from longread.ops.eager import is_short
 from longread.ops.offsets import RelativeBias, biased
+from longread.ops.tile import cut, edges_of, joined
 from longread.ops.tiled import QUERIES_PER_TILE
 
 GATHERED = 1 << 22  # numbers that one tile gathers at most, if it has more than one query
@@ -27,15 +30,11 @@ def sums_of_rows(projection: Tensor) -> Tensor:
     return F.pad(projection.double().cumsum(0).to(wide), (0, 0, 1, 0))
 
 
-def projected_bias(relative: RelativeBias, sums: Tensor, lengths: Tensor, q0: int, q1: int) -> Tensor:
-    """Of queries [q0, q1), sums of the projection's rows, lengths int64 [b] -> [b, H, q1 - q0, S]."""
+def projected_bias(relative: RelativeBias, projection: Tensor, lengths: Tensor) -> Tensor:
+    """projection [N, S] of the keys, lengths int64 [b] -> what is added to the scores of all queries, [b, H, N, S]."""
+    sums = sums_of_rows(projection)
     starts, steps, last = relative.steps()
-    places = torch.arange(q0, q1, device=starts.device)[:, None] + starts
-    places = places.clamp(min=0).minimum(lengths[:, None, None])  # [b, n, T]
-    below = F.embedding(places, sums)  # [b, n, T, S]
-    with torch.autocast(sums.device.type, enabled=False):
-        whole = sums.index_select(0, lengths)[:, None, None] * last.to(sums.dtype)[:, None, None]
-        return whole - torch.einsum("bnts,th->bhns", below, steps.to(sums.dtype))
+    return _bias(sums, 0, _of_whole_rows(sums, lengths, last), starts, steps, lengths, 0, projection.shape[0])
 
 
 def attend_projected(
@@ -51,15 +50,27 @@ def attend_projected(
 ) -> Tensor:
     """query [b, H, N, D], projected key and value [b, H, S, D] -> [b, N, H, D].
 
-    projection [longest, S] is the one of the keys; lengths int64 [b]; bias [b, 1, 1, S] of the projected keys. The bias
+    projection [N, S] is the one of the keys; lengths int64 [b]; bias [b, 1, 1, S] of the projected keys. The bias
     of a tile of queries is made anew in the backward pass unless it is small.
     """
-    parts, sums = [], sums_of_rows(projection)
-    gathered = query.shape[0] * relative.weight.shape[0] * key.shape[2]  # numbers for each query
-    tiles = query.split(max(1, min(QUERIES_PER_TILE, GATHERED // gathered)), dim=2)
-    again = torch.is_grad_enabled() and not (len(tiles) == 1 and is_short(key.shape[2], query.dtype, True))
-    for place, own in enumerate(tiles):
-        given = own, key, value, relative, sums, lengths, bias, dropout, place * tiles[0].shape[2]
+    count, heads, length, _ = query.shape
+    sums = sums_of_rows(projection)
+    starts, steps, last = relative.steps()
+    whole = _of_whole_rows(sums, lengths, last)
+    gathered = count * max(heads, len(relative.starts)) * key.shape[2]  # numbers for each query
+    queries = query.split(max(1, min(QUERIES_PER_TILE, GATHERED // gathered)), dim=2)
+    places = range(0, length, queries[0].shape[2])
+    spans = [
+        (max(0, q0 + relative.starts[0]), min(length, q0 + own.shape[2] - 1 + relative.starts[-1]) + 1)
+        for q0, own in zip(places, queries, strict=True)
+    ]
+    edges = edges_of(spans, length + 1)
+    rows = cut(sums, edges, 0)
+    again = torch.is_grad_enabled() and not (len(queries) == 1 and is_short(key.shape[2], query.dtype, True))
+    parts = []
+    for q0, own, (first, end) in zip(places, queries, spans, strict=True):
+        seen = rows[edges.index(first) : edges.index(end)]
+        given = own, key, value, seen, first, whole, starts, steps, lengths, bias, dropout, q0
         parts.append(checkpoint(_tile, *given, use_reentrant=False) if again else _tile(*given))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
@@ -68,14 +79,33 @@ def _tile(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    relative: RelativeBias,
-    sums: Tensor,
+    rows: Sequence[Tensor],
+    first: int,
+    whole: Tensor,
+    starts: Tensor,
+    steps: Tensor,
     lengths: Tensor,
     bias: Tensor | None,
     dropout: float,
     q0: int,
 ) -> Tensor:
-    """Of queries from position q0 on."""
-    own = projected_bias(relative, sums, lengths, q0, q0 + query.shape[2])
+    """Of queries from position q0 on, whose sums are the rows from `first` on."""
+    own = _bias(joined(rows, 0), first, whole, starts, steps, lengths, q0, q0 + query.shape[2])
     own = own if bias is None else own + bias
     return biased(query, key, value, own.to(query.dtype), dropout)
+
+
+def _of_whole_rows(sums: Tensor, lengths: Tensor, last: Tensor) -> Tensor:
+    """b(∞) P[n], [b, H, 1, S]."""
+    return sums.index_select(0, lengths)[:, None, None] * last.to(sums.dtype)[:, None, None]
+
+
+def _bias(
+    sums: Tensor, first: int, whole: Tensor, starts: Tensor, steps: Tensor, lengths: Tensor, q0: int, q1: int
+) -> Tensor:
+    """Of queries [q0, q1), [b, H, q1 - q0, S]; sums: from P[first] on. Queries behind a row's end get any numbers."""
+    places = torch.arange(q0, q1, device=starts.device)[:, None] + starts
+    places = places.minimum(lengths[:, None, None]).clamp(min=first) - first  # [b, n, T]
+    below = F.embedding(places, sums)  # [b, n, T, S]
+    with torch.autocast(sums.device.type, enabled=False):
+        return whole - torch.einsum("bnts,th->bhns", below, steps.to(sums.dtype))
