@@ -71,6 +71,7 @@ def layer(
     bias: bool = True,
     rotary_base: float | None = None,
     relative: bool = False,
+    relative_std: float = 2.0,
 ) -> SelfAttention:
     """One attention layer with weights so large that its attention is far from even, and with biases."""
     hidden, heads, dim = shape
@@ -79,7 +80,7 @@ def layer(
         torch.manual_seed(seed)
         table = RelativeBias(12, heads, 40).to(dtype) if relative else None
         if table is not None:
-            nn.init.normal_(table.weight, std=2.0)
+            nn.init.normal_(table.weight, std=relative_std)
         own: dict[str, Any] = {
             "relative": table,
             "layer": 1,

@@ -33,6 +33,8 @@ def sharp_model(attention: str, options: dict[str, Any], **config: Any) -> Class
                 parameter.mul_(6)
             else:
                 parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) * 0.2)
+        if model.relative_bias is not None:  # zeros, as it begins
+            torch.nn.init.normal_(model.relative_bias.weight, generator=generator)
     return model
 
 
@@ -66,6 +68,16 @@ def test_padded_equals_packed(attention: str, options: dict[str, Any], pooling: 
         mask[0], mask[1] = True, False
         torch.testing.assert_close(padded(ids, mask.long(), types), model(ids, mask, types), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(padded(ids, mask.long()), model(ids, mask), rtol=1e-10, atol=1e-10)
+
+
+@torch.inference_mode()
+def test_padded_equals_packed_where_a_bias_is_large() -> None:
+    """Its largest number may belong to an offset that a row beside a longer one has not."""
+    model = sharp_model("linformer performer", {"relative_buckets": 12, "projection_size": 9})
+    torch.nn.init.normal_(model.relative_bias.weight, std=500.0, generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(50, (3, 40), generator=torch.Generator().manual_seed(1))
+    mask = torch.arange(40) < torch.tensor([[40], [5], [1]])
+    torch.testing.assert_close(PaddedClassifier(model)(ids, mask.long()), model(ids, mask), rtol=1e-9, atol=1e-9)
 
 
 def test_what_has_no_padded_form_is_refused() -> None:

@@ -28,7 +28,7 @@ from longread.checks import Count, Rule
 from longread.errors import UserError
 from longread.ops.favor import favor
 from longread.ops.favor_offsets import favor_by_offset
-from longread.ops.packed import PackedBatch, join, split
+from longread.ops.packed import PackedBatch, bias_from, join, split
 from longread.ops.tiled import QUERIES_PER_TILE
 
 # Added to every feature, as the authors' code does, so that a query far from every key still has a denominator.
@@ -165,7 +165,7 @@ class PerformerAttention(SelfAttention):
         k_phi = torch.exp(k_log - k_log.detach().amax((1, 2), keepdim=True)) + FEATURE_FLOOR
         kernel = torch.einsum("hnm,hjm->hnj", q_phi, k_phi)
         if isinstance(bias := self.row_bias(x.shape[0]), Tensor):
-            kernel = kernel * torch.exp(bias)
+            kernel = kernel * torch.exp(bias - bias.detach().amax(2, keepdim=True))
         matrix = kernel / kernel.sum(-1, keepdim=True)
         return self.row_output(matrix @ v), matrix
 
@@ -187,7 +187,8 @@ class PerformerAttention(SelfAttention):
         k_log = k_log.masked_fill(~there, torch.finfo(k_log.dtype).min / 4)
         k_phi = (torch.exp(k_log - k_log.amax((2, 3), keepdim=True)) + FEATURE_FLOOR) * there
         if isinstance(bias := self.row_bias(x.shape[1]), Tensor):  # a graph of any length forms the whole kernel
-            kernel = (q_phi @ k_phi.mT) * torch.exp(bias - bias.amax((1, 2), keepdim=True))
+            bias = bias + bias_from(real, x.dtype)[:, None, None, :]
+            kernel = (q_phi @ k_phi.mT) * torch.exp(bias - bias.amax(-1, keepdim=True))
             mixed, total = kernel @ v, kernel.sum(-1, keepdim=True)
         else:
             mixed = q_phi @ (k_phi.mT @ v)

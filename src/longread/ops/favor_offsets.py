@@ -8,13 +8,15 @@ memory are linear in the length N. Shapes: D = head_dim, M features.
 
 from __future__ import annotations
 
-from itertools import accumulate, chain, pairwise
+from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from longread.ops.offsets import tile_bias
+from longread.ops.tile import cut, edges_of, joined
 from longread.ops.tiled import QUERIES_PER_TILE
 
 
@@ -37,24 +39,21 @@ def favor_by_offset(
     with torch.autocast(query.device.type, enabled=False):
         q, k = _features(query, key, features, weight, valid, floor)
         vector = vector[:, middle - reach : middle + reach + 1].to(torch.promote_types(torch.float32, low))
-        vector = vector - vector.detach().amax(1, keepdim=True)  # a factor of all keys, which the normaliser takes out
         value = value if valid is None else value.masked_fill(~valid[:, None, :, None], 0)
         starts = range(0, length, QUERIES_PER_TILE)
         if len(starts) == 1:
-            return _tile(q, k, value, vector, (None, None), 0, 0)
+            return _tile(q, [k], [value], vector, (None, None), valid, 0, 0)
         near = [(max(0, start - reach), min(length, start + QUERIES_PER_TILE + reach)) for start in starts]
-        # Keys are cut once, wherever a tile's begin or end: the gradient of a slice would be as long as the row.
-        edges = sorted({0, length, *chain.from_iterable(near)})
-        sizes = [end - start for start, end in pairwise(edges)]
-        keys, values = k.split(sizes, dim=2), value.split(sizes, dim=2)
+        edges = edges_of(near, length)
+        keys, values = cut(k, edges, 2), cut(value, edges, 2)
         sums = [_sums(*part) for part in zip(keys, values, strict=True)]
         behind = [None, *accumulate(sums, _both)]
         ahead = [None, *accumulate(reversed(sums), _both)][::-1]
         parts = []
         for start, own, (k0, k1) in zip(starts, q.split(QUERIES_PER_TILE, dim=2), near, strict=True):
             first, last = edges.index(k0), edges.index(k1)
-            seen = (torch.cat(part[first:last], dim=2) for part in (keys, values))
-            given = own, *seen, vector, (behind[first], ahead[last]), start, k0
+            far = behind[first], ahead[last]
+            given = own, keys[first:last], values[first:last], vector, far, None, start, k0
             parts.append(checkpoint(_tile, *given, use_reentrant=False) if torch.is_grad_enabled() else _tile(*given))
         return torch.cat(parts, dim=1)
 
@@ -94,24 +93,36 @@ def _both(some: Sums, others: Sums) -> Sums:
 
 def _tile(
     q: Tensor,
-    k: Tensor,
-    value: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
     vector: Tensor,
     far: tuple[Sums | None, Sums | None],
+    valid: Tensor | None,
     q0: int,
     k0: int,
 ) -> Tensor:
-    """q [b, H, n, M] from position q0 on, near keys from k0 on -> [b, n, H, D].
+    """q [b, H, n, M] from position q0 on, parts of the near keys from k0 on -> [b, n, H, D].
 
-    far: the sums over the keys further back, and further ahead, than the vector reaches.
+    far: the sums over the keys further back, and further ahead, than the vector reaches. valid bool [b, near keys].
     """
-    wide = vector.dtype
-    kernel = (q @ k.mT).to(wide) * tile_bias(vector, q0, q0 + q.shape[2], k0, k0 + k.shape[2]).exp()
+    k, value, wide = joined(keys, 2), joined(values, 2), vector.dtype
+    bias = tile_bias(vector, q0, q0 + q.shape[2], k0, k0 + k.shape[2])
+    bias = bias if valid is None else bias.masked_fill(~valid[:, None, None], -torch.inf)
+    beyond = [
+        (sums, number[:, None, None])
+        for sums, number in zip(far, (vector[:, 0], vector[:, -1]), strict=True)
+        if sums is not None
+    ]
+    # What all factors of a query have in common, the normaliser takes out: divided by the largest, none overflows
+    # and not all vanish.
+    largest = bias.detach().amax(-1, keepdim=True)
+    for _, number in beyond:
+        largest = largest.maximum(number.detach())
+    kernel = (q @ k.mT).to(wide) * (bias - largest).exp()
     total = kernel.sum(-1, keepdim=True)
     mixed = (kernel.to(q.dtype) @ value).to(wide)
-    for sums, number in zip(far, (vector[:, 0], vector[:, -1]), strict=True):
-        if sums is not None:
-            factor = number.exp()[:, None, None]
-            total = total + factor * (q.to(wide) @ sums[1])
-            mixed = mixed + factor * (q @ sums[0].to(q.dtype)).to(wide)
-    return (mixed / total.clamp(min=torch.finfo(wide).tiny)).to(q.dtype).transpose(1, 2)
+    for sums, number in beyond:
+        factor = (number - largest).exp()
+        total = total + factor * (q.to(wide) @ sums[1])
+        mixed = mixed + factor * (q @ sums[0].to(q.dtype)).to(wide)
+    return (mixed / total).to(q.dtype).transpose(1, 2)
