@@ -57,7 +57,7 @@ def steps() -> list[Step]:
         dense[2],
         *converted(dense[2], after, 2),
         *converted(pairs, after_pairs, 0),
-        *through_distillation(pairs, after_pairs, 0, {"performer": 700, "linformer": 700}),
+        *through_distillation(pairs, after_pairs, 0, {"performer": 400, "linformer": 700}),
         *imdb(),
         *qqp(),
     ]
