@@ -10,10 +10,10 @@ from typing import Any
 from longread.config import SCRATCH_SETTINGS
 from longread.records import Run, load_runs
 from longread.study.chain import Step, in_order
-from longread.training.distill import USED
 from longread.training.identity import BY_CONTENT, OF_THE_MACHINE
 from longread.training.resolve import resolve
 from longread.training.start import OVERRIDES
+from longread.training.unlabelled import READ
 
 # Left open by a configuration, these are the checkpoint's own, and are in the record.
 OF_THE_CHECKPOINT = (*OVERRIDES, "max_length")
@@ -59,7 +59,7 @@ def _same_settings(step: Step, config: Mapping[str, Any]) -> bool:
         asked = resolve(asked)
         named = asked.named()
     else:
-        used = (*USED, *asked.options)
+        used = (*READ, *asked.options)
         named = {name: value for name, value in asked.named().items() if name in used} | {"steps": step.distill_steps}
     elsewhere = {*OF_THE_MACHINE, *BY_CONTENT}
     if asked.init != "scratch":  # earlier records name a shape that the checkpoint decided
