@@ -15,15 +15,14 @@ import torch
 from torch import Tensor
 
 from longread.attention.base import Options, SelfAttention, setting
+from longread.attention.global_tokens import Part, Plan, part_of
 from longread.checks import EvenCount
 from longread.errors import UserError
 from longread.ops import flex, varlen
-from longread.ops.band import band
 from longread.ops.linear import Linear
 from longread.ops.offsets import ExtraKeys, along, attend_by_offset
-from longread.ops.packed import Group, PackedBatch, bias_from, join, split, to_device
-from longread.ops.rotary import Turn, cosines_and_sines, turn
-from longread.ops.tile import Tile
+from longread.ops.packed import PackedBatch, bias_from, join, split, to_device
+from longread.ops.rotary import cosines_and_sines
 from longread.ops.tiled import attend
 from longread.ops.windows import tokens_missing, windows
 
@@ -100,7 +99,7 @@ class LongformerAttention(SelfAttention):
     def plan_key(self) -> Hashable:
         return type(self), self.side, self.options.global_tokens, self.rotary_base, self.dropping > 0
 
-    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> _Plan:
+    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> Plan:
         super().plan(batch, dtype, gradients)
         positions = self.positions(batch)
         packed = not self.has_relative and flex.has_kernel(batch.device, dtype, self.head_dim, self.dropping)
@@ -111,7 +110,7 @@ class LongformerAttention(SelfAttention):
         for group in batch.groups:
             group.plan(torch.promote_types(dtype, torch.float32))  # the scores of global tokens
             own = None if positions is None else positions[group.first : group.first + group.count]
-            part, places = _part(group, own, self.side, dtype, tiled=not packed)
+            part, places = part_of(group, own, self.side, dtype, tiled=not packed)
             if self.rotary_base is not None:
                 table = cosines_and_sines(torch.arange(group.longest), self.head_dim, self.rotary_base)
                 cosines, sines = (to_device(angles.unsqueeze(1), batch.device) for angles in table)
@@ -119,11 +118,11 @@ class LongformerAttention(SelfAttention):
             starts = batch.offsets[group.first : group.first + group.count]
             tokens += [start + place for start, some in zip(starts, places, strict=True) for place in some]
             parts.append(part)
-        return _Plan(tuple(parts), to_device(torch.tensor(tokens, dtype=torch.long), batch.device), packed, pattern)
+        return Plan(tuple(parts), to_device(torch.tensor(tokens, dtype=torch.long), batch.device), packed, pattern)
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = self.packed_heads(x, batch)
-        plan: _Plan = self.planned(batch, query.dtype)
+        plan: Plan = self.planned(batch, query.dtype)
         vector = self.relative_vector()
         mixed, outputs = [], []
         tensors = (split(tokens, batch.groups) for tokens in (x, query, key, value))
@@ -139,7 +138,7 @@ class LongformerAttention(SelfAttention):
             mixed = [varlen.attend_packed(query, key, value, batch)]
         return join(mixed).index_copy(0, plan.tokens, torch.cat(outputs).to(query.dtype)).flatten(1)
 
-    def _local(self, q: Tensor, k: Tensor, v: Tensor, part: _Part, vector: Tensor | None) -> Tensor:
+    def _local(self, q: Tensor, k: Tensor, v: Tensor, part: Part, vector: Tensor | None) -> Tensor:
         """Every token over its window and the global tokens, by the local projections -> [b, N, H, D]."""
         if vector is not None:
             bias = part.group.key_bias(q.dtype) if part.tiles is None else None
@@ -153,7 +152,7 @@ class LongformerAttention(SelfAttention):
         beside = {"extra_key": part.gather(k), "extra_value": part.gather(v), "extra_bias": part.bias}
         return attend(q, k, v, tiles=part.tiles, dropout=self.dropping, **beside)
 
-    def _global(self, tokens: Tensor, part: _Part, vector: Tensor | None) -> Tensor:
+    def _global(self, tokens: Tensor, part: Part, vector: Tensor | None) -> Tensor:
         """The rows of the global tokens, from tokens [b, N, hidden] -> [their number, H, D].
 
         Few queries look at all keys, so the value projection is applied to the weighted sum: N tokens are not projected
@@ -268,66 +267,3 @@ class LongformerAttention(SelfAttention):
         pairs = inside + global_tokens * length  # their columns; their rows go through hidden_size instead of head_dim
         rows = 4.0 * global_tokens * length * self.query.in_features * self.num_attention_heads
         return 4.0 * pairs * self.num_attention_heads * self.head_dim + rows
-
-
-@dataclass(frozen=True)
-class _Plan:
-    parts: tuple[_Part, ...]  # one for each group of the batch
-    tokens: Tensor  # int64: the global tokens among all packed ones, in the order of the parts
-    packed: bool = False  # whether kernels for packed sequences mix the local tokens
-    pattern: flex.Pattern | None = None  # then: what they see, None: their whole sequence
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What a group needs. G: the most global tokens that one of its b sequences has."""
-
-    group: Group
-    index: Tensor | None  # int64 [b, G]: their positions; None: the first token of each sequence alone
-    chosen: Tensor | None  # int64: which of the b * G are global tokens and no filling; None: all
-    bias: Tensor | None  # [b, 1, 1, G] to add to scores; None: all are global tokens
-    tiles: tuple[Tile, ...] | None  # None: every window is the whole sequence
-    angles: tuple[Tensor, Tensor] | None = None  # of rotary positions 0 to N - 1, [N, 1, D / 2]
-
-    def gather(self, heads: Tensor) -> Tensor:
-        """[b, H, N, D] -> [b, H, G, D]."""
-        if self.index is None:
-            return heads[:, :, :1]
-        return heads.gather(2, self.index[:, None, :, None].expand(-1, heads.shape[1], -1, heads.shape[3]))
-
-    def positions(self, device: torch.device) -> Tensor:
-        """int64 [b or 1, G]: where the global tokens are."""
-        return torch.zeros(1, 1, dtype=torch.long, device=device) if self.index is None else self.index
-
-    def turned_scores(self, query: Tensor, key: Tensor) -> Tensor:
-        """Of global queries [b, G, H, D] and keys [b, N, H, D] turned by their positions -> [b, G * H, N]."""
-        assert self.angles is not None
-        own = [part[:1] if self.index is None else part[self.index] for part in self.angles]
-        query, key = turn(query, *own), Turn.apply(key, *self.angles)  # type: ignore[no-untyped-call]
-        return torch.einsum("bghd,bnhd->bghn", query, key).flatten(1, 2)
-
-
-def _part(
-    group: Group, positions: Sequence[Sequence[int]] | None, side: int, dtype: torch.dtype, tiled: bool
-) -> tuple[_Part, Sequence[Sequence[int]]]:
-    """The plan of a group, and the global tokens of each of its sequences. positions None: the first of each."""
-    tiles = None
-    if positions is None:
-        if tiled and group.longest > side + 1:
-            tiles = band(group, group.planned_valid, 1, side, dtype)
-        return _Part(group, None, None, None, tiles), [(0,)] * group.count
-    most = max(1, *map(len, positions))  # a slot, even an unused one, where no sequence has a global token
-    count = torch.tensor([len(own) for own in positions])
-    there = torch.arange(most) < count[:, None]
-    index = torch.zeros(group.count, most, dtype=torch.long)
-    index[there] = torch.tensor([place for own in positions for place in own], dtype=torch.long)
-    if tiled and group.longest > side + 1:
-        valid = group.planned_valid
-        local = torch.ones(group.count, group.longest, dtype=torch.bool) if valid is None else valid.clone()
-        local[torch.arange(group.count)[:, None].expand_as(index)[there], index[there]] = False
-        tiles = band(group, local, 0, side, dtype)
-    index, chosen, bias = (
-        to_device(tensor, group.device)
-        for tensor in (index, there.flatten().nonzero().squeeze(1), bias_from(there, dtype)[:, None, None, :])
-    )
-    return _Part(group, index, chosen, bias, tiles), positions
