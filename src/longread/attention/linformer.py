@@ -220,7 +220,9 @@ class LinformerAttention(SelfAttention):
         along = 4.0 * length * size * hidden
         if self.rotary_base is not None:  # all keys are made
             saved, along = saved / 2, along / 2 + 2.0 * length * size * inner
-        return along + 4.0 * length * size * inner - saved
+        steps = 0 if self.relative is None else len(self.relative.starts)
+        bias = 2.0 * length * size * steps * self.num_attention_heads
+        return along + bias + 4.0 * length * size * inner - saved
 
 
 def _plus_bias(projected: Tensor, constant: Tensor, bias: Tensor | None) -> Tensor:

@@ -26,10 +26,9 @@ from torch import Tensor, nn
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Count, Rule
 from longread.errors import UserError
+from longread.ops import favor_offsets
 from longread.ops.favor import favor
-from longread.ops.favor_offsets import favor_by_offset
 from longread.ops.packed import PackedBatch, bias_from, join, split
-from longread.ops.tiled import QUERIES_PER_TILE
 
 # Added to every feature, as the authors' code does, so that a query far from every key still has a denominator.
 FEATURE_FLOOR = 1e-6
@@ -132,7 +131,7 @@ class PerformerAttention(SelfAttention):
             q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
             q, k, weight = self._followed(q, k, group.valid)
             given = q, k, v, self.features, weight, group.valid, FEATURE_FLOOR
-            mixed.append(group.pack(favor(*given) if vector is None else favor_by_offset(*given, vector)))
+            mixed.append(group.pack(favor(*given) if vector is None else favor_offsets.favor_by_offset(*given, vector)))
         return join(mixed).flatten(1)
 
     def _followed(self, query: Tensor, key: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -199,13 +198,10 @@ class PerformerAttention(SelfAttention):
         return {"learned features" if self.options.learned_features else "random features": sum(lengths)}
 
     def flops(self, length: int) -> float:
-        maps = 4.0 * length * self.num_features * self.head_dim
-        products = 4.0 * length * self.num_features * self.head_dim
-        near = 0.0
-        if (vector := self.relative_vector()) is not None:
-            seen = min(length, QUERIES_PER_TILE + vector.shape[1] - 1)
-            near = 2.0 * length * seen * (self.num_features + self.head_dim)
-        return (maps + products + near) * self.num_attention_heads
+        maps = products = 4.0 * length * self.num_features * self.head_dim
+        if self.relative is not None:
+            products = favor_offsets.flops(length, self.relative.max_distance, self.num_features, self.head_dim)
+        return (maps + products) * self.num_attention_heads
 
 
 def orthogonal_features(count: int, dim: int, seed: int) -> Tensor:

@@ -40,22 +40,35 @@ def favor_by_offset(
         q, k = _features(query, key, features, weight, valid, floor)
         vector = vector[:, middle - reach : middle + reach + 1].to(torch.promote_types(torch.float32, low))
         value = value if valid is None else value.masked_fill(~valid[:, None, :, None], 0)
-        starts = range(0, length, QUERIES_PER_TILE)
-        if len(starts) == 1:
+        if length <= QUERIES_PER_TILE:
             return _tile(q, [k], [value], vector, (None, None), valid, 0, 0)
-        near = [(max(0, start - reach), min(length, start + QUERIES_PER_TILE + reach)) for start in starts]
+        near = near_keys(length, reach)
         edges = edges_of(near, length)
         keys, values = cut(k, edges, 2), cut(value, edges, 2)
         sums = [_sums(*part) for part in zip(keys, values, strict=True)]
         behind = [None, *accumulate(sums, _both)]
         ahead = [None, *accumulate(reversed(sums), _both)][::-1]
         parts = []
-        for start, own, (k0, k1) in zip(starts, q.split(QUERIES_PER_TILE, dim=2), near, strict=True):
+        for number, (own, (k0, k1)) in enumerate(zip(q.split(QUERIES_PER_TILE, dim=2), near, strict=True)):
             first, last = edges.index(k0), edges.index(k1)
             far = behind[first], ahead[last]
-            given = own, keys[first:last], values[first:last], vector, far, None, start, k0
+            given = own, keys[first:last], values[first:last], vector, far, None, number * QUERIES_PER_TILE, k0
             parts.append(checkpoint(_tile, *given, use_reentrant=False) if torch.is_grad_enabled() else _tile(*given))
         return torch.cat(parts, dim=1)
+
+
+def near_keys(length: int, reach: int) -> list[tuple[int, int]]:
+    """For each tile of queries the span [start, end) of the keys that some of them reach."""
+    starts = range(0, length, QUERIES_PER_TILE)
+    return [(max(0, start - reach), min(length, start + QUERIES_PER_TILE + reach)) for start in starts]
+
+
+def flops(length: int, reach: int, num_features: int, head_dim: int) -> float:
+    """Of a head's products of features with each other and with values: those of near keys, and sums over all keys."""
+    near = near_keys(length, reach)
+    pairs = sum(min(QUERIES_PER_TILE, length - QUERIES_PER_TILE * n) * (end - k0) for n, (k0, end) in enumerate(near))
+    sums = 4.0 * length * num_features * head_dim if len(near) > 1 else 0.0
+    return sums + 2.0 * pairs * (num_features + head_dim)
 
 
 def _features(

@@ -34,7 +34,7 @@ def distillation_trainer(
     student: Classifier, teacher: Classifier, split: Split, config: RunConfig, steps: int, directory: Path,
     on_event: Callable[[Event], None],
 ) -> Trainer:  # fmt: skip
-    """The blocks of `student` learn; its embedding and its head stay as they are. `config` is resolved."""
+    """The blocks of `student` learn; its embedding, relative position bias and head stay. `config` is resolved."""
     assert config.tokens_per_micro_batch and config.learning_rate
     device = next(student.parameters()).device
     teacher = teacher.to(device).eval()
