@@ -21,7 +21,10 @@ def saved(directory: Path, attention: str, options: dict[str, Any], **config: An
     return save_with_tokenizer(directory, attention, options, hidden_size=12, max_length=64, **config)
 
 
-@pytest.mark.parametrize(("attention", "options"), sparse_settings(), ids=label)
+BIASED = ("linformer performer", {"projection_size": 5, "relative_buckets": 12})
+
+
+@pytest.mark.parametrize(("attention", "options"), [*sparse_settings(), BIASED], ids=label)
 def test_auto_classes_give_our_logits_and_save_what_we_read(
     attention: str, options: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from longread.attention.base import Options, SelfAttention, setting
 from longread.checks import Count, Positive
 from longread.ops.linear import linear
-from longread.ops.packed import PackedBatch, bias_from, join, split
+from longread.ops.packed import PackedBatch, bias_from, join, split, to_device
 from longread.ops.projected import ProjectSequences
 from longread.ops.projected_offsets import attend_projected, projected_bias
 from longread.ops.tiled import attend
@@ -116,16 +116,18 @@ class LinformerAttention(SelfAttention):
         factor = DISTILLATION_FACTOR * min(1.0, TOKENS_FOR_THAT_FACTOR / mean_length) ** 2
         return dict.fromkeys(self.new_parameters, factor)
 
-    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> None:
+    def plan(self, batch: PackedBatch, dtype: torch.dtype, gradients: bool) -> Tensor | None:
+        """Where the bias by offset changes, on the device."""
         super().plan(batch, dtype, gradients)
         _ = batch.seqlens
+        return None if self.relative is None else to_device(self.relative.changes, batch.device)
 
     def mix(self, x: Tensor, batch: PackedBatch) -> Tensor:
         self._check(batch.longest)
         query = self.heads(self.query(x))
         query = query if self.rotary_base is None else self.packed_turned(query, batch)
         keys, values = (t.to(query.dtype) for t in self._project(x, batch))
-        mixed, relative = [], self.relative
+        mixed, relative, changes = [], self.relative, self.planned(batch, query.dtype)
         counts = [group.count for group in batch.groups]
         parts = split(query, batch.groups), keys.split(counts), values.split(counts)
         for group, own, k, v in zip(batch.groups, *parts, strict=True):
@@ -139,7 +141,7 @@ class LinformerAttention(SelfAttention):
             else:
                 table = self.key_projection[: group.longest, :size]
                 lengths = batch.seqlens[group.first : group.first + group.count]
-                made = attend_projected(q, k, v, relative, table, lengths, bias=bias, dropout=self.dropping)
+                made = attend_projected(q, k, v, relative, changes, table, lengths, bias=bias, dropout=self.dropping)
             mixed.append(group.pack(made))
         return join(mixed).flatten(1)
 

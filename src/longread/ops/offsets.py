@@ -25,8 +25,6 @@ from longread.ops.tiled import QUERIES_PER_TILE
 class RelativeBias(nn.Module):
     """One number for each bucket of offsets and each head: what all layers of a model share."""
 
-    _changes: Tensor
-
     def __init__(self, num_buckets: int, num_attention_heads: int, max_distance: int) -> None:
         super().__init__()
         self.max_distance = max_distance  # offsets from here on are one bucket on each side
@@ -34,9 +32,9 @@ class RelativeBias(nn.Module):
         of = buckets(offsets, num_buckets, max_distance).tolist()
         places = [n for n in range(1, len(of)) if of[n] != of[n - 1]]
         self.starts = [n - max_distance for n in places]  # the offsets at which another bucket begins
-        # With the bucket before each, and its own; on the processor where the rest has no memory yet.
+        # These, the buckets before and from there on, int64 [3, S] on the processor: transformers would empty a buffer.
         changes = [self.starts, [of[n - 1] for n in places], [of[n] for n in places]]
-        self.register_buffer("_changes", torch.tensor(changes, device="cpu"), persistent=False)
+        self.changes = torch.tensor(changes, device="cpu")
         self.weight = nn.Parameter(torch.zeros(num_buckets, num_attention_heads))
 
     def forward(self) -> Tensor:
@@ -45,12 +43,12 @@ class RelativeBias(nn.Module):
         offsets = torch.arange(-reach, reach + 1, device=self.weight.device)
         return self.weight.index_select(0, buckets(offsets, self.weight.shape[0], reach)).t()
 
-    def steps(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The same as a step function: `starts` int64 [S], by how much the numbers change there [S, H], and the number
+    def steps(self, changes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same as a step function, from `changes` on the device: at which offsets int64 [S] the numbers change, by
 
-        of every offset from the last of them on [H].
+        how much [S, H], and the number of every offset from the last of them on [H].
         """
-        starts, before, after = self._changes
+        starts, before, after = changes
         numbers = self.weight.index_select(0, after)
         return starts, numbers - self.weight.index_select(0, before), numbers[-1]
 

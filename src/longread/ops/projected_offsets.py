@@ -33,7 +33,7 @@ def sums_of_rows(projection: Tensor) -> Tensor:
 def projected_bias(relative: RelativeBias, projection: Tensor, lengths: Tensor) -> Tensor:
     """projection [N, S] of the keys, lengths int64 [b] -> what is added to the scores of all queries, [b, H, N, S]."""
     sums = sums_of_rows(projection)
-    starts, steps, last = relative.steps()
+    starts, steps, last = relative.steps(relative.changes.to(projection.device))
     return _bias(sums, 0, _of_whole_rows(sums, lengths, last), starts, steps, lengths, 0, projection.shape[0])
 
 
@@ -42,6 +42,7 @@ def attend_projected(
     key: Tensor,
     value: Tensor,
     relative: RelativeBias,
+    changes: Tensor,
     projection: Tensor,
     lengths: Tensor,
     *,
@@ -50,12 +51,13 @@ def attend_projected(
 ) -> Tensor:
     """query [b, H, N, D], projected key and value [b, H, S, D] -> [b, N, H, D].
 
-    projection [N, S] is the one of the keys; lengths int64 [b]; bias [b, 1, 1, S] of the projected keys. The bias
-    of a tile of queries is made anew in the backward pass unless it is small.
+    changes: the relative bias's, on the device; projection [N, S] is the one of the keys; lengths int64 [b]; bias
+    [b, 1, 1, S] of the projected keys. What is added to a tile of scores is made anew in the backward pass unless it is
+    small.
     """
     count, heads, length, _ = query.shape
     sums = sums_of_rows(projection)
-    starts, steps, last = relative.steps()
+    starts, steps, last = relative.steps(changes)
     whole = _of_whole_rows(sums, lengths, last)
     gathered = count * max(heads, len(relative.starts)) * key.shape[2]  # numbers for each query
     queries = query.split(max(1, min(QUERIES_PER_TILE, GATHERED // gathered)), dim=2)
