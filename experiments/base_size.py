@@ -56,6 +56,7 @@ def steps() -> list[Step]:
         *through_distillation(dense[1], after, 1, {"performer": 700, "linformer": 1_500}),
         dense[2],
         *converted(dense[2], after, 2),
+        *through_distillation(dense[2], after, 2, {"performer": 700, "linformer": 1_500}),
         *converted(pairs, after_pairs, 0),
         *through_distillation(pairs, after_pairs, 0, {"performer": 400, "linformer": 700}),
         *imdb(),
