@@ -23,6 +23,7 @@ from longread.attention import ATTENTIONS
 from longread.attention.bigbird import BigBirdAttention
 from longread.attention.longformer import LongformerAttention
 from longread.attention.performer import PerformerAttention
+from longread.ops import projected_offsets
 from longread.ops.packed import PackedBatch
 from mechanisms import (
     SHAPES,
@@ -283,6 +284,13 @@ def test_a_bias_by_offset_equals_the_references(name: str, options: dict[str, An
     if ATTENTIONS[name].has_global_tokens:
         chosen = ((299, 5), (17,), (0,), (), (2, 6, 1), (0,), (), (129, 128, 0))
         check_equals_references(name, options, LONG, relative=True, global_positions=chosen)
+
+
+def test_a_projected_bias_is_the_same_in_small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are padded together, whose ends lie in different tiles, and a projection longer than some of them."""
+    monkeypatch.setattr(projected_offsets, "GATHERED", 3_000)
+    for size in (5, 33):
+        check_equals_references("linformer", {"projection_size": size}, [100, 9, 98, 97, 99, 1], relative=True)
 
 
 @pytest.mark.parametrize(("name", "options"), RELATIVE, ids=label)

@@ -34,7 +34,8 @@ def projected_bias(relative: RelativeBias, projection: Tensor, lengths: Tensor) 
     """projection [N, S] of the keys, lengths int64 [b] -> what is added to the scores of all queries, [b, H, N, S]."""
     sums = sums_of_rows(projection)
     starts, steps, last = relative.steps(relative.changes.to(projection.device))
-    return _bias(sums, 0, _of_whole_rows(sums, lengths, last), starts, steps, lengths, 0, projection.shape[0])
+    places = _places(projection.shape[0], starts, lengths)
+    return _bias(_of_whole_rows(sums, lengths, last), sums, places, steps)
 
 
 def attend_projected(
@@ -58,21 +59,21 @@ def attend_projected(
     count, heads, length, _ = query.shape
     sums = sums_of_rows(projection)
     starts, steps, last = relative.steps(changes)
-    whole = _of_whole_rows(sums, lengths, last)
+    whole, places = _of_whole_rows(sums, lengths, last), _places(length, starts, lengths)
     gathered = count * max(heads, len(relative.starts)) * key.shape[2]  # numbers for each query
-    queries = query.split(max(1, min(QUERIES_PER_TILE, GATHERED // gathered)), dim=2)
-    places = range(0, length, queries[0].shape[2])
-    spans = [
-        (max(0, q0 + relative.starts[0]), min(length, q0 + own.shape[2] - 1 + relative.starts[-1]) + 1)
-        for q0, own in zip(places, queries, strict=True)
-    ]
+    size = max(1, min(QUERIES_PER_TILE, GATHERED // gathered))
+    spans = []  # of the sums that a tile's queries need
+    for q0 in range(0, length, size):
+        last_place = min(length, q0 + size) - 1 + relative.starts[-1]
+        spans.append((max(0, q0 + relative.starts[0]), min(length, last_place) + 1))
     edges = edges_of(spans, length + 1)
     rows = cut(sums, edges, 0)
-    again = torch.is_grad_enabled() and not (len(queries) == 1 and is_short(key.shape[2], query.dtype, True))
+    again = torch.is_grad_enabled() and not (len(spans) == 1 and is_short(key.shape[2], query.dtype, True))
     parts = []
-    for q0, own, (first, end) in zip(places, queries, spans, strict=True):
+    for (first, end), own, at in zip(spans, query.split(size, dim=2), places.split(size, dim=1), strict=True):
         seen = rows[edges.index(first) : edges.index(end)]
-        given = own, key, value, seen, first, whole, starts, steps, lengths, bias, dropout, q0
+        at = (at - first).clamp(min=0)  # below 0 behind a row's end alone
+        given = own, key, value, whole, seen, at, steps, bias, dropout
         parts.append(checkpoint(_tile, *given, use_reentrant=False) if again else _tile(*given))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
@@ -81,18 +82,14 @@ def _tile(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    rows: Sequence[Tensor],
-    first: int,
     whole: Tensor,
-    starts: Tensor,
+    sums: Sequence[Tensor],
+    places: Tensor,
     steps: Tensor,
-    lengths: Tensor,
     bias: Tensor | None,
     dropout: float,
-    q0: int,
 ) -> Tensor:
-    """Of queries from position q0 on, whose sums are the rows from `first` on."""
-    own = _bias(joined(rows, 0), first, whole, starts, steps, lengths, q0, q0 + query.shape[2])
+    own = _bias(whole, joined(sums, 0), places, steps)
     own = own if bias is None else own + bias
     return biased(query, key, value, own.to(query.dtype), dropout)
 
@@ -102,12 +99,14 @@ def _of_whole_rows(sums: Tensor, lengths: Tensor, last: Tensor) -> Tensor:
     return sums.index_select(0, lengths)[:, None, None] * last.to(sums.dtype)[:, None, None]
 
 
-def _bias(
-    sums: Tensor, first: int, whole: Tensor, starts: Tensor, steps: Tensor, lengths: Tensor, q0: int, q1: int
-) -> Tensor:
-    """Of queries [q0, q1), [b, H, q1 - q0, S]; sums: from P[first] on. Queries behind a row's end get any numbers."""
-    places = torch.arange(q0, q1, device=starts.device)[:, None] + starts
-    places = places.minimum(lengths[:, None, None]).clamp(min=first) - first  # [b, n, T]
+def _places(length: int, starts: Tensor, lengths: Tensor) -> Tensor:
+    """i + t within the row, int64 [b, N, T] of its N positions and the T steps."""
+    places = torch.arange(length, device=starts.device)[:, None] + starts
+    return places.clamp(min=0).minimum(lengths[:, None, None])
+
+
+def _bias(whole: Tensor, sums: Tensor, places: Tensor, steps: Tensor) -> Tensor:
+    """b(∞) P[n] − Σ_t (step of b at t) P[i + t], [b, H, n, S], of queries with these places among the sums."""
     below = F.embedding(places, sums)  # [b, n, T, S]
     with torch.autocast(sums.device.type, enabled=False):
         return whole - torch.einsum("bnts,th->bhns", below, steps.to(sums.dtype))
