@@ -112,6 +112,8 @@ def save_with_tokenizer(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4)
+        if model.relative_bias is not None:  # zeros, as it begins
+            torch.nn.init.normal_(model.relative_bias.weight, generator=torch.Generator().manual_seed(0))
     model.tokenizer_file = file
     save_pretrained(model, directory / "checkpoint", layout="longread")
     return directory / "checkpoint"
