@@ -250,3 +250,11 @@ def test_every_weight_counts_in_the_fingerprint() -> None:
     for layer in pair:
         torch.nn.init.ones_(layer.weight)
     assert len({weights_fingerprint(layer) for layer in pair}) == 2
+
+
+def test_a_bias_over_offsets_without_end_is_refused(tmp_path: Path) -> None:
+    """A table of all of them would be made before the weights are looked at."""
+    save_pretrained(random_model(POSTNORM | {"relative_buckets": 8}), tmp_path, layout="longread")
+    edit(tmp_path, relative_max_distance=10**15)
+    with pytest.raises(UserError, match="relative_max_distance is 1000000000000000; it must be at most 65536"):
+        from_pretrained(tmp_path)

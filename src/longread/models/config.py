@@ -30,6 +30,7 @@ IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": lambda x: nn.functional.silu(x, inplace=True),
     "tanh": torch.tanh_,
 }
+MOST_DISTANCE = 1 << 16  # of a relative bias, which makes a table of all offsets
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
 
 
@@ -136,6 +137,10 @@ class ClassifierConfig:
             raise ValueError(
                 f"relative_buckets is {self.relative_buckets}; {ATTENTIONS[self.mechanisms[0]].title} adds no "
                 "such bias to its scores, give it 0"
+            )
+        if self.relative_max_distance > MOST_DISTANCE:
+            raise ValueError(
+                f"relative_max_distance is {self.relative_max_distance}; it must be at most {MOST_DISTANCE}"
             )
         if self.relative_buckets % 4 or self.relative_buckets // 4 >= self.relative_max_distance:
             raise ValueError(

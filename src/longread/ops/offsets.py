@@ -29,12 +29,11 @@ class RelativeBias(nn.Module):
         super().__init__()
         self.max_distance = max_distance  # offsets from here on are one bucket on each side
         offsets = torch.arange(-max_distance, max_distance + 1, device="cpu")
-        of = buckets(offsets, num_buckets, max_distance).tolist()
-        places = [n for n in range(1, len(of)) if of[n] != of[n - 1]]
-        self.starts = [n - max_distance for n in places]  # the offsets at which another bucket begins
-        # These, the buckets before and from there on, int64 [3, S] on the processor: transformers would empty a buffer.
-        changes = [self.starts, [of[n - 1] for n in places], [of[n] for n in places]]
-        self.changes = torch.tensor(changes, device="cpu")
+        of = buckets(offsets, num_buckets, max_distance)
+        places = (of[1:] != of[:-1]).nonzero().squeeze(1) + 1  # where another bucket begins
+        # Their offsets, the buckets before and from there on, int64 [3, S]: transformers would empty a buffer.
+        self.changes = torch.stack([offsets[places], of[places - 1], of[places]])
+        self.starts: list[int] = self.changes[0].tolist()
         self.weight = nn.Parameter(torch.zeros(num_buckets, num_attention_heads))
 
     def forward(self) -> Tensor:
