@@ -54,6 +54,7 @@ def distilled(teacher: Step, attention: str, steps: int, **settings: Any) -> Ste
     of = teacher.config
     config = RunConfig(
         attention=attention, learning_rate=3e-4, precision=of.precision, threads=of.threads,
+        save_seconds=of.save_seconds,
         **({"task": of.task, "batch_size": 64} | settings),
     )  # fmt: skip
     return Step(config, init=teacher, distill_steps=steps)
