@@ -52,11 +52,10 @@ def distilled(teacher: Step, attention: str, steps: int, **settings: Any) -> Ste
     3e-4 had the smallest distance from the teacher on held-out texts (docs/log.md).
     """
     of = teacher.config
+    given: dict[str, Any] = {"task": of.task, "batch_size": 64, "learning_rate": 3e-4} | settings
     config = RunConfig(
-        attention=attention, learning_rate=3e-4, precision=of.precision, threads=of.threads,
-        save_seconds=of.save_seconds,
-        **({"task": of.task, "batch_size": 64} | settings),
-    )  # fmt: skip
+        attention=attention, precision=of.precision, threads=of.threads, save_seconds=of.save_seconds, **given
+    )
     return Step(config, init=teacher, distill_steps=steps)
 
 
