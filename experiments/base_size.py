@@ -61,7 +61,7 @@ def steps() -> list[Step]:
         *converted(dense[2], after, 2),
         *through_distillation(dense[2], after, 2, {"performer": 700, "linformer": 1_500}),
         *converted(pairs, after_pairs, 0),
-        *through_distillation(pairs, after_pairs, 0, {"performer": 400, "linformer": 700}),
+        *through_distillation(pairs, after_pairs, 0, {"performer": 400, "linformer": 500}),
         *imdb(),
         *qqp(),
     ]
