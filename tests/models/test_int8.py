@@ -13,7 +13,9 @@ from torch import nn
 
 from longread.config import RunConfig
 from longread.errors import UserError
-from longread.models.int8 import Int8Linear, to_int8
+from longread.models.int8 import to_int8
+from longread.ops import int8
+from longread.ops.int8 import Int8Linear, multiply
 from longread.ops.packed import PackedBatch
 from longread.training.resolve import resolve
 from mechanisms import label, settings
@@ -35,6 +37,16 @@ def test_a_layer_is_as_near_as_its_rounding() -> None:
         error = (found - exact).norm(dim=1) / exact.norm(dim=1)
         assert error.max() < 0.03, (width, out, tokens)
     assert torch.equal(Int8Linear(linear)(torch.zeros(3, 40)), linear.bias.detach().expand(3, -1))
+
+
+def test_the_faster_product_and_inputs_rounded_once_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(300, 768, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, 300)[:, None]
+    layers = [Int8Linear(nn.Linear(768, out, bias=bias)) for out, bias in ((768, True), (96, False), (3072, True))]
+    found = multiply(x, layers)
+    assert all(torch.equal(layer(x), own) for layer, own in zip(layers, found, strict=True))
+    copies = copy.deepcopy(layers)
+    monkeypatch.setattr(int8, "onednn_has_int8", lambda: False)
+    assert all(torch.equal(layer(x), own) for layer, own in zip(copies, found, strict=True))
 
 
 @pytest.mark.parametrize(("attention", "options"), EVERY, ids=label)

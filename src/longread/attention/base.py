@@ -18,6 +18,7 @@ from longread.checks import check_fields
 from longread.errors import UserError
 from longread.ops import short
 from longread.ops.dropout import Dropout
+from longread.ops.int8 import through
 from longread.ops.linear import Linear
 from longread.ops.offsets import RelativeBias, along, tile_bias
 from longread.ops.packed import PackedBatch, to_device
@@ -221,7 +222,7 @@ class SelfAttention(nn.Module, ABC):
 
     def packed_heads(self, x: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value of packed tokens, [T, hidden] -> [T, H, D] each: what `mix` starts from."""
-        query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
+        query, key, value = map(self.heads, through(x, self.query, self.key, self.value))
         if self.rotary_base is not None:
             query, key = (self.packed_turned(heads, batch) for heads in (query, key))
         return query, key, value
@@ -233,7 +234,7 @@ class SelfAttention(nn.Module, ABC):
 
     def mix_short(self, x: Tensor, batch: PackedBatch) -> Tensor:
         """x [T, hidden] -> [T, H * D]: every token of a short sequence with its whole sequence."""
-        query, key, value = (self.heads(project(x)) for project in (self.query, self.key, self.value))
+        query, key, value = map(self.heads, through(x, self.query, self.key, self.value))
         vector, angles, n = self.relative_vector(), None, batch.longest
         bias = None if vector is None else tile_bias(vector.float(), 0, n, 0, n)
         if self.rotary_base is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from longread.attention.base import SelfAttention
 from longread.ops import short, varlen
+from longread.ops.int8 import through
 from longread.ops.offsets import attend_by_offset
 from longread.ops.packed import PackedBatch, bias_from, join, split
 from longread.ops.tiled import attend
@@ -49,7 +50,7 @@ class DenseAttention(SelfAttention):
         if x.device.type != "cpu":  # an accelerator's kernel takes all queries at once
             return super().mix_first(x, batch)
         query = self.heads(self.query(x.index_select(0, batch.first_tokens)))  # rotary positions turn the first by 0
-        key, value = self.heads(self.key(x)), self.heads(self.value(x))
+        key, value = map(self.heads, through(x, self.key, self.value))
         key = key if self.rotary_base is None else self.packed_turned(key, batch)
         vector, dropout = self.relative_vector(), self.dropping
         mixed = []

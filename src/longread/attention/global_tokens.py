@@ -40,6 +40,24 @@ class Part:
             return heads[:, :, :1]
         return heads.gather(2, self.index[:, None, :, None].expand(-1, heads.shape[1], -1, heads.shape[3]))
 
+    @property
+    def globals(self) -> int:
+        """How many global tokens it has."""
+        return self.group.count if self.chosen is None else self.chosen.shape[0]
+
+    def spread(self, own: Tensor) -> Tensor:
+        """Of its global tokens [globals, H, ...] -> [b, G, H, ...], zeros where a sequence has fewer than G."""
+        if self.chosen is None or self.index is None:
+            return own.unsqueeze(1)
+        slots = own.new_zeros(self.index.numel(), *own.shape[1:])
+        return slots.index_copy(0, self.chosen, own).unflatten(0, self.index.shape)
+
+    def collect(self, made: Tensor) -> Tensor:
+        """[b, G * H, ...] -> of its global tokens [globals, H, ...]: the reverse of `spread`."""
+        most = 1 if self.index is None else self.index.shape[1]
+        own = made.unflatten(1, (most, -1)).flatten(0, 1)
+        return own if self.chosen is None else own.index_select(0, self.chosen)
+
     def positions(self, device: torch.device) -> Tensor:
         """int64 [b or 1, G]: where the global tokens are."""
         return torch.zeros(1, 1, dtype=torch.long, device=device) if self.index is None else self.index

@@ -124,19 +124,18 @@ class LongformerAttention(SelfAttention):
         query, key, value = self.packed_heads(x, batch)
         plan: Plan = self.planned(batch, query.dtype)
         vector = self.relative_vector()
-        mixed, outputs = [], []
-        tensors = (split(tokens, batch.groups) for tokens in (x, query, key, value))
-        for part, own_x, *own in zip(plan.parts, *tensors, strict=True):
-            group = part.group
-            if not plan.packed:
-                q, k, v = (group.pad(heads).transpose(1, 2) for heads in own)
-                mixed.append(group.pack(self._local(q, k, v, part, vector)))
-            outputs.append(self._global(group.pad(own_x), part, vector))
-        if plan.pattern is not None:
-            mixed = [flex.attend(query, key, value, plan.pattern, batch)]
-        elif plan.packed:  # each token's window is the whole sequence
-            mixed = [varlen.attend_packed(query, key, value, batch)]
-        return join(mixed).index_copy(0, plan.tokens, torch.cat(outputs).to(query.dtype)).flatten(1)
+        mixed = []
+        if not plan.packed:
+            for part, *own in zip(plan.parts, *(split(t, batch.groups) for t in (query, key, value)), strict=True):
+                q, k, v = (part.group.pad(heads).transpose(1, 2) for heads in own)
+                mixed.append(part.group.pack(self._local(q, k, v, part, vector)))
+        elif plan.pattern is not None:
+            mixed.append(flex.attend(query, key, value, plan.pattern, batch))
+        else:  # each token's window is the whole sequence
+            mixed.append(varlen.attend_packed(query, key, value, batch))
+        local, over_all = join(mixed), self._global(x, plan, vector).to(query.dtype)
+        place = local.index_copy if torch.is_grad_enabled() else local.index_copy_
+        return place(0, plan.tokens, over_all).flatten(1)
 
     def _local(self, q: Tensor, k: Tensor, v: Tensor, part: Part, vector: Tensor | None) -> Tensor:
         """Every token over its window and the global tokens, by the local projections -> [b, N, H, D]."""
@@ -152,48 +151,51 @@ class LongformerAttention(SelfAttention):
         beside = {"extra_key": part.gather(k), "extra_value": part.gather(v), "extra_bias": part.bias}
         return attend(q, k, v, tiles=part.tiles, dropout=self.dropping, **beside)
 
-    def _global(self, tokens: Tensor, part: Part, vector: Tensor | None) -> Tensor:
-        """The rows of the global tokens, from tokens [b, N, hidden] -> [their number, H, D].
+    def _global(self, x: Tensor, plan: Plan, vector: Tensor | None) -> Tensor:
+        """The rows of the global tokens, from x [T, hidden] -> [their number, H, D], in the order of the plan.
 
-        Few queries look at all keys, so the value projection is applied to the weighted sum: N tokens are not projected
-        a second time, for their values never and for their keys only where rotary positions turn each of them.
+        Few queries look at all keys, so what projects these goes around them: q (W x) = (Wᵀ q) x, and the value
+        projection is applied to the weighted sum. N tokens are not projected a second time, for their values never and
+        for their keys only where rotary positions turn each of them. The key bias adds the same number to all of a
+        query's scores, which softmax does not see.
         """
-        query = self.heads(self.query_global(part.gather(tokens.unsqueeze(1)).squeeze(1)))  # [b, G, H, D]
-        query = query * self.scale
-        _, count, heads, _ = query.shape
-        if part.angles is None:
-            scores = self._global_scores(query, tokens)  # [b, G * H, N]
-        else:
-            scores = part.turned_scores(query, self.heads(self.key_global(tokens)))
+        query = self.heads(self.query_global(x.index_select(0, plan.tokens))) * self.scale  # [their number, H, D]
+        turned = self.rotary_base is not None
+        asked = query if turned else torch.einsum("ghd,hdx->ghx", query, self._by_head(self.key_global, query))
+        groups = [part.group for part in plan.parts]
+        counts = [part.globals for part in plan.parts]
+        seen, sums = [], []
+        for part, own_x, own in zip(plan.parts, split(x, groups), asked.split(counts), strict=True):
+            tokens = part.group.pad(own_x)  # [b, N, hidden]
+            if turned:
+                scores = part.turned_scores(part.spread(own), self.heads(self.key_global(tokens)))
+            else:
+                scores = part.spread(own).flatten(1, 2) @ tokens.to(own.dtype).transpose(1, 2)  # [b, G * H, N]
+            probabilities = self._global_probabilities(scores, part, vector).to(own.dtype)
+            seen.append(part.collect(probabilities @ tokens.to(own.dtype)))
+            sums.append(part.collect(probabilities.sum(-1, keepdim=True)) if self.dropping else None)
+        out = torch.einsum("ghx,hdx->ghd", torch.cat(seen), self._by_head(self.value_global, query))
+        if self.value_global.bias is None:
+            return out
+        bias = self.heads(self.value_global.bias).to(out.dtype)
+        # Under dropout probabilities do not sum to 1.
+        return out + (bias * torch.cat([s for s in sums if s is not None]) if self.dropping else bias)
+
+    def _by_head(self, layer: Linear, like: Tensor) -> Tensor:
+        """Its weight [H, D, hidden]."""
+        return layer.weight.unflatten(0, (self.num_attention_heads, self.head_dim)).to(like.dtype)
+
+    def _global_probabilities(self, scores: Tensor, part: Part, vector: Tensor | None) -> Tensor:
+        """Of scores [b, G * H, N], with the bias by offset and some dropped."""
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         if vector is not None:
-            offsets = torch.arange(tokens.shape[1], device=tokens.device) - part.positions(tokens.device).unsqueeze(2)
+            offsets = torch.arange(scores.shape[2], device=scores.device) - part.positions(scores.device).unsqueeze(2)
             by_offset = along(vector, offsets).permute(1, 2, 0, 3)  # [b or 1, G, H, N]
             scores = scores + by_offset.flatten(1, 2).to(scores.dtype)
         empty = part.group.key_bias(scores.dtype)
         if empty is not None:
             scores = scores + empty.squeeze(1)
-        tokens = tokens.to(query.dtype)
-        probabilities = self.dropout(torch.softmax(scores, dim=-1).to(query.dtype))
-        seen = (probabilities @ tokens).unflatten(1, (count, heads))  # [b, G, H, hidden]
-        value_weight = self.value_global.weight.unflatten(0, (heads, self.head_dim)).to(query.dtype)
-        out = torch.einsum("bghx,hdx->bghd", seen, value_weight)
-        if self.value_global.bias is not None:
-            bias = self.heads(self.value_global.bias).to(out.dtype)
-            if self.dropping:  # the probabilities no longer sum to 1
-                bias = bias * probabilities.sum(-1).unflatten(1, (count, heads)).unsqueeze(-1)
-            out = out + bias
-        out = out.flatten(0, 1)
-        return out if part.chosen is None else out.index_select(0, part.chosen)
-
-    def _global_scores(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """query [b, G, H, D], tokens [b, N, hidden] -> [b, G * H, N]: q (W x) = (Wᵀ q) x.
-
-        The key bias adds the same number to all of a query's scores, which softmax does not see.
-        """
-        weight = self.key_global.weight.unflatten(0, (query.shape[2], self.head_dim)).to(query.dtype)
-        asked = torch.einsum("bghd,hdx->bghx", query, weight).flatten(1, 2)  # [b, G * H, hidden]
-        return asked @ tokens.to(asked.dtype).transpose(1, 2)
+        return self.dropout(torch.softmax(scores, dim=-1))
 
     def reference(self, x: Tensor, global_positions: Sequence[int] = (0,)) -> tuple[Tensor, Tensor]:
         """A [2, H, N, N]: what mixes the local values, and what mixes the global ones."""

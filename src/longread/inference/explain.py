@@ -25,7 +25,7 @@ from longread.errors import UserError
 from longread.inference.prediction import EMPTY, is_empty, strongest
 from longread.models.classifier import Classifier
 from longread.models.decision import Decision
-from longread.models.int8 import Int8Linear
+from longread.ops.int8 import Int8Linear
 from longread.ops.packed import PackedBatch
 from longread.problems import MULTI_LABEL, ProblemType
 

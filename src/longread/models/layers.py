@@ -18,7 +18,7 @@ from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch
 
 # Numbers of a feed-forward layer's widest tensor that are made at once without gradients on a processor.
-PIECE = 3 << 19
+PIECE = 3 << 18
 
 
 def norm(config: ClassifierConfig, width: int) -> nn.LayerNorm:

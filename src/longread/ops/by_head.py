@@ -50,27 +50,30 @@ def attend(
     """
     b, heads, length, dim = query.shape
     extra = 0 if extra_key is None else extra_key.shape[2]
-    q = query.new_empty(query.shape, dtype=torch.float32).copy_(query).mul_(dim**-0.5)
     k = key.new_empty(b, heads, extra + key.shape[2], dim, dtype=torch.float32)
     v = value.new_empty(k.shape)
-    k[:, :, extra:], v[:, :, extra:] = key, value
+    torch.mul(key.float(), dim**-0.5, out=k[:, :, extra:])
+    v[:, :, extra:] = value
+    extra_key = None if extra_key is None else extra_key.float() * dim**-0.5
     out = query.new_empty(b, length, heads, dim)
     for tile in sorted(tiles, key=attrgetter("k0")):
-        seen = slice(tile.k0, tile.k1 + extra)
         if extra_key is not None and extra_value is not None:  # before the tile's keys, where no later tile looks
             k[:, :, tile.k0 : tile.k0 + extra], v[:, :, tile.k0 : tile.k0 + extra] = extra_key, extra_value
+        seen = slice(tile.k0, tile.k1 + extra)
+        keys, values = k[:, :, seen], v[:, :, seen].transpose(2, 3)
         biases = [(slice(extra, None), tile.bias), (slice(extra), extra_bias)]
         added = [(part, bias.expand(b, heads, -1, -1)) for part, bias in biases if bias is not None]
         at_once = max(1, SCORES // (tile.k1 - tile.k0 + extra))
-        for row in range(b):
-            for head in range(heads):
-                keys, values = k[row, head, seen], v[row, head, seen].t()
-                for start in range(tile.q0, tile.q1, at_once):
-                    stop = min(tile.q1, start + at_once)
-                    scores = product(q[row, head, start:stop], keys)
-                    for part, bias in added:
-                        own = bias[row, head]
-                        scores[:, part].add_(own if own.shape[0] == 1 else own[start - tile.q0 : stop - tile.q0])
+        for start in range(tile.q0, tile.q1, at_once):
+            asked = slice(start, min(tile.q1, start + at_once))
+            of_tile = slice(start - tile.q0, asked.stop - tile.q0)
+            masks = [(part, bias if bias.shape[2] == 1 else bias[:, :, of_tile]) for part, bias in added]
+            for row in range(b):
+                own = zip(query[row, :, asked], keys[row], values[row], out[row, asked].unbind(1), strict=True)
+                for head, (q, k_head, v_head, place) in enumerate(own):
+                    scores = product(q.float(), k_head)
+                    for part, mask in masks:
+                        scores[:, part].add_(mask[row, head])
                     torch.softmax(scores, -1, out=scores)
-                    out[row, start:stop, head] = product(scores.to(v.dtype), values)
+                    place.copy_(product(scores.to(v.dtype), v_head))
     return out
