@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from longread.data.batches import micro_batches
+from longread.data.batches import Indices, micro_batches
 from longread.data.dataset import Split
-from longread.inference.collate import Usage, make_batch, planned_batches
+from longread.inference import side_by_side
+from longread.inference.collate import Batch, Usage, make_batch, planned_batches
 from longread.inference.metrics import answers_of, mean_loss
 from longread.models.classifier import Classifier
 from longread.system import processes, sharding
@@ -91,27 +94,69 @@ def _split_logits(
     usage = Usage()
     logits = np.zeros((len(split), model.config.num_labels), dtype=np.float32)
     watch = Stopwatch(device)
-    sharded = sharding.is_sharded(model)
-    # Shards that were gathered here are used again in training, which torch refuses behind its inference mode.
-    without_gradients = torch.no_grad() if sharded else torch.inference_mode()
-    with watch, without_gradients, torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
-        every = list(micro_batches(np.arange(len(split)), split.lengths, tokens))
-        # Each row is some process's.
-        parts = every if alone else every[processes.rank() :: processes.count()]
-        # Where weights are in shards, all processes compute equally often.
-        idle = -(-len(every) // processes.count()) - len(parts) if sharded else 0
-        batches = planned_batches(
-            model, (make_batch(split, part, device) for part in [*parts, *every[:1] * idle]), precision=precision
-        )
-        found = []  # read when all have run: a device that is asked at once waits for the answer to be fetched
-        for batch in batches:
-            own = model.classify(batch.tokens, batch.packed, batch.types).float()
-            found.append(batch.by_text(own, split.problem_type))
-            if len(found) <= len(parts):
-                usage.add(model, batch.packed)
-        for part, some in zip(parts, found[: len(parts)], strict=True):
-            logits[part] = some.cpu().numpy()
+    forward = _Forward(model, split, device, precision)
+    at_once, every = 1, np.arange(len(split))
+    with watch:
+        if (alone or processes.count() == 1) and not sharding.is_sharded(model):
+            at_once, parts = side_by_side.plan(every, split.lengths, tokens, device)
+        if at_once > 1:
+            with side_by_side.computed(forward.logits_of, parts, at_once) as found:
+                for part, (own, batch) in zip(parts, found, strict=True):
+                    logits[part] = own.numpy()
+                    usage.add(model, batch.packed)
+        else:
+            _one_after_the_other(forward, list(micro_batches(every, split.lengths, tokens)), alone, logits, usage)
         if not alone:
             processes.add_up([torch.from_numpy(logits)])
             usage = usage.of_all_processes()
     return Scores(logits, watch.seconds, watch.cpu_seconds, usage)
+
+
+def _one_after_the_other(
+    forward: _Forward, every: list[Indices], alone: bool, logits: npt.NDArray[np.float32], usage: Usage
+) -> None:
+    """Logits of the parts that are this process's, written to their places."""
+    # Each row is some process's.
+    parts = every if alone else every[processes.rank() :: processes.count()]
+    # Where weights are in shards, all processes compute equally often.
+    idle = -(-len(every) // processes.count()) - len(parts) if sharding.is_sharded(forward.model) else 0
+    found = []  # read when all have run: a device that is asked at once waits for the answer to be fetched
+    with forward.ready():
+        for batch in forward.batches([*parts, *every[:1] * idle]):
+            found.append(forward.logits(batch))
+            if len(found) <= len(parts):
+                usage.add(forward.model, batch.packed)
+        for part, some in zip(parts, found[: len(parts)], strict=True):
+            logits[part] = some.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """A model's answers to the rows of a split."""
+
+    model: Classifier
+    split: Split
+    device: torch.device
+    precision: str
+
+    @contextmanager
+    def ready(self) -> Generator[None]:
+        """What this thread computes in it has the precision, and no gradients."""
+        # Shards that were gathered here are used again in training, which torch refuses behind its inference mode.
+        without_gradients = torch.no_grad() if sharding.is_sharded(self.model) else torch.inference_mode()
+        with without_gradients, torch.autocast(self.device.type, torch.bfloat16, self.precision == "bfloat16"):
+            yield
+
+    def batches(self, parts: Iterable[Indices]) -> Generator[Batch]:
+        made = (make_batch(self.split, part, self.device) for part in parts)
+        return planned_batches(self.model, made, precision=self.precision)
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        own = self.model.classify(batch.tokens, batch.packed, batch.types).float()
+        return batch.by_text(own, self.split.problem_type)
+
+    def logits_of(self, part: Indices) -> tuple[torch.Tensor, Batch]:
+        """Of some rows, and the batch that they were."""
+        with self.ready():
+            batch = next(self.batches([part]))
+            return self.logits(batch), batch

@@ -1,0 +1,53 @@
+"""Batches computed side by side on a processor, each by a part of its threads.
+
+Threads that share a batch wait for each other after each of its thousands of small products; those of different batches
+do not. Measured on two cores with texts of 100 to 1,200 tokens: 6 to 16 % less time, the most in int8.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from longread.data.batches import Indices, micro_batches
+
+# Batches at once, their tokens at most (more at once brought nothing), and how many of them each part of the threads
+# should have, so that the last ones do not leave a part with nothing to do for long.
+MOST = 4
+TOKENS = 4096
+FEWEST = 4
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def plan(rows: Indices, lengths: Indices, tokens: int, device: torch.device) -> tuple[int, list[Indices]]:
+    """How many batches to compute at once, and the batches: never more than `tokens` tokens at once.
+
+    One at a time on an accelerator, with a single thread, where there are few batches, and outside the main thread:
+    the number of threads is the whole program's, and a server divides them itself.
+    """
+    longest = int(lengths[rows].max(initial=1))
+    at_once = min(MOST, torch.get_num_threads(), max(1, tokens // longest))
+    if at_once > 1 and device.type == "cpu" and threading.current_thread() is threading.main_thread():
+        parts = list(micro_batches(rows, lengths, min(TOKENS, tokens // at_once)))
+        if len(parts) >= FEWEST * at_once:
+            return at_once, parts
+    return 1, list(micro_batches(rows, lengths, tokens))
+
+
+@contextmanager
+def computed(compute: Callable[[Item], Result], items: Sequence[Item], at_once: int) -> Generator[Iterator[Result]]:
+    """The results of `compute`, in order. It runs in threads of its own, which have no context of the caller's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // at_once))  # what a new thread begins with
+    pool = ThreadPoolExecutor(at_once, "batches")
+    try:
+        yield pool.map(compute, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)

@@ -1,0 +1,78 @@
+"""Batches side by side: every row once, within the memory that was given, and the answers of one batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_collate import lengths_only
+
+from longread.inference import side_by_side
+from longread.inference.evaluate import split_logits
+from longread.models.classifier import build
+from mechanisms import label, settings
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@given(st.lists(st.integers(0, 300), max_size=80), st.integers(1, 2000), st.integers(1, 8))
+def test_every_row_is_in_one_batch_and_memory_is_kept(lengths: list[int], tokens: int, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        at_once, parts = side_by_side.plan(np.arange(len(lengths)), np.array(lengths, dtype=int), tokens, CPU)
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(row for part in parts for row in part.tolist()) == list(range(len(lengths)))
+    sizes = [sum(lengths[row] for row in part) for part in parts]
+    assert at_once <= min(threads, side_by_side.MOST)
+    assert at_once == 1 or (sum(sorted(sizes)[-at_once:]) <= tokens and len(parts) >= side_by_side.FEWEST * at_once)
+
+
+@pytest.mark.parametrize(("attention", "options"), settings(), ids=label)
+@pytest.mark.usefixtures("four_threads")
+def test_answers_are_those_of_one_batch_at_a_time(attention: str, options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    model = build(attention, vocab_size=2048, num_labels=3, **options).eval()
+    split = lengths_only(*range(1, 60))
+    given = np.arange(len(split)), split.lengths, 400, CPU
+    assert side_by_side.plan(*given)[0] == 4
+    with ThreadPoolExecutor(1) as elsewhere:  # what is not the main thread leaves the threads as they are
+        assert elsewhere.submit(side_by_side.plan, *given).result()[0] == 1
+        for precision in ("float32", "bfloat16"):
+            found = split_logits(model, split, tokens=400, device=CPU, precision=precision)
+            one = elsewhere.submit(split_logits, model, split, tokens=400, device=CPU, precision=precision).result()
+            close = 1e-5 if precision == "float32" else 3e-2
+            np.testing.assert_allclose(found.logits, one.logits, rtol=close, atol=close)
+            assert (found.usage.tokens, found.usage.coverage) == (one.usage.tokens, one.usage.coverage)
+            assert torch.get_num_threads() == 4
+    assert (found.logits != split_logits(model, split, tokens=400, device=CPU).logits).any()  # bfloat16 is another
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_threads_are_divided_and_an_error_gives_them_back() -> None:
+    def fail(item: int) -> int:
+        assert torch.get_num_threads() == 2
+        assert not torch.is_inference_mode_enabled()
+        if item == 3:
+            raise MemoryError("no room")
+        return item
+
+    seen: list[int] = []
+    with pytest.raises(MemoryError, match="no room"), side_by_side.computed(fail, range(50), 2) as found:
+        seen.extend(found)
+    assert torch.get_num_threads() == 4
+    assert seen == [0, 1, 2]
