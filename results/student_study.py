@@ -64,7 +64,7 @@ ROWS = (
         )
         for layers, (accuracy, seconds) in enumerate(LINFORMER, 1)
     ),
-    Theirs(INFERENCE, "longformer", "50", 2070, "imdb-inference", training=False, remark="here: projected from 2,500"),
+    Theirs(INFERENCE, "longformer", "50", 2070, "imdb-inference", training=False, remark="here: int8, all 25,000"),
     Theirs(INFERENCE, "bigbird", "46", 422, "imdb-inference", training=False, remark="here: projected from 2,500"),
     Theirs("SST-2", "longformer", "96.18", 2556, "sst2", evaluation_seconds=4.25, remark=OTHER_WEIGHTS),
     Theirs("SST-2", "bigbird", "95.41", 2907, "sst2", evaluation_seconds=4.59, remark=OTHER_WEIGHTS),
