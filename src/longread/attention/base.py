@@ -60,7 +60,7 @@ class SelfAttention(nn.Module, ABC):
     supports_relative_bias: ClassVar[bool] = False  # whether it adds `relative_vector` to its scores, by offset
     supports_rotary: ClassVar[bool] = False  # whether its queries and keys come from the `heads` methods below
     spares_queries: ClassVar[bool] = False  # whether its `mix_first` makes no query but the first of a sequence
-    int8_layers: ClassVar[tuple[str, ...]] = ("query", "key", "value", "output")  # called as modules, on every token
+    int8_layers: ClassVar[tuple[str, ...]] = ("query", "key", "value", "output")  # called on every token
     new_parameters: ClassVar[tuple[str, ...]] = ()  # names of parameters that dense attention has no counterpart of
 
     def __init__(

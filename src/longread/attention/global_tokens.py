@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,9 @@ from longread.ops.band import band
 from longread.ops.packed import Group, bias_from, to_device
 from longread.ops.rotary import Turn, turn
 from longread.ops.tile import Tile
+
+# Global tokens that go through their projections together, at most: each is as wide as all heads times the tokens.
+TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -41,19 +44,19 @@ class Part:
         return heads.gather(2, self.index[:, None, :, None].expand(-1, heads.shape[1], -1, heads.shape[3]))
 
     @property
-    def globals(self) -> int:
+    def num_globals(self) -> int:
         """How many global tokens it has."""
         return self.group.count if self.chosen is None else self.chosen.shape[0]
 
     def spread(self, own: Tensor) -> Tensor:
-        """Of its global tokens [globals, H, ...] -> [b, G, H, ...], zeros where a sequence has fewer than G."""
+        """Of its global tokens [num_globals, H, ...] -> [b, G, H, ...], zeros where a sequence has fewer than G."""
         if self.chosen is None or self.index is None:
             return own.unsqueeze(1)
         slots = own.new_zeros(self.index.numel(), *own.shape[1:])
         return slots.index_copy(0, self.chosen, own).unflatten(0, self.index.shape)
 
     def collect(self, made: Tensor) -> Tensor:
-        """[b, G * H, ...] -> of its global tokens [globals, H, ...]: the reverse of `spread`."""
+        """[b, G * H, ...] -> of its global tokens [num_globals, H, ...]: the reverse of `spread`."""
         most = 1 if self.index is None else self.index.shape[1]
         own = made.unflatten(1, (most, -1)).flatten(0, 1)
         return own if self.chosen is None else own.index_select(0, self.chosen)
@@ -68,6 +71,17 @@ class Part:
         own = [part[:1] if self.index is None else part[self.index] for part in self.angles]
         query, key = turn(query, *own), Turn.apply(key, *self.angles)  # type: ignore[no-untyped-call]
         return torch.einsum("bghd,bnhd->bghn", query, key).flatten(1, 2)
+
+
+def few_at_a_time(parts: Sequence[Part]) -> Iterator[Sequence[Part]]:
+    """The parts in order, neighbours together up to so many global tokens."""
+    begin = count = 0
+    for place, part in enumerate(parts):
+        if place > begin and count + part.num_globals > TOGETHER:
+            yield parts[begin:place]
+            begin, count = place, 0
+        count += part.num_globals
+    yield parts[begin:]
 
 
 def part_of(

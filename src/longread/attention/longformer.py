@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from longread.attention.base import Options, SelfAttention, setting
-from longread.attention.global_tokens import Part, Plan, part_of
+from longread.attention.global_tokens import Part, Plan, few_at_a_time, part_of
 from longread.checks import EvenCount
 from longread.errors import UserError
 from longread.ops import flex, varlen
@@ -160,26 +161,37 @@ class LongformerAttention(SelfAttention):
         query's scores, which softmax does not see.
         """
         query = self.heads(self.query_global(x.index_select(0, plan.tokens))) * self.scale  # [their number, H, D]
-        turned = self.rotary_base is not None
+        own_x = iter(split(x, [part.group for part in plan.parts]))
+        own_query = iter(query.split([part.num_globals for part in plan.parts]))
+        made = [
+            self._global_of(parts, list(islice(own_x, len(parts))), list(islice(own_query, len(parts))), vector)
+            for parts in few_at_a_time(plan.parts)
+        ]
+        return join(made)
+
+    def _global_of(
+        self, parts: Sequence[Part], xs: Sequence[Tensor], queries: Sequence[Tensor], vector: Tensor | None
+    ) -> Tensor:
+        """Of some parts, their tokens and their global queries -> [number of global tokens, H, D]."""
+        turned, counts = self.rotary_base is not None, [part.num_globals for part in parts]
+        query = torch.cat(list(queries))
         asked = query if turned else torch.einsum("ghd,hdx->ghx", query, self._by_head(self.key_global, query))
-        groups = [part.group for part in plan.parts]
-        counts = [part.globals for part in plan.parts]
         seen, sums = [], []
-        for part, own_x, own in zip(plan.parts, split(x, groups), asked.split(counts), strict=True):
-            tokens = part.group.pad(own_x)  # [b, N, hidden]
+        for part, x, own in zip(parts, xs, asked.split(counts), strict=True):
+            tokens = part.group.pad(x)  # [b, N, hidden]
             if turned:
                 scores = part.turned_scores(part.spread(own), self.heads(self.key_global(tokens)))
             else:
                 scores = part.spread(own).flatten(1, 2) @ tokens.to(own.dtype).transpose(1, 2)  # [b, G * H, N]
             probabilities = self._global_probabilities(scores, part, vector).to(own.dtype)
             seen.append(part.collect(probabilities @ tokens.to(own.dtype)))
-            sums.append(part.collect(probabilities.sum(-1, keepdim=True)) if self.dropping else None)
+            if self.dropping:  # probabilities no longer sum to 1
+                sums.append(part.collect(probabilities.sum(-1, keepdim=True)))
         out = torch.einsum("ghx,hdx->ghd", torch.cat(seen), self._by_head(self.value_global, query))
         if self.value_global.bias is None:
             return out
         bias = self.heads(self.value_global.bias).to(out.dtype)
-        # Under dropout probabilities do not sum to 1.
-        return out + (bias * torch.cat([s for s in sums if s is not None]) if self.dropping else bias)
+        return out + (bias * torch.cat(sums) if sums else bias)
 
     def _by_head(self, layer: Linear, like: Tensor) -> Tensor:
         """Its weight [H, D, hidden]."""

@@ -17,6 +17,7 @@ from longread.inference import side_by_side
 from longread.inference.collate import Batch, Usage, make_batch, planned_batches
 from longread.inference.metrics import answers_of, mean_loss
 from longread.models.classifier import Classifier
+from longread.ops.packed import PackedBatch
 from longread.system import processes, sharding
 from longread.system.measure import Stopwatch
 from longread.system.memory import is_failed_allocation
@@ -95,17 +96,19 @@ def _split_logits(
     logits = np.zeros((len(split), model.config.num_labels), dtype=np.float32)
     watch = Stopwatch(device)
     forward = _Forward(model, split, device, precision)
-    at_once, every = 1, np.arange(len(split))
+    rows = np.arange(len(split))
     with watch:
         if (alone or processes.count() == 1) and not sharding.is_sharded(model):
-            at_once, parts = side_by_side.plan(every, split.lengths, tokens, device)
+            at_once, parts = side_by_side.plan(rows, split.lengths, tokens, device)
+        else:
+            at_once, parts = 1, list(micro_batches(rows, split.lengths, tokens))
         if at_once > 1:
             with side_by_side.computed(forward.logits_of, parts, at_once) as found:
-                for part, (own, batch) in zip(parts, found, strict=True):
+                for part, (own, packed) in zip(parts, found, strict=True):
                     logits[part] = own.numpy()
-                    usage.add(model, batch.packed)
+                    usage.add(model, packed)
         else:
-            _one_after_the_other(forward, list(micro_batches(every, split.lengths, tokens)), alone, logits, usage)
+            _one_after_the_other(forward, parts, alone, logits, usage)
         if not alone:
             processes.add_up([torch.from_numpy(logits)])
             usage = usage.of_all_processes()
@@ -155,8 +158,8 @@ class _Forward:
         own = self.model.classify(batch.tokens, batch.packed, batch.types).float()
         return batch.by_text(own, self.split.problem_type)
 
-    def logits_of(self, part: Indices) -> tuple[torch.Tensor, Batch]:
-        """Of some rows, and the batch that they were."""
+    def logits_of(self, part: Indices) -> tuple[torch.Tensor, PackedBatch]:
+        """Of some rows, and how they lay together."""
         with self.ready():
             batch = next(self.batches([part]))
-            return self.logits(batch), batch
+            return self.logits(batch), batch.packed

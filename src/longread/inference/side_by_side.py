@@ -16,8 +16,8 @@ import torch
 
 from longread.data.batches import Indices, micro_batches
 
-# Batches at once, their tokens at most (more at once brought nothing), and how many of them each part of the threads
-# should have, so that the last ones do not leave a part with nothing to do for long.
+# Batches at once, at most; tokens of a batch, at most (larger ones were no faster); and batches for each part of the
+# threads, at least, so that the last ones do not leave a part with nothing to do for long.
 MOST = 4
 TOKENS = 4096
 FEWEST = 4
@@ -42,12 +42,15 @@ def plan(rows: Indices, lengths: Indices, tokens: int, device: torch.device) -> 
 
 @contextmanager
 def computed(compute: Callable[[Item], Result], items: Sequence[Item], at_once: int) -> Generator[Iterator[Result]]:
-    """The results of `compute`, in order. It runs in threads of its own, which have no context of the caller's."""
+    """The results of `compute`, in order. It runs in threads of its own, which have no context of the caller's.
+
+    Meanwhile the program has fewer threads for an operation; a thread that first uses torch meanwhile keeps that.
+    """
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // at_once))  # what a new thread begins with
+    torch.set_num_threads(threads // at_once)  # what a new thread begins with
     pool = ThreadPoolExecutor(at_once, "batches")
     try:
         yield pool.map(compute, items)
     finally:
+        torch.set_num_threads(threads)  # before the wait for running batches, which may be interrupted
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)

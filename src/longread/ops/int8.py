@@ -29,7 +29,8 @@ class Int8Linear(nn.Module):
     rounded: Tensor
     sums: Tensor
     zeros: Tensor
-    _ordered: Tensor | None = None  # `rounded` as oneDNN reads it: no part of the state, and no copy has it
+    # `rounded` as oneDNN reads it, and what it was made of: no part of the state, and no copy has it.
+    _ordered: tuple[Any, Tensor] | None = None
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -48,18 +49,22 @@ class Int8Linear(nn.Module):
 
     def product(self, rounded: Tensor) -> Tensor:
         """rounded int8 [n, in] -> float32 [n, out], the weights' scale in it."""
-        if torch.compiler.is_compiling() or not onednn_has_int8():
+        if torch.compiler.is_compiling() or rounded.device.type != "cpu" or not onednn_has_int8():
             # The name has an underscore and is nevertheless what torchao computes with.
             return torch._int_mm(rounded, self.rounded.t()) * self.scale
-        if self._ordered is None:
-            self._ordered = torch.ops.onednn.qlinear_prepack(self.rounded, None)
         # The operator that torch's own compiler puts in the place of a quantized layer: it scales its sums before it
         # writes them. For inputs with a sign it is a thousand times slower, so half the range is added to them.
         unsigned = rounded.view(torch.uint8).bitwise_xor(HALF)
-        weights = self._ordered, self.scale, self.zeros
+        weights = self._in_order(), self.scale.float(), self.zeros
         plain: tuple[Any, ...] = None, 1.0, 0, torch.float32, "none", [], ""
         made: Tensor = torch.ops.onednn.qlinear_pointwise(unsigned, 1.0, HALF, *weights, *plain)
         return made
+
+    def _in_order(self) -> Tensor:
+        written = self.rounded.data_ptr(), None if self.rounded.is_inference() else self.rounded._version
+        if self._ordered is None or self._ordered[0] != written:
+            self._ordered = written, torch.ops.onednn.qlinear_prepack(self.rounded, None)
+        return self._ordered[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_ordered"}
