@@ -5,8 +5,9 @@ Expect:  an accuracy near .5, because the classifier is untrained: the time is t
          than the student study's 2,070 GPU seconds for all 25,000 reviews, on two cores.
 Longformer and dense in float32, bfloat16 and int8 on a part of the test reviews, a stratified, seeded sample of 250;
 Longformer and BigBird in bfloat16 on one of 2,500: the seconds for all 25,000 are those times a hundred or ten, and
-called projected. Longformer in int8 on all 25,000, half an hour. The weights are random in the checkpoints' own shapes, which costs the same time. The tokenizers are
-those of the checkpoints, from DIR/tokenizers/. What int8 costs in accuracy: int8_accuracy.
+called projected. Longformer in int8 on all 25,000, half an hour. The weights are random in the checkpoints' own shapes,
+which costs the same time. The tokenizers are those of the checkpoints, from DIR/tokenizers/. What int8 costs in
+accuracy: int8_accuracy.
 """
 
 from __future__ import annotations
