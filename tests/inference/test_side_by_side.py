@@ -33,25 +33,31 @@ def test_every_row_is_in_one_batch_and_memory_is_kept(lengths: list[int], tokens
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        at_once, parts = side_by_side.plan(np.arange(len(lengths)), np.array(lengths, dtype=int), tokens, CPU)
+        at_once, together, alone = side_by_side.plan(np.arange(len(lengths)), np.array(lengths, dtype=int), tokens, CPU)
     finally:
         torch.set_num_threads(before)
-    assert sorted(row for part in parts for row in part.tolist()) == list(range(len(lengths)))
-    sizes = [sum(lengths[row] for row in part) for part in parts]
-    assert at_once <= min(threads, side_by_side.MOST)
-    assert at_once == 1 or (sum(sorted(sizes)[-at_once:]) <= tokens and len(parts) >= side_by_side.FEWEST * at_once)
+    assert sorted(row for part in [*together, *alone] for row in part.tolist()) == list(range(len(lengths)))
+    assert all(sum(lengths[row] for row in part) <= tokens or len(part) == 1 for part in alone)
+    if together:
+        sizes = [sum(lengths[row] for row in part) for part in together]
+        assert 1 < at_once <= min(threads, side_by_side.MOST)
+        assert sum(sorted(sizes)[-at_once:]) <= tokens
+        assert len(together) >= side_by_side.FEWEST * at_once
 
 
 @pytest.mark.parametrize(("attention", "options"), settings(), ids=label)
 @pytest.mark.usefixtures("four_threads")
 def test_answers_are_those_of_one_batch_at_a_time(attention: str, options: dict[str, object]) -> None:
     torch.manual_seed(0)
-    model = build(attention, vocab_size=2048, num_labels=3, **options).eval()
-    split = lengths_only(*range(1, 60))
+    model = build(attention, vocab_size=8192, num_labels=3, **options).eval()
+    split = lengths_only(*range(1, 90), 120)
     given = np.arange(len(split)), split.lengths, 400, CPU
-    assert side_by_side.plan(*given)[0] == 4
+    at_once, together, alone = side_by_side.plan(*given)
+    assert at_once == 4
+    assert len(together) > 16
+    assert [part.tolist() for part in alone] == [[89]]
     with ThreadPoolExecutor(1) as elsewhere:  # what is not the main thread leaves the threads as they are
-        assert elsewhere.submit(side_by_side.plan, *given).result()[0] == 1
+        assert elsewhere.submit(side_by_side.plan, *given).result()[1] == []
         for precision in ("float32", "bfloat16"):
             found = split_logits(model, split, tokens=400, device=CPU, precision=precision)
             one = elsewhere.submit(split_logits, model, split, tokens=400, device=CPU, precision=precision).result()

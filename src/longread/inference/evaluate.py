@@ -99,16 +99,15 @@ def _split_logits(
     rows = np.arange(len(split))
     with watch:
         if (alone or processes.count() == 1) and not sharding.is_sharded(model):
-            at_once, parts = side_by_side.plan(rows, split.lengths, tokens, device)
+            at_once, together, parts = side_by_side.plan(rows, split.lengths, tokens, device)
         else:
-            at_once, parts = 1, list(micro_batches(rows, split.lengths, tokens))
-        if at_once > 1:
-            with side_by_side.computed(forward.logits_of, parts, at_once) as found:
-                for part, (own, packed) in zip(parts, found, strict=True):
+            at_once, together, parts = 1, [], list(micro_batches(rows, split.lengths, tokens))
+        if together:
+            with side_by_side.computed(forward.logits_of, together, at_once) as found:
+                for part, (own, packed) in zip(together, found, strict=True):
                     logits[part] = own.numpy()
                     usage.add(model, packed)
-        else:
-            _one_after_the_other(forward, parts, alone, logits, usage)
+        _one_after_the_other(forward, parts, alone, logits, usage)
         if not alone:
             processes.add_up([torch.from_numpy(logits)])
             usage = usage.of_all_processes()

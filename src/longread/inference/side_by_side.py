@@ -25,19 +25,23 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def plan(rows: Indices, lengths: Indices, tokens: int, device: torch.device) -> tuple[int, list[Indices]]:
-    """How many batches to compute at once, and the batches: never more than `tokens` tokens at once.
+def plan(
+    rows: Indices, lengths: Indices, tokens: int, device: torch.device
+) -> tuple[int, list[Indices], list[Indices]]:
+    """How many batches to compute at once, these batches, and those to compute one after the other.
 
-    One at a time on an accelerator, with a single thread, where there are few batches, and outside the main thread:
-    the number of threads is the whole program's, and a server divides them itself.
+    No more than `tokens` tokens at once, but for a single longer row. All one after the other on an accelerator, with a
+    single thread, where there are few batches, and outside the main thread: the number of threads is the whole
+    program's, and a server divides them itself.
     """
-    longest = int(lengths[rows].max(initial=1))
-    at_once = min(MOST, torch.get_num_threads(), max(1, tokens // longest))
+    at_once = min(MOST, torch.get_num_threads())
     if at_once > 1 and device.type == "cpu" and threading.current_thread() is threading.main_thread():
-        parts = list(micro_batches(rows, lengths, min(TOKENS, tokens // at_once)))
-        if len(parts) >= FEWEST * at_once:
-            return at_once, parts
-    return 1, list(micro_batches(rows, lengths, tokens))
+        size = min(TOKENS, tokens // at_once)
+        fits = lengths[rows] <= size
+        together = list(micro_batches(rows[fits], lengths, size))
+        if len(together) >= FEWEST * at_once:
+            return at_once, together, list(micro_batches(rows[~fits], lengths, tokens))
+    return 1, [], list(micro_batches(rows, lengths, tokens))
 
 
 @contextmanager
