@@ -70,6 +70,8 @@ def run(config: RunConfig, on_event: Callable[[dict[str, Any]], None]) -> Run:
     on_event({"event": "start"})
     done = evaluate(config, checkpoint, tokenizer=str(place), untrained_head=True)
     on_event({"event": "end", "status": done.record["status"], "error": done.record.get("error")})
+    if config.eval_rows == ALL.eval_rows:  # what an untrained classifier says of every review is not worth its room
+        (done.directory / "predictions.parquet").unlink(missing_ok=True)
     shape = "roberta-base" if config.attention == "dense" else TOKENIZERS[config.attention]
     return named(done, f"random-weights/{shape}")
 

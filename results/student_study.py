@@ -96,6 +96,7 @@ ROWS = (
             ("longformer", "91.62", None, SMALLER[0]),
             ("bigbird", "91.03", 18.10, SMALLER[1]),
             ("dense", "90.79", 8.31, f"there: called Linformer; {BASE}"),
+            ("linformer", "90.79", 8.31, f"there: a dense BERT under this name; {DISTILLED}"),
         )
     ),
     *(

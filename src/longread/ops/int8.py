@@ -43,6 +43,8 @@ class Int8Linear(nn.Module):
         self.register_buffer("zeros", torch.zeros_like(self.scale, dtype=torch.int64), persistent=False)  # [out]
         self.bias = linear.bias
         self.out_features = linear.out_features
+        if self.rounded.device.type == "cpu" and onednn_has_int8():
+            self._in_order()  # here, as several threads may meet in the first pass
 
     def forward(self, x: Tensor) -> Tensor:
         return multiply(x, [self])[0]
