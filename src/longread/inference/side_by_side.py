@@ -1,7 +1,7 @@
 """Batches computed side by side on a processor, each by a part of its threads.
 
 Threads that share a batch wait for each other after each of its thousands of small products; those of different batches
-do not. On two cores with texts of 100 to 1,200 tokens that was 6 to 16 % less time, the most in int8 (docs/log.md).
+do not.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ class Int8Linear(nn.Module):
     scale: Tensor
     rounded: Tensor
     sums: Tensor
-    zeros: Tensor
     # `rounded` as oneDNN reads it, and what it was made of: no part of the state, and no copy has it.
     _ordered: tuple[Any, Tensor] | None = None
 
@@ -40,7 +39,6 @@ class Int8Linear(nn.Module):
         self.register_buffer("rounded", rounded)  # [out, in]
         self.register_buffer("sums", (rounded.sum(1, dtype=torch.int32) * scale.flatten())[None])  # [1, out]
         self.register_buffer("scale", scale.flatten())  # [out]
-        self.register_buffer("zeros", torch.zeros_like(self.scale, dtype=torch.int64), persistent=False)  # [out]
         self.bias = linear.bias
         self.out_features = linear.out_features
         if self.rounded.device.type == "cpu" and onednn_has_int8():
@@ -57,7 +55,7 @@ class Int8Linear(nn.Module):
         # The operator that torch's own compiler puts in the place of a quantized layer: it scales its sums before it
         # writes them. For inputs with a sign it is a thousand times slower, so half the range is added to them.
         unsigned = rounded.view(torch.uint8).bitwise_xor(HALF)
-        weights = self._in_order(), self.scale.float(), self.zeros
+        weights = self._in_order(), self.scale.float(), torch.zeros_like(self.scale, dtype=torch.int64)
         plain: tuple[Any, ...] = None, 1.0, 0, torch.float32, "none", [], ""
         made: Tensor = torch.ops.onednn.qlinear_pointwise(unsigned, 1.0, HALF, *weights, *plain)
         return made
