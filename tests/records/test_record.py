@@ -54,7 +54,7 @@ def test_old_names_are_translated_when_a_record_is_read(tmp_path: Path) -> None:
         "schema": 1,
         "metrics": {},
         "config": {"label_column": "team"},
-        "conversion": {"from": "dense", "repair": {"seconds": 600.0, "rows_seen": 3}},
+        "conversion": {"from": "dense", "distillation": {"seconds": 600.0, "rows_seen": 3}},
     }
     records.write_json(tmp_path / "runs" / "old" / "run.json", old)
     (run,) = records.load_runs(tmp_path)

@@ -45,7 +45,7 @@ def test_a_compact_study_says_what_the_folders_said(folders: Path, tmp_path: Pat
             order = np.argsort(second["row"])
             for name in ("row", "label", "predicted"):
                 assert (first[name] == second[name][order]).all()
-            np.testing.assert_allclose(first["probabilities"], second["probabilities"][order], rtol=0, atol=1e-7)
+            np.testing.assert_allclose(first["probabilities"], second["probabilities"][order], rtol=0, atol=2**-13)
     build_report(folders, tmp_path / "a")
     build_report(tmp_path / "kept", tmp_path / "b")
     for name in ("report.md", "index.html"):
@@ -107,8 +107,12 @@ def test_predictions_come_back_exactly_enough(tmp_path: Path) -> None:
         assert found is not None
         for column in ("row", "label", "predicted"):
             np.testing.assert_array_equal(found[column], values[column])
-        np.testing.assert_allclose(found["probabilities"], values["probabilities"], rtol=3e-7, atol=0)
-    np.testing.assert_array_equal(found["probabilities"], several)
+        np.testing.assert_allclose(found["probabilities"], values["probabilities"], rtol=2**-11, atol=0)
+    np.testing.assert_allclose(found["probabilities"], several, rtol=2**-12, atol=0)
+    kept = (tmp_path / "shared.parquet").read_bytes()
+    again = {name: found for name in given if (found := read_shared(tmp_path / "shared.parquet", name))}
+    write_shared(tmp_path / "shared.parquet", again)
+    assert (tmp_path / "shared.parquet").read_bytes() == kept, "a file that is written anew from itself changed"
     assert read_shared(tmp_path / "shared.parquet", "thre") is None
 
 

@@ -300,7 +300,7 @@ def test_a_sample_is_projected_to_its_whole_split_and_called_so(tmp_path: Path) 
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_line_that_was_distilled_says_so(kept: bool, tmp_path: Path) -> None:
     done = {"task": "imdb", "rows_seen": 3_200, "seconds": 600.0, "distance_before": 0.5, "distance_after": 0.25}
-    for attention, conversion in (("dense", None), ("linformer", {"repair": done | {"kept": kept}})):
+    for attention, conversion in (("dense", None), ("linformer", {"distillation": done | {"kept": kept}})):
         write_run(tmp_path, record("imdb", attention, 0, 500) | {"conversion": conversion}, 0.5)
     build_report(tmp_path)
     found = [line for line in (tmp_path / "report.md").read_text("utf-8").splitlines() if "distilled" in line]

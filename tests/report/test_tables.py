@@ -76,7 +76,7 @@ def test_training_behind_a_teacher_on_a_busy_machine_is_marked(tmp_path: Path) -
 
 def test_training_of_an_older_record_is_a_lower_bound(tmp_path: Path) -> None:
     done = {"task": "imdb", "rows_seen": 3_200, "seconds": 600.0, "distance_before": 0.5, "distance_after": 0.25}
-    conversion = {"conversion": {"repair": done}, "init": "out/performer", "train_seconds": 20.0}
+    conversion = {"conversion": {"distillation": done}, "init": "out/performer", "train_seconds": 20.0}
     write_run(tmp_path, record("reviews", "performer", 0, 60, **conversion), 0.8)
     table = main(group_of(tmp_path))
     assert column(table, "Training incl. teacher") == ["≥ 620"]

@@ -19,7 +19,6 @@ from longread.records.record import (
     Environment,
     RunRecord,
     SplitRecord,
-    conversion_under_current_names,
     current_names,
 )
 from longread.records.store import (
@@ -46,7 +45,6 @@ __all__ = [
     "SplitRecord",
     "canonical",
     "check_held",
-    "conversion_under_current_names",
     "current_names",
     "find_run",
     "fingerprint",

@@ -158,15 +158,6 @@ def current_names(record: dict[str, Any]) -> dict[str, Any]:
     if isinstance(config, dict) and "label_column" in config:
         config = dict(config)
         record = record | {"config": config | {"label_columns": [config.pop("label_column")]}}
-    config = record.get("config")
-    if isinstance(init := record.get("init"), str) and "-repaired" in init:
-        now = init.replace("-repaired", "-distilled")
-        record = record | {"init": now}
-        if isinstance(config, dict) and config.get("init") == init:
-            record = record | {"config": config | {"init": now}}
-    conversion = record.get("conversion")
-    if isinstance(conversion, dict) and "repair" in conversion:
-        record = record | {"conversion": conversion_under_current_names(conversion)}
     conversion = record.get("conversion")
     distilled = conversion.get("distillation") if isinstance(conversion, dict) else None
     if "lineage" not in record and isinstance(distilled, dict):
@@ -174,8 +165,3 @@ def current_names(record: dict[str, Any]) -> dict[str, Any]:
         found = {"role": "distillation", "run_id": None, "kind": "distill", "seconds": seconds}
         record = record | {"lineage": [found]}
     return record
-
-
-def conversion_under_current_names(conversion: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record, or a checkpoint's config.json, says of a conversion: "repair" is "distillation" now."""
-    return {"distillation" if name == "repair" else name: value for name, value in conversion.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from longread.errors import ProcessLost
 from longread.models.classifier import Classifier
-from longread.records import RunRecord, conversion_under_current_names
+from longread.records import RunRecord
 from longread.records.record import Status
 from longread.system import processes
 from longread.system.memory import is_failed_allocation
@@ -93,4 +93,4 @@ def record_of(work: Work, this: Identity, trainer: Trainer, outcome: Outcome, me
 
 def _conversion(model: Classifier) -> dict[str, Any] | None:
     done = model.loading.converted if model.loading else None
-    return None if done is None else conversion_under_current_names(done)
+    return None if done is None else dict(done)
