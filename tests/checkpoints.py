@@ -135,14 +135,25 @@ def edit(directory: Path, **keys: Any) -> None:
 WORDS = ["The", "film", "was", "fine", "Fine", "and", "FINE", "a", "warm", "Café", "on", "the", "hill", *".,!:bcdeil"]
 
 
+OF_BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# The tokenizer's class and its special tokens, padding where the family's models have it.
+WORD_PIECES = {
+    "bert": ("BertTokenizer", OF_BERT),
+    "electra": ("BertTokenizer", OF_BERT),
+    "distilbert": ("DistilBertTokenizer", OF_BERT),
+    "mpnet": ("MPNetTokenizer", ("<s>", "<pad>", "</s>", "[UNK]", "<mask>")),
+}
+
+
 def save_tokenizer(family: str, directory: Path, **told: Any) -> None:
     """A small tokenizer of the family's own class, written by transformers."""
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    if family == "bert":
-        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *(f"##{w}" for w in WORDS), "film", "cafe"]
-        made = transformers.BertTokenizer({piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, **told)
+    if family in WORD_PIECES:
+        name, special = WORD_PIECES[family]
+        pieces = [*special, *WORDS, *(f"##{w}" for w in WORDS), "film", "cafe"]
+        made = getattr(transformers, name)({piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, **told)
     elif family == "big_bird":
         special = ["<pad>", "</s>", "<s>", "<unk>", "[SEP]", "[MASK]", "[CLS]"]
         scores = [(piece, 0.0) for piece in special] + [(f"▁{w}", -3.0 - len(w) / 9) for w in WORDS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,26 +15,48 @@ from longread.errors import UserError
 TEXTS = ["The low lowest lower, Lów!", "low\u00e9</s>  newer", ""]
 
 
+SPECIAL = {
+    "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+    "mpnet": ["<s>", "<pad>", "</s>", "[UNK]", "<mask>"],
+}
+
+
 @pytest.mark.parametrize("lower", [True, False])
-def test_a_vocab_txt_becomes_a_tokenizer(lower: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("told", ["tokenizer_config.json", "config.json"])
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [("bert", "BertTokenizer"), ("electra", "BertTokenizer"), ("distilbert", "DistilBertTokenizer"),
+     ("mpnet", "MPNetTokenizer")],
+)  # fmt: skip
+def test_a_vocab_txt_becomes_a_tokenizer(
+    model_type: str, name: str, told: str, lower: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its family is told by the tokenizer's class, or by the model's type alone."""
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer
 
     monkeypatch.setenv("LONGREAD_CACHE", str(tmp_path / "cache"))
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "The", "low", "##est", "##er", "new", ",", "!", "L"]
+    special = SPECIAL["mpnet" if model_type == "mpnet" else "bert"]
+    words = [*special, "the", "The", "low", "##est", "##er", "new", ",", "!", "L"]
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
-    theirs = transformers.BertTokenizerFast.from_pretrained(tmp_path, do_lower_case=lower)
+    settings: dict[str, Any] = {"do_lower_case": lower}
+    if told == "config.json":
+        (tmp_path / told).write_text(json.dumps({"model_type": model_type}))
+    else:
+        settings["tokenizer_class"] = f"{name}Fast"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    theirs = getattr(transformers, name).from_pretrained(tmp_path, do_lower_case=lower)
     found = tokenizer_file(tmp_path)
     assert found is not None
     assert found == tokenizer_file(tmp_path)
     own = Tokenizer.from_file(str(found))
     assert not (tmp_path / "tokenizer.json").exists()
-    for text in TEXTS:
+    for text in (*TEXTS, f"the  {special[-1]} low"):
         assert own.encode(text).ids == theirs(text)["input_ids"]
         pair = own.encode(text, "new low")
         expected = theirs(text, "new low")
-        assert (pair.ids, pair.type_ids) == (expected["input_ids"], expected["token_type_ids"])
+        assert pair.ids == expected["input_ids"]
+        assert pair.type_ids == expected.get("token_type_ids", pair.type_ids)
 
 
 def test_vocab_json_and_merges_become_a_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,9 @@ SMALL_PEER: dict[str, dict[str, Any]] = {
     "xlm-roberta": {"type_vocab_size": 1},
     "longformer": {"attention_window": 8, "type_vocab_size": 1},
     "big_bird": {"block_size": 4, "num_random_blocks": 1},
+    "distilbert": {},
+    "electra": {},
+    "mpnet": {},
 }
 
 
@@ -79,7 +82,17 @@ def test_what_transformers_wrote_answers_alike(family: str, lower: bool, tmp_pat
     assert json.loads((tmp_path / "again" / "config.json").read_text())["model_type"] == family
     told = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
     assert told["tokenizer_class"] == "PreTrainedTokenizerFast"
-    assert ("token_type_ids" in told["model_input_names"]) == (family == "bert")
+    assert ("token_type_ids" in told["model_input_names"]) == (family in ("bert", "electra"))
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("family", ["bert", "electra", "distilbert", "mpnet"])
+def test_the_word_of_tokenizer_config_on_case_counts(family: str, lower: bool, tmp_path: Path) -> None:
+    """Above that of tokenizer.json."""
+    theirs = peer(family, tmp_path, do_lower_case=not lower)
+    told = json.loads((theirs / "tokenizer_config.json").read_text())
+    (theirs / "tokenizer_config.json").write_text(json.dumps(told | {"do_lower_case": lower}))
+    assert_same_answers(theirs)
 
 
 def test_a_converted_bert_keeps_its_tokenizer(tmp_path: Path) -> None:

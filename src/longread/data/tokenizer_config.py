@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
 # Classes and model types whose pairs are told apart by token types; the others' models see type 0 throughout.
-WITH_TOKEN_TYPES = ("BertTokenizer", "ElectraTokenizer", "BertJapaneseTokenizer", "bert")
+WITH_TOKEN_TYPES = ("BertTokenizer", "ElectraTokenizer", "BertJapaneseTokenizer", "bert", "electra")
+OF_MPNET = ("MPNetTokenizer", "mpnet")
+# Those whose flags stand above the normalizer of tokenizer.json.
+WITH_FLAGS = (*WITH_TOKEN_TYPES, *OF_MPNET, "DistilBertTokenizer", "distilbert")
 # The name of a special token's role -> its usual texts.
 SPECIAL_TOKENS = {
     "pad_token": ("<pad>", "[PAD]"),
@@ -31,7 +34,7 @@ SPECIAL_TOKENS = {
     "bos_token": ("<s>",),
     "eos_token": ("</s>",),
 }
-# What BertTokenizer's flags are called in the normalizer of its tokenizer.json.
+# What these flags are called there.
 BERT_FLAGS = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -70,7 +73,7 @@ def read_tokenizer_config(directory: Path) -> TokenizerConfig:
     if side not in ("right", "left"):
         raise UserError(f"{directory / CONFIG_FILE}: truncation_side is {side!r}; it must be right or left")
     kept = {name: told.get(name, special.get(name)) for name in KEPT}
-    if str(told.get("tokenizer_class")).removesuffix("Fast") not in WITH_TOKEN_TYPES:
+    if tokenizer_kind(directory) not in WITH_FLAGS:
         kept |= dict.fromkeys(BERT_FLAGS)  # means nothing to another class
     return TokenizerConfig(
         _token_types(told, read_json(directory / "config.json")),
@@ -80,6 +83,16 @@ def read_tokenizer_config(directory: Path) -> TokenizerConfig:
     )
 
 
+def tokenizer_kind(directory: Path) -> str | None:
+    """The tokenizer's class without "Fast", else the model's type; None where no file names one."""
+    return _kind(read_json(directory / CONFIG_FILE), read_json(directory / "config.json"))
+
+
+def _kind(told: Mapping[str, Any], model: Mapping[str, Any]) -> str | None:
+    kind = told.get("tokenizer_class") or model.get("tokenizer_class") or model.get("model_type")
+    return None if kind is None else str(kind).removesuffix("Fast")
+
+
 def _token_types(told: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
     own = model.get("model_type") == "longread" or isinstance(model.get("longread"), dict)
     if not own and model.get("type_vocab_size") == 1:
@@ -87,8 +100,8 @@ def _token_types(told: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
     names = told.get("model_input_names")
     if isinstance(names, list):
         return "token_type_ids" in names
-    kind = told.get("tokenizer_class") or model.get("tokenizer_class") or model.get("model_type")
-    return own or kind is None or str(kind).removesuffix("Fast") in WITH_TOKEN_TYPES
+    kind = _kind(told, model)
+    return own or kind is None or kind in WITH_TOKEN_TYPES
 
 
 def set_flags(tokenizer: Tokenizer, config: TokenizerConfig) -> None:

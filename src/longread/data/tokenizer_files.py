@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from longread.data.tokenizer_config import (
     CONFIG_FILE,
+    OF_MPNET,
     SPECIAL_FILE,
     check_ids,
     files_of,
     read_json,
     read_tokenizer_config,
+    tokenizer_kind,
 )
 from longread.errors import UserError
 from longread.records import fingerprint, write_atomically
@@ -34,6 +36,7 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+OF_MPNETS_VOCABULARY = {"pad": "<pad>", "unk": "[UNK]", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
 
 
 def tokenizer_file(directory: Path) -> Path | None:
@@ -81,17 +84,21 @@ def _cached(sources: list[Path], files: Mapping[str, str]) -> Path:
 
 
 def _settings(directory: Path) -> dict[str, Any]:
-    return read_json(directory / CONFIG_FILE)
+    return read_json(directory / SPECIAL_FILE) | read_json(directory / CONFIG_FILE)
 
 
 def _wordpiece(directory: Path) -> Tokenizer:
-    """BERT: vocab.txt, one token a line."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    """BERT and MPNet: vocab.txt, one token a line. MPNet's special tokens, and what is between two texts, are its own.
+
+    UserError for a vocabulary without the tokens that begin and end a text.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     settings = _settings(directory)
     vocabulary = models.WordPiece.read_file(str(directory / "vocab.txt"))
-    special = {name: _content(settings.get(f"{name}_token"), f"[{name.upper()}]") for name in
-               ("pad", "unk", "cls", "sep", "mask")}  # fmt: skip
+    mpnet = tokenizer_kind(directory) in OF_MPNET
+    usual = OF_MPNETS_VOCABULARY if mpnet else {name: f"[{name.upper()}]" for name in OF_MPNETS_VOCABULARY}
+    special = {name: _content(settings.get(f"{name}_token"), text) for name, text in usual.items()}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=special["unk"], max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
@@ -107,12 +114,16 @@ def _wordpiece(directory: Path) -> Tokenizer:
             raise UserError(
                 f"{directory / 'vocab.txt'}: has no {token}; name its special tokens in tokenizer_config.json"
             )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {sep}",
-        pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[(token, vocabulary[token]) for token in (cls, sep)],
-    )
-    tokenizer.add_special_tokens([token for token in special.values() if token in vocabulary])
+    begin, end = (cls, vocabulary[cls]), (sep, vocabulary[sep])
+    if mpnet:
+        tokenizer.post_processor = processors.RobertaProcessing(end, begin, trim_offsets=True, add_prefix_space=False)
+    else:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1", special_tokens=[begin, end]
+        )
+    mask = AddedToken(special["mask"], lstrip=mpnet, special=True)
+    known = [text for text in special.values() if text in vocabulary]
+    tokenizer.add_special_tokens([mask if text == special["mask"] else text for text in known])
     return tokenizer
 
 
