@@ -48,6 +48,7 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
         {"dropout_before_norm": True, "head_activation": "relu", "hidden_act": "relu", "type_vocab_size": 2},
     ),
     "electra": ("electra", {"head_activation": "gelu", "type_vocab_size": 2, "embedding_size": 7}),
+    "electra without token types": ("electra", {"head_activation": "gelu", "type_vocab_size": 0, "embedding_size": 7}),
     "electra as wide as its embedding": ("electra", {"head_activation": "gelu", "type_vocab_size": 2}),
     "distilbert": (
         "distilbert",

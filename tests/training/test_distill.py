@@ -202,6 +202,17 @@ def test_it_is_a_run_like_any_other(
     assert tuned.record["conversion"]["distillation"] == resumed.record["distillation"]
 
 
+@pytest.mark.parametrize(("asked", "expected"), [(40, 40), (96, 96), (128, 128), (None, 96)])
+def test_the_new_model_is_as_long_as_was_asked_for(
+    asked: int | None, expected: int, teacher: records.Run, tmp_path: Path
+) -> None:
+    """Shorter than its teacher, too: then the texts are cut."""
+    run = distill(distilling(teacher, tmp_path, max_length=asked), steps=1)
+    assert run.record["config"]["max_length"] == run.record["encoder"]["max_length"] == expected
+    assert run.record["dataset"]["tokens_per_row"]["longest"] <= expected
+    assert from_pretrained(run.directory / "checkpoint").config.max_length == expected
+
+
 def test_what_a_distillation_cannot_use_is_refused(teacher: records.Run, tmp_path: Path) -> None:
     config = distilling(teacher, tmp_path / "out")
     for steps, wrong, message in (

@@ -154,12 +154,20 @@ def test_logits_in_parts_have_the_same_loss_and_gradients(monkeypatch: pytest.Mo
     torch.testing.assert_close(*found)
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("xlm-roberta", "camembert")])
-def test_heads_are_transformers_own_in_and_out(family: str, tmp_path: Path) -> None:
+OWN_SETTINGS: dict[str, dict[str, Any]] = {"electra": {"embedding_size": 12}, "longformer": {"attention_window": 6}}
+
+
+@pytest.mark.parametrize(
+    ("family", "own"),
+    [
+        *((name, OWN_SETTINGS.get(name, {})) for name in FAMILIES if name not in ("xlm-roberta", "camembert")),
+        ("modernbert", {"decoder_bias": False}),
+    ],
+)
+def test_heads_are_transformers_own_in_and_out(family: str, own: dict[str, Any], tmp_path: Path) -> None:
     """The loss of ...ForMaskedLM on a random model, before and after it was through our checkpoint."""
     from transformers import AutoModelForMaskedLM
 
-    own = {"electra": {"embedding_size": 12}, "longformer": {"attention_window": 6}}.get(family, {})
     peer = random_peer(family, masked=True, **own).double()
     peer.save_pretrained(tmp_path / "theirs")
     model = from_pretrained(tmp_path / "theirs")

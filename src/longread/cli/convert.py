@@ -142,7 +142,7 @@ def _convert(
         check_depth(attention, model.config.num_hidden_layers)
     if model.tokenizer_file is not None:  # it goes along
         check_tokenizer(model, load_tokenizer(model.tokenizer_file))
-    converted = convert_model(model, attention or model.config.attention, max_length, **options)
+    converted = convert_model(model, model.config.attention if attention is None else attention, max_length, **options)
     save_pretrained(converted, out)
     if (provenance := provenance_of(checkpoint)) is not None:  # the weights are still that run's
         provenance.write(out)

@@ -85,7 +85,8 @@ class _Assignment:
         """What the file may lack and does. UserError where anything else is wrong."""
         missing = [own for own in self.made if own not in self.state]
         free = [own for own in missing if _may_be_missing(own, self._family)]
-        lacking = [self._theirs.get(own, own) for own in missing if own not in free]
+        keys = [self._theirs.get(own, own) for own in missing if own not in free]
+        lacking = list(dict.fromkeys(map(self._family.in_file, keys) if self._family else keys))
         faults = {
             "missing": [] if self._misfits else lacking,
             "left over": self._left_over,

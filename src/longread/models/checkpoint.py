@@ -274,7 +274,7 @@ def _their_state(
         table = state["embeddings.position.weight"]
         state["embeddings.position.weight"] = torch.cat([table.new_zeros(start, table.shape[1]), table[offset:]])
     if config.type_vocab_size == 0 and family.has_token_types:
-        state["embeddings.token_type.weight"] = torch.zeros(1, config.hidden_size)
+        state["embeddings.token_type.weight"] = torch.zeros(1, config.width_of_embedding)
     names = family.names(state, config.num_hidden_layers)
     assert set(names) == set(state), f"no name for {set(state) - set(names)}"
     return family.fuse({names[own]: tensor for own, tensor in state.items()})

@@ -179,6 +179,13 @@ class Family:
                 found[key.replace(whole, name)] = part.clone()
         return found
 
+    def in_file(self, key: str) -> str:
+        """The file's key of what a key of the table names, alone or as a part."""
+        for whole, own in self.fused.items():
+            for name in own:
+                key = key.replace(name, whole)
+        return key
+
     def fuse(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The inverse of `split`."""
         found = dict(tensors)

@@ -1,17 +1,17 @@
 """What a Hugging Face config.json says of an encoder, and back.
 
-Where a key is one of our fields, `family_layouts` says so; the rest is here. A family can
-express a configuration where writing and reading it
-again gives the same one.
+Where a key is one of our fields, `family_layouts` says so; the rest is here, and what ModernBERT alone has in
+`modernbert_config`. A family can express a configuration where writing and reading it again gives the same one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from longread.errors import UserError
+from longread.models import modernbert_config
 from longread.models.config import ClassifierConfig
 from longread.models.families import FAMILIES, Family
 from longread.models.family_layouts import LAYOUTS, Layout
@@ -39,8 +39,6 @@ NO_PART_OF_A_FAMILY = (*EXTRAS, "num_labels", "label_names", "problem_type", "ch
 
 
 MPNETS_KEY, MPNETS_BUCKETS = "relative_attention_num_buckets", 32
-MODERNBERT_LAYERS = {"full_attention": "dense", "sliding_attention": "local"}  # Hugging Face's name -> the mechanism
-MODERNBERT_POOLING = {"cls": "first", "mean": "mean"}
 BERT_LIKE: dict[str, Any] = {
     "attention": "dense",
     "norm_position": "post",
@@ -86,60 +84,11 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
     if family.model_type == "modernbert":
         if hf.get("local_rope_theta", 0) is None:  # once: as the layers with full attention
             has["local_rope_theta"] = has["global_rope_theta"]
-        settings |= _modernbert_settings(has, where)
+        settings |= modernbert_config.settings_from(has, where)
     extras = {name: value for name, value in (has.get("longread") or {}).items() if name in EXTRAS}
     if settings["attention"] != "bigbird":
         extras.pop("random_block_plan", None)
     return settings | extras
-
-
-def _modernbert_settings(has: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Pooling, and what differs between layers. Older files name a period and two bases, newer ones every layer."""
-    depth = has["num_hidden_layers"]
-    types = has.get("layer_types")
-    if types is None:
-        period = has["global_attn_every_n_layers"]
-        if period < 1:
-            raise UserError(f"{where}: global_attn_every_n_layers is {period}; it must be 1 or more")
-        types = ["sliding_attention" if layer % period else "full_attention" for layer in range(depth)]
-    if not isinstance(types, list) or len(types) != depth or not set(types) <= set(MODERNBERT_LAYERS):
-        known = ", ".join(MODERNBERT_LAYERS)
-        raise UserError(f"{where}: layer_types is {types!r}; it must name one of {known} for each of {depth} layers")
-    bases = {}
-    for kind, older in (("full_attention", "global_rope_theta"), ("sliding_attention", "local_rope_theta")):
-        rotary = {**_object(_object(has, "rope_parameters", where), kind, where), **_object(has, "rope_scaling", where)}
-        rope_type = rotary.get("rope_type", rotary.get("type", "default"))
-        if rope_type != "default":
-            raise UserError(f"{where}: rope_type is {rope_type!r}; only default is read")
-        bases[kind] = float(rotary.get("rope_theta", has[older]))
-    if has["classifier_pooling"] not in MODERNBERT_POOLING:
-        choices = ", ".join(MODERNBERT_POOLING)
-        raise UserError(f"{where}: classifier_pooling is {has['classifier_pooling']!r}; it must be one of {choices}")
-    pattern = _period(types)
-    settings: dict[str, Any] = {
-        "attention_output_dropout": has["attention_dropout"],
-        "pooling": MODERNBERT_POOLING[has["classifier_pooling"]],
-        "attention": " ".join(MODERNBERT_LAYERS[kind] for kind in pattern) or "dense",
-        "rotary_base": tuple(bases[kind] for kind in pattern) or bases["full_attention"],
-    }
-    if "sliding_attention" in pattern:
-        settings["local_window"] = has["local_attention"] // 2 * 2  # theirs sees half of it, rounded down, on each side
-    return settings
-
-
-def _object(has: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
-    value = has.get(name) or {}
-    if not isinstance(value, Mapping):
-        raise UserError(f"{where}: {name} is {value!r}; it must be a JSON object")
-    return value
-
-
-def _period(names: Sequence[str]) -> list[str]:
-    """The shortest beginning of a list that the list repeats."""
-    for length in range(1, len(names)):
-        if all(name == names[place % length] for place, name in enumerate(names)):
-            return list(names[:length])
-    return list(names)
 
 
 def _check_values(has: Mapping[str, Any], layout: Layout, where: str) -> None:
@@ -155,7 +104,7 @@ def _check_values(has: Mapping[str, Any], layout: Layout, where: str) -> None:
         if isinstance(usual, int | float) and not isinstance(value, int | float) and name != "attention_window":
             raise UserError(f"{where}: config.json: {name} is {value!r}; it must be a number, like {usual}")
     for activation in (layout.keys[name] for name in ("hidden_act", "head_activation") if name in layout.keys):
-        if has[activation] not in ACTIVATION_NAMES:
+        if not isinstance(has[activation], str) or has[activation] not in ACTIVATION_NAMES:
             raise UserError(f"{where}: {activation} is {has[activation]!r}; known are {', '.join(ACTIVATION_NAMES)}")
 
 
@@ -191,25 +140,11 @@ def config_for(family: Family, config: ClassifierConfig, token_ids: Mapping[str,
         if config.attention == "bigbird":
             hf |= {name: getattr(config.options, name) for name in ("block_size", "num_random_blocks")}
     if family.model_type == "modernbert":
-        hf = {"pad_token_id": None} | hf | _modernbert_keys(config)  # their default is beyond a small vocabulary
+        hf = (
+            {"pad_token_id": None} | hf | modernbert_config.keys_for(config)
+        )  # their default is beyond a small vocabulary
     hf["longread"] = {name: flat[name] for name in EXTRAS if name in flat}
     return hf
-
-
-def _modernbert_keys(config: ClassifierConfig) -> dict[str, Any]:
-    """Newer names alone; what they cannot say shows when they are read again."""
-    theirs = {ours: name for name, ours in MODERNBERT_LAYERS.items()}
-    types = [theirs.get(config.attention_of(layer), "full_attention") for layer in range(config.num_hidden_layers)]
-    bases = {kind: config.rotary_base_of(layer) for layer, kind in reversed(list(enumerate(types)))}
-    pooling = {ours: name for name, ours in MODERNBERT_POOLING.items()}
-    keys: dict[str, Any] = {
-        "layer_types": types,
-        "rope_parameters": {k: {"rope_type": "default", "rope_theta": base} for k, base in bases.items() if base},
-        "classifier_pooling": pooling.get(config.pooling, "mean"),
-    }
-    if "local" in config.mechanisms:
-        keys["local_attention"] = config.options_of("local").local_window
-    return keys
 
 
 def first_position(family: Family, config: ClassifierConfig, pad_token_id: int | None) -> int:

@@ -55,6 +55,9 @@ def _in_checkpoint(
     current = {family.current_name(key) if family else key: tensor for key, tensor in tensors.items()}
     theirs = family.names(shapes, 0) if family else {name: name for name in shapes}
     found = {own: current[name].float() for own, name in theirs.items() if name in current}
+    made_for_it = family is not None and model.loading and model.loading.architecture == family.masked_architecture
+    if made_for_it and set(shapes) - set(found) == {f"{PREFIX}bias"}:  # ModernBERT's decoder_bias=False
+        found[f"{PREFIX}bias"] = torch.zeros(shapes[f"{PREFIX}bias"])
     if len(found) < len(shapes):
         log.info("%s: has no head of masked-language modelling; a new one is made", init)
         return {}

@@ -59,7 +59,7 @@ def distill(
 
 def _work(config: RunConfig, steps: int) -> DistillationWork:
     teacher = from_pretrained(config.init, seed=config.seed)
-    student = converted(teacher, config)
+    student = converted(teacher, config, config.max_length)
     if student is teacher:
         raise UserError(f"{config.init}: has {config.attention} attention of this length already; nothing to distil")
     examples, _ = load_task(replace(config, eval_rows=1).data_config())

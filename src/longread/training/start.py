@@ -99,11 +99,14 @@ def load_model(
     return found
 
 
-def converted(model: Classifier, config: RunConfig) -> Classifier:
-    """The model itself where it already has the attention, its settings and the length."""
+def converted(model: Classifier, config: RunConfig, max_length: int | None = None) -> Classifier:
+    """The model itself where it already has the attention, its settings and the length.
+
+    max_length: of the new model; default the model's own, or the configuration's where that is longer.
+    """
     check_depth(config.attention, model.config.num_hidden_layers)
     own = dict(config.options)
-    longest = max(config.max_length or 0, model.config.max_length)
+    longest = max_length or max(config.max_length or 0, model.config.max_length)
     from longread.models.convert import convert, pattern_of
 
     wanted = (canonical(pattern_of(model.config, config.attention)), longest, model.config.own_settings() | own)
