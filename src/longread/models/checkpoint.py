@@ -1,6 +1,6 @@
-"""Checkpoints in and out: Hugging Face's BERT, RoBERTa, Longformer and BigBird families, and our own.
+"""Checkpoints in and out: those of Hugging Face's families (`families.py`), and our own.
 
-What their format cannot express (Performer, Linformer, mean pooling, ...) is written with
+What no family's format can express (Performer, Linformer, a pooling that it lacks, ...) is written with
 `"model_type": "longread"`, every field of the configuration and our own parameter names, and read back exactly.
 """
 
