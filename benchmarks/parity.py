@@ -1,4 +1,6 @@
-"""How far every family's models are from transformers': python -m benchmarks.parity [--out results/parity/families.json]
+"""How far every family's models are from transformers'.
+
+    python -m benchmarks.parity [--out results/parity/families.json]
 
 A minute of one core. Random models of the shapes and batches that tests/models/test_parity.py holds to a bound; a row
 each, with the largest error of all hidden states, of the logits and of the gradients of all weights, in parts of the

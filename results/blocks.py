@@ -21,6 +21,7 @@ Plain name: ROW
 <!-- scaling: CHECK -->         what `make scale-check` found
 <!-- cost: TABLE -->            the cost model: its work, fit, errors and predictions
 <!-- threads -->                what waiting threads cost, alone and beside other work
+<!-- parity -->               how far models of every family are from transformers'
 <!-- faithfulness: STUDY -->      what removing the tokens that `explain` names costs, beside random ones
 """
 
@@ -36,6 +37,7 @@ from typing import Any
 import cost
 import exported
 import faithfulness
+import parity
 import scaling
 import services
 import student_study
@@ -53,12 +55,13 @@ from longread.report.markdown import markdown_table
 from longread.report.measures import AT_LEAST, LOADED, partly_unknown, whole_training
 from longread.report.mechanisms import title_of
 from longread.report.naming import dense_here, train_part
+from longread.report.numbers import NOTHING
 from longread.report.tables import accuracy_cells, effective
 from longread.report.verdicts import MET, MISSED, NOT_SHOWN, OPEN, Verdict
 
 NAMES = (
     "rows|table|peers|lengths|goals|student study|data|machines|reliability|serving replicas|serving|faithfulness|"
-    "exports|int8|predict memory|predict|estimators|scaling|threads|cost"
+    "exports|int8|predict memory|predict|estimators|scaling|threads|cost|parity"
 )
 BLOCK = re.compile(rf"(<!-- ({NAMES})\b:?(.*?) ?-->\n).*?<!-- end -->", re.DOTALL)
 MOST_COLUMNS = 6
@@ -151,8 +154,9 @@ def peers(text: str) -> str:
     parts = [peer.part for peer in PEER_ROWS if peer.part in wanted or (not wanted and peer.part != "encoders")]
     names = [name for name in wanted if name not in parts]
     names += [peer.name for peer in PEER_ROWS if peer.part in parts and peer.name in records]
-    columns = (Column("Work", numeric=False), Column("Beside", numeric=False), Column("longread", "s"),
-               Column("The other", "s"), Column("Times as fast"), Column("least – most"))  # fmt: skip
+    texts = (Column("Work", numeric=False), Column("Beside", numeric=False))
+    seconds_of = (Column("longread", "s"), Column("The other", "s"))
+    columns = (*texts, *seconds_of, Column("Times as fast"), Column("least – most"), Column("Outputs differ by"))
     body = []
     for name in names:
         if name not in records:
@@ -160,7 +164,7 @@ def peers(text: str) -> str:
         record = records[name]
         what, peer = peer_work(record["row"]["what"]), record["row"]["peer"]
         if record["status"] != "ok":
-            body.append(Row((Cell(what), Cell(peer), Cell(record["status"], span=4))))
+            body.append(Row((Cell(what), Cell(peer), Cell(record["status"], span=5))))
             continue
         ours, theirs = record["seconds"]["ours"], record["seconds"]["peer"]
         each = [b / a for a, b in zip(ours, theirs, strict=True)]
@@ -168,7 +172,8 @@ def peers(text: str) -> str:
         what += (LOADED if busy else "") + ("" if allocator_of(record) else OLDER)
         seconds = [say.significant(plain.median(side)) for side in (ours, theirs)]
         ratio = [f"{plain.median(each):.1f}", f"{min(each):.1f} – {max(each):.1f}"]
-        cells = [what, "our own dense" if peer == "dense" else peer, *seconds, *ratio]
+        differ = NOTHING if record["difference"] is None else f"{record['difference']:.0e}"
+        cells = [what, "our own dense" if peer == "dense" else peer, *seconds, *ratio, differ]
         body.append(Row(tuple(map(Cell, cells))))
     older = any(not allocator_of(records[name]) for name in names)
     return markdown_table(Table(columns, tuple(body))) + (f"\n\n{OLDER} {OLDER_NOTE}" if older else "")
@@ -308,4 +313,5 @@ KINDS: dict[str, Callable[[str], str]] = {
     "scaling": scaling.table,
     "threads": scaling.threads,
     "cost": cost.table,
+    "parity": parity.table,
 }

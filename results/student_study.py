@@ -15,6 +15,7 @@ from longread.report.groups import Line
 from longread.report.markdown import markdown_table
 from longread.report.measures import LOADED
 from longread.report.mechanisms import title_of
+from longread.report.naming import dense_here
 from longread.report.numbers import NOTHING, number
 from longread.report.tables import accuracy_cells
 
@@ -41,8 +42,9 @@ INFERENCE = "IMDB, inference only"
 NEVER_TRAINED = "there: never trained"
 OTHER_WEIGHTS = "here: smaller weights (MiniLM), converted"
 BASE = "here: base size (MPNet)"
-SMALLER = f"{BASE}, window 32, dense before it", f"{BASE}, blocks of 8, dense before it"
-DISTILLED = f"{BASE}, distilled, dense before it"
+SMALLER = f"{BASE}, window 32, from our dense", f"{BASE}, blocks of 8, from our dense"
+DISTILLED = f"{BASE}, distilled from our dense"
+DENSE_HERE = ", dense here"  # its attention covers every text, as theirs did
 LINFORMER = (("≈ 79", 1481), ("≈ 72", 1909), ("≈ 71", 2428))
 PERFORMER = (("≈ 64", 2010), ("≈ 60", 3004), ("≈ 60", 3990))
 ROWS = (
@@ -134,6 +136,7 @@ def _row(theirs: Theirs, lines: list[Line]) -> Row:
         return Row(tuple(map(Cell, (*front, "no record", "; ".join(seconds), NOTHING, theirs.remark))))
     # A study may have a mechanism twice; the row stands for the one that saw most rows, of training and then at all.
     line = max(found, key=lambda line: (line.settings.get("train_rows") or 0, line.evaluated))
+    front[0] += DENSE_HERE if dense_here(line) else ""
     accuracy, interval, _ = (cell.text for cell in accuracy_cells(line, bold=False))
     mark = LOADED if line.timed_under_load else ""
     ours = _seconds(line, theirs.training)
