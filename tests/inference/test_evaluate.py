@@ -51,6 +51,24 @@ def test_the_rows_held_out_of_training_are_scored(trained: records.Run) -> None:
     assert trained.record["dataset"]["eval"]["rows"] == 18
 
 
+@pytest.mark.parametrize("changes", [{"validation_fraction": 0.5}, {"sample_seed": 5, "eval_rows": 500}])
+def test_rows_that_it_was_trained_on_are_not_scored(changes: dict[str, Any], trained: records.Run) -> None:
+    with pytest.raises(UserError, match=rf"--{next(iter(changes)).replace('_', '-')} .* rows that it has seen; leave"):
+        scored(trained, **changes)
+
+
+def test_a_copy_of_the_training_file_is_that_file(trained: records.Run, tmp_path: Path) -> None:
+    shutil.copy(trained.record["task"], tmp_path / "copy.csv")
+    record = scored(trained, task=str(tmp_path / "copy.csv"))
+    assert record["dataset"]["eval"]["fingerprint"] == trained.record["dataset"]["eval"]["fingerprint"]
+
+
+def test_more_tokens_than_it_reads_are_refused(trained: records.Run) -> None:
+    with pytest.raises(UserError, match=r"--max-length 4096: .* reads 32 tokens; longread convert"):
+        scored(trained, max_length=4096)
+    assert scored(trained, max_length=8)["config"]["max_length"] == 8
+
+
 def test_another_problem_type_than_that_of_training_is_refused(trained: records.Run) -> None:
     with pytest.raises(UserError, match="was trained for single_label_classification"):
         scored(trained, problem_type="regression")
@@ -107,6 +125,9 @@ def test_the_file_given_is_scored_whole_and_may_lack_a_class(trained: records.Ru
     record = scored(trained, eval_file=str(tmp_path / "new.csv"))
     as_task = scored(trained, task=str(tmp_path / "new.csv"), text_columns=("body",), label_columns=("team",))
     assert as_task["metrics"] == record["metrics"]  # none of its rows was held out
+    assert scored(trained, task=str(tmp_path / "new.csv"))["metrics"] == record["metrics"]  # columns as in training
+    (tmp_path / "other.csv").write_text((tmp_path / "new.csv").read_text().replace("body,team", "text,label"))
+    assert scored(trained, task=str(tmp_path / "other.csv"))["metrics"] == record["metrics"]
     assert (record["dataset"]["eval"]["rows"], record["metrics"]["accuracy"]) == (3, pytest.approx(2 / 3))
     assert record["per_class"]["wish"] == {"precision": 1, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}
     assert record["confusion_matrix"] == [[0, 0, 0], [0, 1, 0], [0, 1, 1]]

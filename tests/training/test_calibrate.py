@@ -110,7 +110,9 @@ def test_rows_that_tell_nothing_leave_nothing(place: Path, tmp_path: Path, capsy
     (tmp_path / "easy.csv").write_text("body,topic\n" + "late 1,bad\nthanks 2,good\n" * 5)
     out = tmp_path / "out"
     assert cli.main(["calibrate", str(place / "run"), str(tmp_path / "easy.csv"), "--out", str(out)]) == 2
-    assert "tell no temperature" in capsys.readouterr().err and not out.exists()
+    error = capsys.readouterr().err
+    assert "10 rows tell no temperature: all of them are answered right; give more" in error and not out.exists()
+    assert error.count("temperature") == 1
     assert cli.main(["calibrate", str(place / "run"), str(place / "more-1.csv"), "--out", str(place)]) == 2
 
 

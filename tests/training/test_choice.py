@@ -129,7 +129,11 @@ def test_a_threshold_is_for_the_class_that_is_asked_for() -> None:
 def test_no_temperature_is_taken_from_rows_that_tell_none(caplog: pytest.LogCaptureFixture) -> None:
     logits = np.array([[3.0, 0.0]] * 9)
     found = decide(RunConfig(calibrate=True), logits, np.zeros(9, int), ("a", "b"), SINGLE_LABEL)
-    assert found.temperature is None and "tell no temperature" in caplog.text
+    assert found.temperature is None and "9 rows tell no temperature: all of them are answered right" in caplog.text
+    labels = np.arange(30) % 2
+    by_chance = logits[:1] * np.where(np.arange(30) // 2 % 2, 1, -1)[:, None]
+    with pytest.raises(UserError, match="30 rows tell no temperature: the answers to them are no better than chance"):
+        decide(RunConfig(calibrate=True), by_chance, labels, ("a", "b"), SINGLE_LABEL, needed=True)
 
 
 @pytest.mark.parametrize(

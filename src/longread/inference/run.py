@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import torch
 from longread.config import RunConfig
 from longread.data.dataset import tokenize
 from longread.data.labels import placeholders
+from longread.data.shards import column_names, shards_of
+from longread.data.task_source import TaskSource
 from longread.data.tasks import find_task
 from longread.data.tokenizer import Tokenizer, load_tokenizer
-from longread.errors import UserError
+from longread.errors import UserError, option_name
 from longread.inference.evaluate import split_logits
 from longread.inference.meter import Meter
 from longread.inference.onnx import load_onnx
@@ -53,12 +56,14 @@ def default_task(checkpoint: str | Path, eval_file: str | None) -> str:
 def as_trained(config: RunConfig, checkpoint: str | Path) -> RunConfig:
     """On the task that the checkpoint was trained on, what was not given is as it was in training.
 
-    Otherwise other rows would be held out, and the model be scored on rows that it has seen.
+    Otherwise other rows would be held out, and the model be scored on rows that it has seen. UserError where that was
+    asked for.
     """
     made_by = _origin(checkpoint)
     if made_by is None or not _same_place(made_by.task, config.task):
         return config
     values = {name: made_by.config.get(name) for name in ROWS_OF_THE_TASK}
+    _refuse_other_rows(config, values, checkpoint)
     changes: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in values.items()
@@ -67,11 +72,39 @@ def as_trained(config: RunConfig, checkpoint: str | Path) -> RunConfig:
     return replace(config, **changes)
 
 
+def _refuse_other_rows(config: RunConfig, as_trained: dict[str, Any], checkpoint: str | Path) -> None:
+    task = find_task(config.task)
+    if config.eval_file is not None or task.generate is not None:
+        return
+    for name in ("validation_fraction", "sample_seed"):
+        value, own = getattr(config, name), as_trained[name]
+        if own is None or value in (own, getattr(RunConfig, name)):
+            continue
+        if TaskSource(task, config.task, config.data_config()).eval_split() is None:  # rows are held out of one table
+            raise UserError(
+                f"{option_name(name)} {value}: {checkpoint} was trained on {config.task}, and another choice would "
+                "score rows that it has seen; leave it out"
+            )
+
+
 def _whole(config: RunConfig, checkpoint: str | Path) -> RunConfig:
-    """Of a file that the checkpoint was not trained on, all rows are scored: none was held out for it."""
+    """Of a file that the checkpoint was not trained on, all rows are scored: none was held out for it.
+
+    Its columns are those of training where it has them.
+    """
     made_by = _origin(checkpoint)
-    other = made_by is not None and Path(config.task).is_file() and not _same_place(made_by.task, config.task)
-    return replace(config, eval_file=config.task) if other and config.eval_file is None else config
+    if made_by is None or config.eval_file is not None or not Path(config.task).is_file():
+        return config
+    if _same_place(made_by.task, config.task):
+        return config
+    there = column_names(shards_of(config.task)[0], config.encoding, config.delimiter)
+    known = {name: tuple(made_by.config.get(name) or ()) for name in ("text_columns", "label_columns")}
+    changes: dict[str, Any] = {
+        name: columns
+        for name, columns in known.items()
+        if columns and getattr(config, name) is None and set(columns) <= set(there)
+    }
+    return replace(config, eval_file=config.task, **changes)
 
 
 def _origin(checkpoint: str | Path) -> Origin | None:
@@ -84,8 +117,13 @@ def _origin(checkpoint: str | Path) -> Origin | None:
 
 
 def _same_place(one: str, other: str) -> bool:
-    """`one` is a training's task; of a file its name alone where what is known was told away from its folder."""
+    """`one` is a training's task; of a file its name alone where what is known was told away from its folder.
+
+    A copy of its file is the same.
+    """
     if one == other or (Path(one).exists() and Path(one).resolve() == Path(other).resolve()):
+        return True
+    if Path(one).is_file() and Path(other).is_file() and filecmp.cmp(one, other, shallow=False):
         return True
     return Path(one).name == one == Path(other).name and Path(other).is_file()
 
@@ -149,6 +187,11 @@ def _evaluated_network(
     config = as_trained(config, checkpoint)
     config = replace(config, **vars(model.cut if config.truncation is None else config.cut))
     config, examples = rows_to_score(config, checkpoint, names, problem, model.decision)
+    if config.max_length is not None and config.max_length > model.config.max_length:
+        raise UserError(
+            f"--max-length {config.max_length}: {checkpoint} reads {model.config.max_length} tokens; "
+            "longread convert --max-length makes a longer model of it"
+        )
     limit = min(config.max_length or chosen.limit(model.config.max_length), model.config.max_length)
     split = tokenize(examples, chosen, limit, config.data_config().cache, config.cut)
     settings = _resolved(replace(config, max_length=limit, init=str(checkpoint)), model)
@@ -201,6 +244,8 @@ def _network(
     if tokenizer is None:
         found = load(checkpoint, str(device), untrained_head=untrained_head, **own)
         return found.model, found.tokenizer, found.label_names
+    if tokenizer in ("train", "bytes"):
+        raise UserError(f"--tokenizer {tokenizer}: for a new model; give the folder of the one it was trained with")
     model = from_pretrained(checkpoint, **own).to(device).eval()
     check_answers(model, untrained_head=untrained_head)
     chosen = load_tokenizer(tokenizer)

@@ -59,9 +59,12 @@ def calibrate(
         kept = data.cache if isinstance(examples.texts, StoredTexts) else None
         split = tokenize(examples, found.tokenizer, found.max_length, kept, found.cut)
         logits = split_logits(found.model, split, tokens=found.tokens_per_micro_batch, device=found.device).logits
-    chosen = decide(config, logits, examples.labels, found.label_names, problem)
-    if chosen == Decision():
-        raise UserError(f"{rows}: these rows tell no temperature; give more of them, among them some it gets wrong")
+    try:
+        chosen = decide(
+            config, logits, examples.labels, found.label_names, problem, needed=config.choose_threshold is None
+        )
+    except UserError as error:
+        raise UserError(f"{rows}: {error}") from error
     together = _together(found.decision, chosen, examples.fingerprint)
     if linear is not None:
         own = replace(linear.divided_by(chosen.temperature or 1.0), decision=together)

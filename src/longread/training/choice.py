@@ -75,14 +75,17 @@ def decide(
     labels: Array,
     label_names: Sequence[str],
     problem_type: ProblemType,
+    *,
+    needed: bool = False,
 ) -> Decision:
     """A temperature, which has to go into the model's weights, and thresholds, as far as `config` asks for them.
 
     `logits` [R, C] are the model's for held-out rows. The thresholds are of the probabilities behind the temperature.
+    needed: UserError, not a warning, where these rows tell no temperature.
     """
     temperature = thresholds = None
     if config.calibrate:
-        temperature = _temperature(logits, labels, problem_type)
+        temperature = _temperature(logits, labels, problem_type, needed)
         if temperature is not None:
             logits = logits / temperature
     if config.choose_threshold is not None:
@@ -95,17 +98,18 @@ def decide(
     return Decision(thresholds, config.choose_threshold, temperature, len(labels))
 
 
-def _temperature(logits: Array, labels: Array, problem_type: ProblemType) -> float | None:
-    """None, with a warning, where the rows tell none: all are answered right, say, and no certainty is too much."""
+def _temperature(logits: Array, labels: Array, problem_type: ProblemType, needed: bool) -> float | None:
+    """None, with a warning, where the best one is as low as any or as high as any."""
     found = fit_temperature(logits, labels, problem_type)
-    before, after, *limits = (mean_loss(logits / by, labels, problem_type) for by in (1.0, found, *TEMPERATURES))
-    if min(limits) <= after + 1e-6:
-        log.warning(
-            "--calibrate: %s held-out rows tell no temperature (all may be answered right); none is chosen; "
-            "--selection-fraction holds out more", f"{len(labels):,}",
-        )  # fmt: skip
-        return None
+    before, after, low, high = (mean_loss(logits / by, labels, problem_type) for by in (1.0, found, *TEMPERATURES))
     rows = f"{len(labels):,}"
+    if min(low, high) <= after + 1e-6:
+        why = "all of them are answered right" if low < high else "the answers to them are no better than chance"
+        told = f"{rows} rows tell no temperature: {why}"
+        if needed:
+            raise UserError(f"{told}; give more, or other ones")
+        log.warning("--calibrate: %s; none is chosen", told)
+        return None
     log.info("temperature %.3f: the loss on %s held-out rows was %.4f and is %.4f", found, rows, before, after)
     return found
 
