@@ -213,6 +213,7 @@ def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
     )
     (run,) = records.load_runs(Path("out"))
     assert run.record["dataset"]["label_names"] == ["bug", "praise", "wish"]
+    assert run.record["dataset"]["train"]["text_columns"] == ["text"]
     assert run.record["dataset"]["train"]["rows"] + run.record["dataset"]["eval"]["rows"] == 90
     capsys.readouterr()
     assert cli.main(["predict", str(run.directory), "it crashes at once", "works so well"]) == 0
@@ -222,6 +223,9 @@ def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
     Path("texts.txt").write_text("please add this\n\nworks so well\n")
     assert cli.main(["predict", str(run.directory), "--file", "texts.txt"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+    Path("kinds.csv").write_text("kind\nbug\n")
+    assert cli.main(["predict", str(run.directory), "--file", "kinds.csv"]) == 2
+    assert "no column 'text', which the model was trained on" in capsys.readouterr().err
     assert cli.main(["evaluate", str(run.directory), "--task", "mail.csv", "--json"]) == 0
     evaluated = json.loads(capsys.readouterr().out)
     assert evaluated["dataset"]["eval"]["fingerprint"] == run.record["dataset"]["eval"]["fingerprint"]

@@ -231,8 +231,9 @@ def _predict(
     with processes.first_goes_ahead():
         classifier = asked_to_read(load(checkpoint, computing.device, precision=computing.precision), cut)
     if file is not None:
-        usual = classifier.origin.text_columns if classifier.origin else ()
-        blocks = blocks_of_file(file, usual=usual, **reading)
+        made_by = classifier.origin
+        trained_on = {"usual": made_by.text_columns, "own": made_by.of_own_table} if made_by else {}
+        blocks = blocks_of_file(file, **trained_on, **reading)
     else:
         blocks = blocks_of_texts(texts or _standard_input())
     form = format_of(out or Path("-.jsonl"), Columns(classifier.label_names, reading["kept"], classifier.problem_type))

@@ -51,7 +51,15 @@ def find_columns(
 
 
 def obvious_texts(names: Sequence[str], label_columns: Sequence[str] = ()) -> tuple[str, ...] | None:
-    """The two columns of a pair or the one of a text, by their usual names; None where none stands out."""
+    """The two columns of a pair or the one of a text: those with usual names, else the only one there is, else None."""
+    if named := named_texts(names, label_columns):
+        return named
+    rest = [name for name in names if name not in label_columns]
+    return (rest[0],) if len(rest) == 1 else None
+
+
+def named_texts(names: Sequence[str], label_columns: Sequence[str] = ()) -> tuple[str, ...] | None:
+    """The two columns of a pair or the one of a text, by their usual names."""
     lower = {name.strip().lower(): name for name in reversed(names)}
     for first, second in PAIR_NAMES:
         if first in lower and second in lower:
@@ -59,8 +67,7 @@ def obvious_texts(names: Sequence[str], label_columns: Sequence[str] = ()) -> tu
     for name in TEXT_NAMES:
         if name in lower and lower[name] not in label_columns:
             return (lower[name],)
-    rest = [name for name in names if name not in label_columns]
-    return (rest[0],) if len(rest) == 1 else None
+    return None
 
 
 def read_texts(table: Table, column: str, *, may_be_empty: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from longread.data.columns import obvious_texts
+from longread.data.columns import named_texts, obvious_texts
 from longread.data.reading import TextFile, check_unicode
 from longread.data.shards import Opened, Shard, opened
 from longread.data.sources import ARROW, LINES, check_format, short, told
@@ -18,6 +19,8 @@ from longread.errors import UserError, one_line
 # Rows that are read, classified and written together: so many, or fewer where their texts have so many characters.
 BLOCK = 1024
 BLOCK_CHARACTERS = 1 << 19
+
+log = logging.getLogger("longread")
 
 T = TypeVar("T")
 Row = tuple[str, Mapping[str, Any]]  # where it stands, for messages, and its values by column
@@ -54,14 +57,17 @@ def blocks_of_file(
     kept: Sequence[str] = (),
     *,
     usual: Sequence[str] = (),
+    own: bool = False,
     encoding: str | None = None,
     delimiter: str | None = None,
 ) -> Iterator[Block]:
     """Rows of a table, or lines of a .txt file.
 
     text_columns: one, or two for pairs; default `usual` (the columns of training) if the file has them, else the
-    obvious ones. kept: columns whose values go to the output. UserError for a file, a column or a value that cannot be
-    read; it names the row.
+    obvious ones: those with a usual name, or the only one there is, and it is said which.
+    own: `usual` are columns of the user's own table; the only column of a file is then read for no other one.
+    kept: columns whose values go to the output. UserError for a file, a column or a value that cannot be read; it names
+    the row.
     """
     source = str(path)
     with told(source), ExitStack() as stack:
@@ -80,7 +86,7 @@ def blocks_of_file(
             read = _parquet if ending == ".parquet" else _objects if ".jsonl" in ending else _delimited
             reading = read(file)
         names, rows_of, fraction = reading
-        texts = _columns(source, names, text_columns, usual)
+        texts = _columns(source, names, text_columns, usual, own)
         for name in kept:
             if name not in names:
                 raise UserError(f"{source}: there is no column {name!r}; the columns there are: {', '.join(names)}")
@@ -107,7 +113,9 @@ def _parts(rows: Iterable[T], characters: Callable[[T], int]) -> Iterator[list[T
         yield part
 
 
-def _columns(source: str, names: list[str], given: Sequence[str] | None, usual: Sequence[str]) -> tuple[str, ...]:
+def _columns(
+    source: str, names: list[str], given: Sequence[str] | None, usual: Sequence[str], own: bool
+) -> tuple[str, ...]:
     if not names:
         raise UserError(f"{source}: is empty; give a file with rows, and the names of its columns in the first line")
     there = f"the columns there are: {', '.join(names)}"
@@ -117,6 +125,17 @@ def _columns(source: str, names: list[str], given: Sequence[str] | None, usual: 
     for name in chosen:
         if name not in names:
             raise UserError(f"{source}: there is no column {name!r}; {there}")
+    if given or set(chosen) <= set(usual):
+        return chosen
+    named = named_texts(names) is not None
+    if own and not named:
+        also = ", or give the right --delimiter" if any(mark in chosen[0] for mark in ",;|\t") else ""
+        raise UserError(
+            f"{source}: there is no column {' and '.join(map(repr, usual))}, which the model was trained on; name "
+            f"another with --text-columns{also}; {there}"
+        )
+    if usual or not named:
+        log.info("%s: the texts are read from column %s", source, " and ".join(map(repr, chosen)))
     return chosen
 
 
