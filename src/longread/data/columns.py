@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from longread.data.reading import check_unicode
-from longread.data.sources import Table, short
+from longread.data.sources import Table, file_format, short
 from longread.errors import UserError
 
 TEXT_NAMES = ("text", "sentence", "review", "document", "content", "body", "message", "comment")
@@ -31,6 +31,9 @@ def find_columns(
     """
     names = list(table.columns)
     there = f"the columns there are: {', '.join(names)}"
+    usual = {*TEXT_NAMES, *LABEL_NAMES}.intersection(name.strip().lower() for name in names)
+    if not usual and (file_format(table.source) or "").startswith((".csv", ".tsv")):
+        there += " (is the first line a header?)"
     if text_columns and len(text_columns) > 2:
         raise UserError(
             f"{len(text_columns)} text columns given ({', '.join(text_columns)}); give one, or two for pairs"
