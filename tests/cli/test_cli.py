@@ -38,14 +38,14 @@ def _no_line_for_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
         ("train --attention 'dense tfidf'", "tfidf is a model of its own, no part of a pattern"),
         (
             "compare --attention dense 'dense local local'",
-            "is a pattern of 3 layers; a model of num_hidden_layers 1 has no room",
+            "a model of num_hidden_layers 1 has no room for it; add --num-hidden-layers 3",
         ),
         ("benchmark --attention 'dense local'", "is a pattern of 2 layers; a model of num_hidden_layers 1 has"),
         ("train --attention 'dense local' --num-hidden-layers 2 --block-size 8", "it is for bigbird"),
         ("train --task nowhere.csv", "nowhere.csv"),
         (
             "train --task bad.csv",
-            "no column 'label'; name it with --label-columns; the columns there",
+            "name it with --label-columns; the columns there are: words, stars (is the first line a header?)",
         ),
         ("train --task empty.csv", "empty.csv"),
         ("train empty.csv", "empty.csv: is empty"),
@@ -70,6 +70,19 @@ def _no_line_for_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
         ("compare --attention dense performer --block-size 8", "has no such setting; it is for bigbird"),
         ("compare --init somewhere --num-hidden-layers 1 2", "--num-hidden-layers: only from scratch"),
         ("train a.csv b.csv", "too many arguments: b.csv; --help says what the command takes"),
+        ("compare bad.csv", "too many arguments: bad.csv; give --task bad.csv"),
+        ("train bad.csv --attention dense local", 'one value, in quotes: --attention "dense local"'),
+        ("train 'none*.csv'", "none*.csv: no file matches this pattern; check it"),
+        ("train one.csv --out bad.csv", "--out bad.csv: bad.csv is a file, where a folder is needed"),
+        ("compare --out bad.csv/x", "--out bad.csv/x: bad.csv is a file, where a folder is needed"),
+        ("evaluate nowhere --task one.csv --out bad.csv", "--out bad.csv: bad.csv is a file"),
+        ("benchmark --out bad.csv", "--out bad.csv: bad.csv is a file"),
+        ("train one.csv --data-dir .", "--data-dir .: only for imdb"),
+        ("compare --task one.csv --data-dir .", "--data-dir .: only for imdb"),
+        ("evaluate nowhere --task imbd", "unknown task 'imbd'"),
+        ("predict nowhere --file nope.csv", "nope.csv: there is no such file"),
+        ("predict nowhere --file 'no*.csv'", "no*.csv: is a pattern, and one file is read at a time"),
+        ("tune --search learning_rate=high", "give LOW..HIGH or VALUE,VALUE"),
         ("evaluate somewhere --epochs 3", "Unknown option: --epochs"),
         ("predict somewhere text --epochs 3", "Unknown option: --epochs"),
         ("compare --seed", "--seed requires at least 1"),
@@ -213,6 +226,7 @@ def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
     )
     (run,) = records.load_runs(Path("out"))
     assert run.record["dataset"]["label_names"] == ["bug", "praise", "wish"]
+    assert run.record["dataset"]["train"]["text_columns"] == ["text"]
     assert run.record["dataset"]["train"]["rows"] + run.record["dataset"]["eval"]["rows"] == 90
     capsys.readouterr()
     assert cli.main(["predict", str(run.directory), "it crashes at once", "works so well"]) == 0
@@ -222,6 +236,9 @@ def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
     Path("texts.txt").write_text("please add this\n\nworks so well\n")
     assert cli.main(["predict", str(run.directory), "--file", "texts.txt"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+    Path("kinds.csv").write_text("kind\nbug\n")
+    assert cli.main(["predict", str(run.directory), "--file", "kinds.csv"]) == 2
+    assert "no column 'text', which the model was trained on" in capsys.readouterr().err
     assert cli.main(["evaluate", str(run.directory), "--task", "mail.csv", "--json"]) == 0
     evaluated = json.loads(capsys.readouterr().out)
     assert evaluated["dataset"]["eval"]["fingerprint"] == run.record["dataset"]["eval"]["fingerprint"]

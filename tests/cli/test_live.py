@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import pytest
 
 from longread.cli import live
@@ -68,3 +71,13 @@ def test_an_epoch_is_told_by_what_it_is_chosen_by(choose_by: str | None, told: s
     view = live.GridView([RunConfig(choose_by=choose_by)])
     view.on_event(0, event)
     assert f"{view.state[0]['metric']} {view.state[0]['value']:.4f}" == told
+
+
+def test_of_a_finished_run_that_is_deleted_which_there_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "longread")
+    view = live.RunView(RunConfig(out=tmp_path))
+    view.on_event({"event": "skipped", "run_id": "abc"})
+    (tmp_path / "runs/abc").mkdir(parents=True)
+    view.on_event({"event": "skipped", "run_id": "abc"})
+    places = [f"its line in {tmp_path}/runs.jsonl", f"{tmp_path}/runs/abc"]
+    assert caplog.messages == [f"run abc was done before; delete {place} to repeat it" for place in places]

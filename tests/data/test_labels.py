@@ -42,6 +42,7 @@ def test_a_label_finds_its_class(values: list[Any], own: Any, known: Any, expect
         (["0"], None, ("neg", "pos"), "row 1: label '0' is not one of: neg, pos"),
         (["neg"], None, placeholders(2), "row 1: label 'neg' is not one of: LABEL_0, LABEL_1, 0, 1"),
         (["2"], None, placeholders(2), "row 1: label '2' is not one of"),
+        (["w" * 900], None, ("neg", "pos"), "label 'w{56}[.]{3} is not one of: neg, pos; check --label-columns"),
         ([0], OWN, placeholders(3), "has 2 classes .negative, positive. and the model 3"),
         ([0, 1], OWN, ("negative", "neutral"), "row 2: label 'positive' is not one of: negative, neutral"),
         ([-1], OWN, None, "row 1: label '-1' is not one of: negative, positive; GLUE"),

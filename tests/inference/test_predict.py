@@ -11,6 +11,7 @@ import lzma
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +322,25 @@ def test_what_is_refused(run: Any, arguments: str, message: str) -> None:
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_the_only_column_is_no_other_one_than_the_model_was_trained_on(
+    run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("new.csv").write_text("body,team\nlate again,delivery\n")
+    Path("team.csv").write_text("team\ndelivery\n")
+    for file, wrong, mend in (("new.csv --delimiter ;", "body,team", ", or give the right --delimiter"),
+                              ("team.csv", "team", "")):  # fmt: skip
+        status, out, err = run("any", "--file", *file.split())
+        assert (status, out, err) == (2, "", (
+            f"longread: {file.split()[0]}: there is no column 'body', which the model was trained on; name another "
+            f"with --text-columns{mend}; the columns there are: {wrong}\n"
+        ))  # fmt: skip
+    assert run("any", "--file", "team.csv", "--text-columns", "team")[0] == 0
+    public = replace(predictor(), origin=Origin("imdb", {}, False, ("text",)))
+    monkeypatch.setattr(room, "load", lambda *_, **__: public)
+    assert run("public", "--file", "team.csv")[0] == 0
+    assert "team.csv: the texts are read from column 'team'" in caplog.text
 
 
 def test_a_file_is_read_no_further_than_it_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

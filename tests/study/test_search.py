@@ -48,7 +48,7 @@ def test_a_space_is_read_from_words() -> None:
     [
         ("learning_rat=1..2", "did you mean learning_rate?"),
         ("epochs", "give NAME=LOW..HIGH"),
-        ("epochs=5..2", "a range is LOW..HIGH"),
+        ("epochs=5..2", "a range is LOW..HIGH, and 5 is larger than 2"),
         ("learning_rate=0..0.5", "for fractions above 0"),
         ("eval_rows=1,2", "is no setting to search over"),
         ("epochs=two,three", "epochs is 'two'"),

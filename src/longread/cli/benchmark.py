@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from longread.checks import Count
 from longread.cli import logs
 from longread.cli.options import ALL, NONE_GIVEN, JsonLines, OfMechanisms, Several, given_options, panel
+from longread.cli.places import check_folder
 from longread.settings import WidthSettings
 
 
@@ -72,6 +73,7 @@ def benchmark(
     from longread.study.benchmark import BenchmarkConfig, benchmarks
     from longread.study.compare import benchmark_all
 
+    check_folder(out)
     base = BenchmarkConfig(
         attention="dense", lengths=tuple(sorted(set(lengths))), num_hidden_layers=num_hidden_layers, **vars(width),
         precision=precision, seconds=seconds, threads=threads, device=device, out=out,

@@ -139,7 +139,7 @@ def _convert(
 
     model = from_pretrained(checkpoint, seed=seed)
     if attention is not None:
-        check_depth(attention, model.config.num_hidden_layers)
+        check_depth(attention, model.config.num_hidden_layers, is_fixed=True)
     if model.tokenizer_file is not None:  # it goes along
         check_tokenizer(model, load_tokenizer(model.tokenizer_file))
     converted = convert_model(model, model.config.attention if attention is None else attention, max_length, **options)

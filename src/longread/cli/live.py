@@ -245,6 +245,7 @@ class RunView:
         )  # fmt: skip
         self.bar = self.progress.add_task(f"{config.task}, {config.attention}", total=None, left="?")
         self.choose_by = config.choose_by
+        self.out = config.out
 
     def __enter__(self) -> RunView:
         self.progress.start()
@@ -265,9 +266,9 @@ class RunView:
         elif kind == "start" and "num_parameters" in event:
             self._say(f"run {event['run_id']}: {event['rows']:,} rows, {event['num_parameters']:,} parameters")
         elif kind == "skipped":
-            self._say(
-                f"run {event['run_id']} was done before; delete its folder (or its line in runs.jsonl) to repeat it"
-            )
+            folder = self.out / "runs" / event["run_id"]
+            what = folder if folder.is_dir() else f"its line in {self.out / 'runs.jsonl'}"
+            self._say(f"run {event['run_id']} was done before; delete {what} to repeat it")
         elif kind == "resumed":
             self._say(f"goes on at step {event['step']} of {event['steps']}")
 

@@ -176,9 +176,20 @@ def _in_a_line(error: BaseException) -> str:
     """A message may quote a value of any length, and what would move a terminal's cursor."""
     told = str(error)
     if isinstance(error, cyclopts.UnusedCliTokensError):
-        told = f"too many arguments: {shlex.join(error.unused_tokens or ())}; --help says what the command takes"
+        told = _too_many(error.unused_tokens or [], error.command_chain or ())
     text = "".join(mark if mark.isprintable() else " " for mark in " ".join(told.split()))
     return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
+
+
+def _too_many(tokens: Sequence[str], command: Sequence[str]) -> str:
+    from longread.attention import ATTENTIONS
+
+    right = "--help says what the command takes"
+    if any(token in ATTENTIONS for token in tokens):
+        right = 'several mechanisms are one value, in quotes: --attention "dense local"'
+    elif "compare" in command:
+        right = f"give --task {shlex.join(tokens)}"
+    return f"too many arguments: {shlex.join(tokens)}; {right}"
 
 
 def _check_names(arguments: Sequence[str]) -> None:

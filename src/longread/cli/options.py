@@ -6,12 +6,14 @@ import dataclasses
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
 from docstring_parser import parse
 
 from longread.attention import ATTENTIONS
+from longread.cli.places import check_folder
 from longread.config import BASELINE_CHOICES, BASELINE_SETTINGS, BASELINES, SCRATCH_SETTINGS, RunConfig
 from longread.data.config import Cut
 from longread.errors import UserError, option_name
@@ -122,7 +124,24 @@ def given_options(options: Any) -> dict[str, Any]:
 def run_config(*settings: Any, options: Any = NONE_GIVEN, **others: Any) -> RunConfig:
     """One configuration of what was given: the parts of the settings, the mechanisms' options, single fields."""
     values = {name: value for part in settings for name, value in vars(part).items()}
-    return RunConfig(**values, **others, options=given_options(options))
+    config = RunConfig(**values, **others, options=given_options(options))
+    check_folder(config.out)
+    if "task" in others:
+        check_data_dir(config.data_dir, [config.task])
+    return config
+
+
+def check_data_dir(data_dir: Path | None, tasks: Sequence[str]) -> None:
+    """UserError for a directory of public tasks where none of them is read.
+
+    LONGREAD_DATA_DIR may name one all the same, for other runs; generated tasks leave it alone.
+    """
+    from longread.data.tasks import TASKS, find_task
+
+    asked = [find_task(name) for name in tasks] if data_dir is not None else []
+    if asked and all(task.hub_id is None and task.generate is None for task in asked):
+        public = ", ".join(name for name, task in TASKS.items() if task.hub_id)
+        raise UserError(f"--data-dir {data_dir}: only for {public}; leave it out")
 
 
 def asked_to_read(predictor: Predictor, cut: Cut) -> Predictor:

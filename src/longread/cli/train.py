@@ -21,6 +21,7 @@ from longread.cli.options import (
     OfRows,
     OfTraining,
     Several,
+    check_data_dir,
     refuse_unused,
     run_config,
 )
@@ -101,6 +102,7 @@ def compare(
     place = cluster_of(on, cluster)
     base = run_config(rows, model, training, machine, options=options)
     refuse_unused(base, attention, num_hidden_layers)
+    check_data_dir(base.data_dir, task)
     if budget is not None:
         from longread.cli.budget import compare_in_time
 

@@ -74,9 +74,12 @@ def evaluate(
 
     tune_allocator()
     from longread.cli.live import metric_line
+    from longread.data.tasks import find_task
     from longread.inference import run as evaluation
     from longread.report.quality import class_table, confusion_table, length_table
 
+    if task is not None:
+        find_task(task)  # before the model is loaded
     wanted = task or evaluation.default_task(checkpoint, rows.eval_file)
     config = run_config(rows, machine, options=options, task=wanted)
     found = evaluation.evaluated(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head)
@@ -184,6 +187,8 @@ def predict(
     from longread.system.allocator import tune_allocator
 
     tune_allocator(computing.precision)
+    from longread.data.sources import told
+    from longread.data.stream import check_file
     from longread.inference.outputs import check_output
     from longread.system import processes
 
@@ -202,6 +207,9 @@ def predict(
             raise UserError("predict under torchrun: give the texts as a --file; its blocks are shared out")
     elif texts:
         raise UserError("give texts or --file, not both")
+    else:
+        with told(str(file)):
+            check_file(file)
     kept = list(dict.fromkeys([*([id_column] if id_column else []), *(keep_columns or [])]))
     reading = {"text_columns": text_columns, "kept": kept, "encoding": encoding, "delimiter": delimiter}
     with processes.joined():
@@ -231,8 +239,9 @@ def _predict(
     with processes.first_goes_ahead():
         classifier = asked_to_read(load(checkpoint, computing.device, precision=computing.precision), cut)
     if file is not None:
-        usual = classifier.origin.text_columns if classifier.origin else ()
-        blocks = blocks_of_file(file, usual=usual, **reading)
+        made_by = classifier.origin
+        usual, own_table = (made_by.text_columns, made_by.of_own_table) if made_by else ((), False)
+        blocks = blocks_of_file(file, usual=usual, own_table=own_table, **reading)
     else:
         blocks = blocks_of_texts(texts or _standard_input())
     form = format_of(out or Path("-.jsonl"), Columns(classifier.label_names, reading["kept"], classifier.problem_type))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from longread.data.reading import check_unicode
-from longread.data.sources import Table, short
+from longread.data.sources import Table, file_format, short
 from longread.errors import UserError
 
 TEXT_NAMES = ("text", "sentence", "review", "document", "content", "body", "message", "comment")
@@ -31,6 +31,9 @@ def find_columns(
     """
     names = list(table.columns)
     there = f"the columns there are: {', '.join(names)}"
+    usual = {*TEXT_NAMES, *LABEL_NAMES}.intersection(name.strip().lower() for name in names)
+    if not usual and (file_format(table.source) or "").startswith((".csv", ".tsv")):
+        there += " (is the first line a header?)"
     if text_columns and len(text_columns) > 2:
         raise UserError(
             f"{len(text_columns)} text columns given ({', '.join(text_columns)}); give one, or two for pairs"
@@ -51,7 +54,15 @@ def find_columns(
 
 
 def obvious_texts(names: Sequence[str], label_columns: Sequence[str] = ()) -> tuple[str, ...] | None:
-    """The two columns of a pair or the one of a text, by their usual names; None where none stands out."""
+    """The two columns of a pair or the one of a text: those with usual names, else the only one there is, else None."""
+    if named := named_texts(names, label_columns):
+        return named
+    rest = [name for name in names if name not in label_columns]
+    return (rest[0],) if len(rest) == 1 else None
+
+
+def named_texts(names: Sequence[str], label_columns: Sequence[str] = ()) -> tuple[str, ...] | None:
+    """The two columns of a pair or the one of a text, by their usual names."""
     lower = {name.strip().lower(): name for name in reversed(names)}
     for first, second in PAIR_NAMES:
         if first in lower and second in lower:
@@ -59,8 +70,7 @@ def obvious_texts(names: Sequence[str], label_columns: Sequence[str] = ()) -> tu
     for name in TEXT_NAMES:
         if name in lower and lower[name] not in label_columns:
             return (lower[name],)
-    rest = [name for name in names if name not in label_columns]
-    return (rest[0],) if len(rest) == 1 else None
+    return None
 
 
 def read_texts(table: Table, column: str, *, may_be_empty: bool) -> list[str]:

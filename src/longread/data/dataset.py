@@ -47,6 +47,7 @@ class Split:
     pairs: bool = False  # each sequence is two texts
     problem_type: ProblemType = SINGLE_LABEL
     files: Files | None = None  # that the rows were read from, where they are not in memory
+    text_columns: tuple[str, ...] = ()  # of a table, where the texts stand
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -229,6 +230,7 @@ def split_of(examples: Examples, tokenizer: Tokenizer, encoded: Encoded) -> Spli
         examples.pairs is not None,
         examples.problem_type,
         examples.files,
+        examples.text_columns,
     )
 
 

@@ -36,6 +36,7 @@ class Examples:
     label_names: tuple[str, ...]
     problem_type: ProblemType = SINGLE_LABEL
     files: Files | None = None  # of rows that are not in memory
+    text_columns: tuple[str, ...] = ()  # of a table, where the texts stand
 
     @cached_property
     def fingerprint(self) -> str:

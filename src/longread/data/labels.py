@@ -58,8 +58,11 @@ def read_labels(
         numbers = _same_but_for_case(own or (), names) | _indices(names)
     for row, key in enumerate(keys):
         if key not in numbers:
-            hidden = "; GLUE's test labels are hidden, use the validation split" if key == "-1" else ""
-            raise UserError(f"{table.place(row)}: label {key!r} is not one of: {_in_words(tuple(numbers))}{hidden}")
+            right = (
+                "GLUE's test labels are hidden, use the validation split" if key == "-1" else "check --label-columns"
+            )
+            there = _in_words(tuple(numbers))
+            raise UserError(f"{table.place(row)}: label {short(key, 60)} is not one of: {there}; {right}")
     return np.array([numbers[key] for key in keys], dtype=np.int64), names
 
 

@@ -79,7 +79,10 @@ def shards_of(name: str) -> list[Shard]:
     if URL.match(name):
         return _one_kind(name, _behind(name))
     if is_pattern(name):
-        return local_shards(name, [Path(path) for path in glob.glob(name, recursive=True)])
+        paths = [Path(path) for path in glob.glob(name, recursive=True)]
+        if not paths:
+            raise UserError(f"{name}: no file matches this pattern; check it, and the folder that it is in")
+        return local_shards(name, paths)
     if Path(name).is_dir():
         return local_shards(name, [path for path in Path(name).iterdir() if path.name[:1] not in "._"])
     return [local_shard(Path(name))]

@@ -197,7 +197,7 @@ def class_names_in(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
         return {}
 
 
-def short(value: Any) -> str:
-    """A value in a message, cut to 40 characters."""
+def short(value: Any, most: int = 40) -> str:
+    """A value in a message, cut to so many characters."""
     text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."

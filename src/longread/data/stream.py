@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -9,15 +10,17 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from longread.data.columns import obvious_texts
+from longread.data.columns import named_texts, obvious_texts
 from longread.data.reading import TextFile, check_unicode
-from longread.data.shards import Opened, Shard, opened
+from longread.data.shards import Opened, Shard, is_pattern, opened
 from longread.data.sources import ARROW, LINES, check_format, short, told
 from longread.errors import UserError, one_line
 
 # Rows that are read, classified and written together: so many, or fewer where their texts have so many characters.
 BLOCK = 1024
 BLOCK_CHARACTERS = 1 << 19
+
+log = logging.getLogger("longread")
 
 T = TypeVar("T")
 Row = tuple[str, Mapping[str, Any]]  # where it stands, for messages, and its values by column
@@ -54,18 +57,21 @@ def blocks_of_file(
     kept: Sequence[str] = (),
     *,
     usual: Sequence[str] = (),
+    own_table: bool = False,
     encoding: str | None = None,
     delimiter: str | None = None,
 ) -> Iterator[Block]:
     """Rows of a table, or lines of a .txt file.
 
     text_columns: one, or two for pairs; default `usual` (the columns of training) if the file has them, else the
-    obvious ones. kept: columns whose values go to the output. UserError for a file, a column or a value that cannot be
-    read; it names the row.
+    obvious ones: those with a usual name, or the only one there is, and it is said which.
+    own_table: `usual` are columns of the user's own table; the only column of a file is then read for no other one.
+    kept: columns whose values go to the output. UserError for a file, a column or a value that cannot be read; it names
+    the row.
     """
     source = str(path)
     with told(source), ExitStack() as stack:
-        ending = check_format(path, source, lines=True)
+        ending = check_file(path)
         file = TextFile(path, ending, source, encoding, delimiter)
         if ending in LINES:
             if text_columns or kept:
@@ -80,7 +86,7 @@ def blocks_of_file(
             read = _parquet if ending == ".parquet" else _objects if ".jsonl" in ending else _delimited
             reading = read(file)
         names, rows_of, fraction = reading
-        texts = _columns(source, names, text_columns, usual)
+        texts = _columns(source, names, text_columns, usual, own_table)
         for name in kept:
             if name not in names:
                 raise UserError(f"{source}: there is no column {name!r}; the columns there are: {', '.join(names)}")
@@ -92,6 +98,13 @@ def blocks_of_file(
             found = [[_text(_there(values, name, place), place, name) for place, values in part] for name in texts]
             own = {name: [values.get(name) for _, values in part] for name in kept}
             yield Block(found[0], found[1] if len(found) == 2 else None, own, fraction())
+
+
+def check_file(path: Path) -> str:
+    """The ending of a file whose rows can be read block by block. UserError says what would do."""
+    if is_pattern(str(path)):
+        raise UserError(f"{path}: is a pattern, and one file is read at a time; name each by itself")
+    return check_format(path, str(path), lines=True)
 
 
 def _parts(rows: Iterable[T], characters: Callable[[T], int]) -> Iterator[list[T]]:
@@ -107,7 +120,9 @@ def _parts(rows: Iterable[T], characters: Callable[[T], int]) -> Iterator[list[T
         yield part
 
 
-def _columns(source: str, names: list[str], given: Sequence[str] | None, usual: Sequence[str]) -> tuple[str, ...]:
+def _columns(
+    source: str, names: list[str], given: Sequence[str] | None, usual: Sequence[str], own_table: bool
+) -> tuple[str, ...]:
     if not names:
         raise UserError(f"{source}: is empty; give a file with rows, and the names of its columns in the first line")
     there = f"the columns there are: {', '.join(names)}"
@@ -117,6 +132,17 @@ def _columns(source: str, names: list[str], given: Sequence[str] | None, usual: 
     for name in chosen:
         if name not in names:
             raise UserError(f"{source}: there is no column {name!r}; {there}")
+    if given or set(chosen) <= set(usual):
+        return chosen
+    named = named_texts(names) is not None
+    if own_table and not named:
+        also = ", or give the right --delimiter" if any(mark in chosen[0] for mark in ",;|\t") else ""
+        raise UserError(
+            f"{source}: there is no column {' and '.join(map(repr, usual))}, which the model was trained on; name "
+            f"another with --text-columns{also}; {there}"
+        )
+    if usual or not named:
+        log.info("%s: the texts are read from column %s", source, " and ".join(map(repr, chosen)))
     return chosen
 
 

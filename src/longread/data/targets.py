@@ -157,7 +157,7 @@ def _sets(
     for row, parts in enumerate(rows):
         for part in parts:
             if part not in numbers:
-                raise UserError(f"{table.place(row)}: label {part!r} is not one of: {', '.join(names[:10])}")
+                raise UserError(f"{table.place(row)}: label {short(part, 60)} is not one of: {', '.join(names[:10])}")
             labels[row, numbers[part]] = 1
     _check(table, labels, names, known)
     return labels, names

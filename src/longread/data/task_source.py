@@ -151,7 +151,8 @@ class TaskSource:
             ),
             bool(label),
         )  # fmt: skip
-        return self._with_labels(split, texts, found, np.arange(len(table), dtype=np.int64))
+        read = self._with_labels(split, texts, found, np.arange(len(table), dtype=np.int64))
+        return replace(read, text_columns=columns)
 
     def _targets(self, rows: int, read: Callable[[], Targets], there: bool) -> Targets:
         """What `read` gives; where labels are optional and there are none that can be read, class 0 for each row."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,15 @@ ROWS_OF_THE_TASK = ("validation_fraction", "sample_seed", "text_columns", "label
 
 @dataclass(frozen=True)
 class Origin:
-    """`task` and `config` of the run that made a checkpoint; whether it was trained on pairs (None: not known)."""
+    """`task` and `config` of the run that made a checkpoint; whether it was trained on pairs (None: not known).
+
+    columns: of the table that it was trained on, where the texts stood; empty where that is not known.
+    """
 
     task: str
     config: dict[str, Any]
     pairs: bool | None
+    columns: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What a file made of the checkpoint has to know."""
@@ -40,9 +44,14 @@ class Origin:
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        """The columns that it was trained on, as far as they were named."""
+        """The columns that it was trained on, as far as they are known."""
         known = TASKS[self.task].text_columns if self.task in TASKS else ()
-        return tuple(self.config.get("text_columns") or known)
+        return tuple(self.config.get("text_columns") or self.columns or known)
+
+    @property
+    def of_own_table(self) -> bool:
+        """Whether those columns are the user's own, and not a public data set's."""
+        return bool(self.text_columns) and self.task.partition(":")[0] not in (*TASKS, "hub")
 
 
 def _without_place(task: str) -> str:
@@ -69,10 +78,12 @@ def origin_of(checkpoint: str | Path) -> Origin | None:
             if not (folder / "run.json").is_file():
                 continue
             record = current_names(json.loads((folder / "run.json").read_text()))
-            found = Origin(record["task"], dict(record["config"]), record["dataset"]["train"].get("pairs"))
+            rows = record["dataset"]["train"]
+            columns = tuple(rows.get("text_columns") or ())
+            found = Origin(record["task"], dict(record["config"]), rows.get("pairs"), columns)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         if found.pairs is None and found.text_columns:
-            return Origin(found.task, found.config, len(found.text_columns) == 2)
+            return replace(found, pairs=len(found.text_columns) == 2)
         return found
     return None

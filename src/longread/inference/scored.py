@@ -53,6 +53,7 @@ def split_record(rows: Split | Examples, config: RunConfig) -> SplitRecord:
         fingerprint=rows.fingerprint,
         rows_of_split=find_task(config.task).split_rows.get(name),
         pairs=bool(rows.pairs),
+        text_columns=rows.text_columns or None,
     )
 
 

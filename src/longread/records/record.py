@@ -34,6 +34,7 @@ class SplitRecord:
     fingerprint: str  # a hash of its rows
     rows_of_split: int | None = None  # of the whole split, where these are a sample of it
     pairs: bool | None = None  # each row is two texts
+    text_columns: tuple[str, ...] | None = None  # of a table, where the texts stand; None: no table, or not known
 
 
 @dataclass(frozen=True, kw_only=True)

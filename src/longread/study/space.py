@@ -78,6 +78,8 @@ def _value(text: str) -> Any:
 def _range(word: str, values: list[Any]) -> Range:
     numbers = len(values) == 2 and all(isinstance(value, int | float) for value in values)
     whole = all(isinstance(value, int) for value in values)
+    if numbers and values[0] > values[1]:
+        raise UserError(f"--search {word}: a range is LOW..HIGH, and {values[0]} is larger than {values[1]}")
     if not numbers or not values[0] < values[1] or (not whole and values[0] <= 0):
         raise UserError(f"--search {word}: a range is LOW..HIGH, two numbers, for fractions above 0")
     return Range(values[0], values[1], whole)
@@ -129,4 +131,9 @@ def check_space(base: RunConfig, space: Space) -> None:
         for value in (values.low, values.high) if isinstance(values, Range) else values.values:
             if name == DISTILL_STEPS and base.init == "scratch":
                 raise UserError("--search distill_steps: needs a dense checkpoint to distil from; give --init")
-            step_of(base, {name: int(value) if isinstance(values, Range) and values.whole else value})
+            try:
+                step_of(base, {name: int(value) if isinstance(values, Range) and values.whole else value})
+            except UserError as error:
+                if isinstance(values, Range) or len(values.values) > 1 or not isinstance(value, str):
+                    raise
+                raise UserError(f"--search {name}={value}: {error}; give LOW..HIGH or VALUE,VALUE") from None

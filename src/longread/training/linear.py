@@ -102,7 +102,8 @@ def _fit(
         **meter.fields(CPU, "float64"),
     )
     write_answers(directory, evaluation, done.answers, model.decision.of(model.label_names))
-    trained_on = Origin(config.task, config.named(), evaluation.pairs is not None).to_json()
+    pairs = evaluation.pairs is not None
+    trained_on = Origin(config.task, config.named(), pairs, train_rows.text_columns).to_json()
     save_linear(model, directory / "checkpoint", trained_on)
     Provenance(name, "train", training.seconds).write(directory / "checkpoint")
     write_card(Run(record.to_json(), directory), directory / "checkpoint")

@@ -70,13 +70,17 @@ def known_attention(attention: str) -> str:
     return canonical(attention)
 
 
-def check_depth(attention: str, num_hidden_layers: int) -> None:
-    """UserError for a pattern that a model is too shallow for: a part of it would not be used."""
+def check_depth(attention: str, num_hidden_layers: int, *, is_fixed: bool = False) -> None:
+    """UserError for a pattern that a model is too shallow for: a part of it would not be used.
+
+    is_fixed: the depth is a checkpoint's.
+    """
     count = len(attention.split())
     if 1 < count > num_hidden_layers:
+        right = "give a shorter one" if is_fixed else f"add --num-hidden-layers {count}"
         raise UserError(
             f"--attention {attention!r} is a pattern of {count} layers; a model of num_hidden_layers "
-            f"{num_hidden_layers} has no room for it"
+            f"{num_hidden_layers} has no room for it; {right}"
         )
 
 

@@ -104,7 +104,7 @@ def converted(model: Classifier, config: RunConfig, max_length: int | None = Non
 
     max_length: of the new model; default the model's own, or the configuration's where that is longer.
     """
-    check_depth(config.attention, model.config.num_hidden_layers)
+    check_depth(config.attention, model.config.num_hidden_layers, is_fixed=True)
     own = dict(config.options)
     longest = max_length or max(config.max_length or 0, model.config.max_length)
     from longread.models.convert import convert, pattern_of
