@@ -29,7 +29,8 @@ class RowSettings:
     validation_fraction:
         Fraction of a single file that is held out for evaluation.
     max_length:
-        Tokens of the longest sequence; longer texts are cut, and the record says how many.
+        Tokens of the longest sequence; longer texts are cut, and the record says how many. Default 4096 from scratch,
+        or what the checkpoint reads.
     truncation:
         What is read of a text that is longer: its head, its tail, half of each (head_tail), or all of it in chunks,
         whose logits are averaged (of several labels the highest of each counts), in training too. Default: what the
@@ -48,7 +49,7 @@ class RowSettings:
     encoding:
         Of your own file, such as cp1252. Default: UTF-8, UTF-16 by its mark, else Windows-1252, which is said.
     delimiter:
-        Between the cells of your own .csv file. Default: the one of , ; and tab that the header shows.
+        Between the cells of your own .csv file. Default: the one of , ; | and tab that the header shows.
     eval_file:
         A file with the evaluation rows of your own task.
     tokenizer:
@@ -91,7 +92,8 @@ class MachineSettings:
     ----------
     precision:
         Of the computation; auto is bfloat16 where it is faster (processor and width of the model decide). int8 is for
-        `evaluate` on a processor: the linear layers alone, their weights rounded as they are read.
+        evaluate, predict and serve, on a processor: the linear layers alone, their weights rounded as they are read.
+        Training takes float32 or bfloat16.
     tokens_per_micro_batch:
         Tokens that are in memory at once; the result does not depend on it. Default: by free memory.
     threads:

@@ -196,7 +196,7 @@ def test_a_linear_run_predicts_explains_and_is_evaluated_like_any_other(
     told = capsys.readouterr().out
     assert told.startswith("praise ")
     assert "'great'" in told
-    assert told.splitlines()[-1].endswith("but for 0.00% of it")
+    assert told.splitlines()[-1].endswith("(0.00 % of it unexplained)")
 
 
 def test_of_two_at_once_one_trains(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from longread.checks import Count
 from longread.cli import logs
-from longread.cli.options import ALL, NONE_GIVEN, JsonLines, OfMechanisms, Several, given_options, panel
+from longread.cli.options import ALL, NONE_MEASURED, JsonLines, OfMeasured, Several, given_options, panel
 from longread.cli.places import check_folder
 from longread.settings import WidthSettings
 
@@ -37,7 +37,7 @@ def benchmark(
     device: str = "auto",
     json_lines: JsonLines = False,
     out: Path = Path("out"),
-    options: OfMechanisms = NONE_GIVEN,
+    options: OfMeasured = NONE_MEASURED,
 ) -> int:
     """Time and memory of each mechanism by length, and the length from which it beats dense attention.
 

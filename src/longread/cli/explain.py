@@ -66,5 +66,6 @@ def explain(
             print(f"{one.heading()}; what {one.sides()[0]} (+) and what {one.sides()[1]} (-):")
             for token in sorted(one.tokens, key=lambda t: -abs(t.attribution))[:12]:
                 print(f"  {token.attribution:+.3f}  {token.text!r}")
-            print(f"  all of them: {one.logit - one.baseline_logit:+.3f}, but for {one.completeness_gap:.2%} of it")
+            total = one.logit - one.baseline_logit
+            print(f"  sum of all {total:+.3f} ({100 * one.completeness_gap:.2f} % of it unexplained)")
     return 0

@@ -61,19 +61,31 @@ DEFAULTS = Settings()
 USED_BY_ALL = ("data_dir", "out", "threads", "device")
 
 
-def mechanism_options() -> type:
-    """A dataclass of every mechanism's settings, None where one is not given; each an option under its name."""
+def mechanism_options(*, with_defaults: bool = True) -> type:
+    """A dataclass of every mechanism's settings, None where one is not given; each an option under its name.
+
+    with_defaults: the help says what a setting is then.
+    """
     fields: dict[str, tuple[str, Any, Any]] = {}
     for mechanism in ATTENTIONS.values():
         hints = get_type_hints(mechanism.Options, include_extras=True)
         group = Group(f"{mechanism.title} attention", sort_key=3)
         for field in dataclasses.fields(mechanism.Options):
             hint = Annotated[_one_value(hints[field.name]) | None, Parameter(group=group)]  # type: ignore[valid-type]
-            described = dataclasses.field(default=None, metadata=field.metadata)
+            told = field.metadata.get("help", "") + (_default_of(field) if with_defaults else "")
+            described = dataclasses.field(default=None, metadata={**field.metadata, "help": told})
             fields.setdefault(field.name, (field.name, hint, described))
     return dataclasses.make_dataclass(
         "MechanismOptions", fields.values(), frozen=True, kw_only=True, namespace={"__module__": __name__}
     )
+
+
+def _default_of(field: dataclasses.Field[Any]) -> str:
+    """What the help says of a mechanism's setting that is not given; of a switch nothing."""
+    if field.default is None or isinstance(field.default, bool) or "Default" in field.metadata.get("help", ""):
+        return ""
+    own = "" if field.metadata.get("from_scratch") else ", unless a generated task or the checkpoint has its own"
+    return f" Default {field.default}{own}."
 
 
 def part_of_settings(name: str, *fields: str, **own_help: str) -> type:
@@ -109,10 +121,14 @@ if TYPE_CHECKING:
     from longread.inference.predictor import Predictor
 
     MechanismOptions = Any
+    MeasuredOptions = Any
 else:
     MechanismOptions = mechanism_options()
+    MeasuredOptions = mechanism_options(with_defaults=False)  # of `benchmark`, which has the papers' sizes
 OfMechanisms = Annotated[MechanismOptions, Parameter(name="*")]
+OfMeasured = Annotated[MeasuredOptions, Parameter(name="*")]
 NONE_GIVEN: Any = MechanismOptions()
+NONE_MEASURED: Any = MeasuredOptions()
 
 
 def given_options(options: Any) -> dict[str, Any]:
