@@ -183,4 +183,4 @@ def test_a_file_is_trained_on_recorded_kept_and_evaluated(
     kept = found and found.predictions()
     assert kept is not None
     for name, values in predicted.items():
-        np.testing.assert_array_equal(kept[name], values)
+        np.testing.assert_allclose(kept[name], values, rtol=2**-12, atol=0)

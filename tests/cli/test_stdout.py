@@ -72,12 +72,12 @@ MEASURE = "benchmark --attention dense --lengths 8 --seconds 0 --out"
 @pytest.mark.parametrize(
     ("command", "out", "said"),
     [
-        (TRAIN, "file", "file: is a file, where a folder is needed"),
-        (TRAIN, "file/in", "file: is a file, where a folder is needed"),
+        (TRAIN, "file", "file is a file, where a folder is needed"),
+        (TRAIN, "file/in", "file is a file, where a folder is needed"),
         (TRAIN, "link", "link: is a link to"),
         (REPORT, "file", "file: is a file, where a folder is needed"),
         (REPORT, "link", "link: is a link to"),
-        (MEASURE, "file", "file: is a file, where a folder is needed"),
+        (MEASURE, "file", "file is a file, where a folder is needed"),
     ],
 )
 def test_an_out_that_is_no_folder_is_named(

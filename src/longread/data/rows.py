@@ -30,7 +30,7 @@ from longread.records import fingerprint
 
 log = logging.getLogger("longread")
 
-VERSION = "1"  # of the folder
+VERSION = "2"  # of the folder
 TEXTS = ("first texts", "second texts")
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -211,6 +211,7 @@ class _Rows:
             "source": shards[0].source if len(shards) == 1 else f"{shards[0].source} … {shards[-1].source}",
             "names": self._first.names,
             "class_names": self._first.class_names,
+            "text_columns": [texts.column for texts in self._texts],
             "label_columns": list(self._labels.columns),
             "labels": self._labels.rows,
             "places": self._labels.places,
@@ -218,7 +219,7 @@ class _Rows:
             "bytes": sum(shard.size for shard in shards),
         }
         sums = self._folder.close()
-        meaning = json.dumps([about["labels"], about["class_names"], about["label_columns"]])
+        meaning = json.dumps([about[name] for name in ("labels", "class_names", "label_columns", "text_columns")])
         about["digest"] = fingerprint(VERSION, meaning, *(sums[name] for name in sorted(sums)))
         self._folder.seal()
 

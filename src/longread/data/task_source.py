@@ -108,7 +108,8 @@ class TaskSource:
             bool(stored.maps.about["label_columns"]),
         )
         rows = np.arange(len(stored), dtype=np.uint32 if len(stored) < 1 << 32 else np.int64)
-        return replace(self._with_labels(split, stored.texts(), found, rows), files=stored.files)
+        columns = tuple(stored.maps.about["text_columns"])
+        return replace(self._with_labels(split, stored.texts(), found, rows), files=stored.files, text_columns=columns)
 
     def _public_folder(self) -> Path | None:
         """Of a public task under --data-dir."""
