@@ -59,6 +59,28 @@ def test_a_vocab_txt_becomes_a_tokenizer(
         assert pair.type_ids == expected.get("token_type_ids", pair.type_ids)
 
 
+@pytest.mark.parametrize("file", ["added_tokens.json", "tokenizer_config.json"])
+def test_added_tokens_are_read(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer
+
+    monkeypatch.setenv("LONGREAD_CACHE", str(tmp_path / "cache"))
+    words = [*SPECIAL["bert"], "the", "low"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    told: dict[str, Any] = {"newtok": len(words), "<two>": len(words) + 1}
+    if file == "tokenizer_config.json":
+        kinds = {"lstrip": False, "rstrip": False, "normalized": True, "single_word": False}
+        decoder = {str(told["newtok"]): {"content": "newtok", "special": False} | kinds,
+                   str(told["<two>"]): {"content": "<two>", "special": True} | kinds}  # fmt: skip
+        told = {"tokenizer_class": "BertTokenizer", "added_tokens_decoder": decoder}
+    (tmp_path / file).write_text(json.dumps(told))
+    theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
+    found = tokenizer_file(tmp_path)
+    assert found is not None
+    for text in ("the newtok low", "the <two>low NEWTOK", "new tok"):
+        assert Tokenizer.from_file(str(found)).encode(text).ids == theirs(text)["input_ids"]
+
+
 def test_vocab_json_and_merges_become_a_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers

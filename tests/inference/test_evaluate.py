@@ -63,6 +63,31 @@ def test_a_copy_of_the_training_file_is_that_file(trained: records.Run, tmp_path
     assert record["dataset"]["eval"]["fingerprint"] == trained.record["dataset"]["eval"]["fingerprint"]
 
 
+def test_where_all_of_the_file_was_trained_on_the_other_one_is_scored(trained: records.Run, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text(
+        "body,team\n" + "works so well,praise\nplease add this,wish\nit crashes,bug\n" * 2
+    )
+    config = RunConfig(
+        task=trained.record["task"], eval_file=str(tmp_path / "new.csv"), text_columns=("body",), threads=1,
+        label_columns=("team",), epochs=1, hidden_size=16, num_attention_heads=2, vocab_size=300, out=tmp_path,
+    )  # fmt: skip
+    run = longread.train(config)
+    assert scored(run, out=tmp_path)["dataset"]["eval"] == run.record["dataset"]["eval"]
+
+
+def test_all_rows_are_scored_where_it_is_not_known_what_was_trained_on(
+    trained: records.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a checkpoint alone; and another file of the training file's name is another one."""
+    shutil.copytree(trained.directory / "checkpoint", tmp_path / "alone")
+    other = tmp_path / Path(trained.record["task"]).name
+    other.write_text("text,label\n" + "works so well,praise\nplease add this,wish\nit crashes,bug\n" * 2)
+    config = RunConfig(task=str(other), out=tmp_path)
+    assert evaluate(config, tmp_path / "alone").record["dataset"]["eval"]["rows"] == 6
+    assert "it is not known what" in caplog.text
+    assert evaluate(config, trained.directory).record["dataset"]["eval"]["rows"] == 6
+
+
 def test_more_tokens_than_it_reads_are_refused(trained: records.Run) -> None:
     with pytest.raises(UserError, match=r"--max-length 4096: .* reads 32 tokens; longread convert"):
         scored(trained, max_length=4096)

@@ -22,6 +22,7 @@ from longread.config import RunConfig
 from longread.data.dataset import Split
 from longread.data.tokenizer import Encoded
 from longread.errors import UserError
+from longread.inference.run import evaluate
 from longread.models.checkpoint import from_pretrained, save_pretrained
 from longread.models.classifier import Classifier
 from longread.models.convert import convert
@@ -211,6 +212,19 @@ def test_the_new_model_is_as_long_as_was_asked_for(
     assert run.record["config"]["max_length"] == run.record["encoder"]["max_length"] == expected
     assert run.record["dataset"]["tokens_per_row"]["longest"] <= expected
     assert from_pretrained(run.directory / "checkpoint").config.max_length == expected
+
+
+def test_rows_that_the_teacher_was_not_trained_on_stay_unseen(tmp_path: Path) -> None:
+    lines = [f"{word} number {i},{label}" for i in range(30) for label, word in (("a", "good"), ("b", "bad"))]
+    (tmp_path / "own.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    first = train(RunConfig(task=str(tmp_path / "own.csv"), validation_fraction=0.3, sample_seed=5, epochs=1, threads=1,
+                            hidden_size=16, num_attention_heads=2, vocab_size=300, out=tmp_path / "first"))  # fmt: skip
+    config = RunConfig(task=str(tmp_path / "own.csv"), init=str(first.directory / "checkpoint"), attention="local",
+                       options={"local_window": 8}, threads=1, batch_size=8, out=tmp_path / "second")  # fmt: skip
+    run = distill(config, steps=1)
+    assert run.record["dataset"]["train"]["rows"] == first.record["dataset"]["train"]["rows"] == 42
+    scored = evaluate(RunConfig(task=str(tmp_path / "own.csv"), out=tmp_path), run.directory).record["dataset"]["eval"]
+    assert scored["fingerprint"] == first.record["dataset"]["eval"]["fingerprint"]
 
 
 def test_what_a_distillation_cannot_use_is_refused(teacher: records.Run, tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ def tokenizer_file(directory: Path) -> Path | None:
     except Exception as error:  # the tokenizers library raises bare Exceptions
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{directory}: its tokenizer files cannot be read ({reason}); add a tokenizer.json") from error
+    if not names & {"spiece.model", "sentencepiece.bpe.model"}:
+        _add_tokens(tokenizer, directory)
     check_ids(tokenizer, directory)
     return _cached(sources, files_of(tokenizer, read_tokenizer_config(directory)))
 
@@ -151,6 +153,24 @@ def _byte_level(directory: Path) -> Tokenizer:
         tokens.append(AddedToken(mask, lstrip=True, special=True))
     tokenizer.add_special_tokens(tokens)
     return tokenizer
+
+
+def _add_tokens(tokenizer: Tokenizer, directory: Path) -> None:
+    """Those behind the vocabulary, by the older and the newer file. UserError for ids that are not the next ones."""
+    from tokenizers import AddedToken
+
+    flags = ("lstrip", "rstrip", "normalized", "single_word", "special")
+    added: dict[int, AddedToken] = {}
+    for text, number in read_json(directory / "added_tokens.json").items():
+        added[int(number)] = AddedToken(text)
+    for number, told in (_settings(directory).get("added_tokens_decoder") or {}).items():
+        added[int(number)] = AddedToken(told["content"], **{name: told[name] for name in flags if name in told})
+    for number, token in sorted(added.items(), key=lambda pair: pair[0]):
+        if tokenizer.token_to_id(token.content) is None:
+            (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
+            if tokenizer.token_to_id(token.content) != number:
+                raise UserError(f"{directory}: the id of its added token {token.content!r} is {number}, which is not "
+                                "the next one; add a tokenizer.json")  # fmt: skip
 
 
 def _sentencepiece(directory: Path) -> Tokenizer:

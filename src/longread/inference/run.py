@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from longread.models.weights import weights_fingerprint
 from longread.records import Run
 from longread.system import processes, runtime
 
+log = logging.getLogger("longread")
+
 EVALUATION_SETTINGS = ("task", "attention", "init", "eval_rows", "sample_seed", "max_length",
                        "precision", "tokens_per_micro_batch", "device", "text_columns", "label_columns",
                        "label_separator", "validation_fraction", "encoding", "delimiter", "eval_file", "truncation",
@@ -63,7 +66,11 @@ def as_trained(config: RunConfig, checkpoint: str | Path) -> RunConfig:
     if made_by is None or not _same_place(made_by.task, config.task):
         return config
     values = {name: made_by.config.get(name) for name in ROWS_OF_THE_TASK}
-    _refuse_other_rows(config, values, checkpoint)
+    if _is_one_table(config):
+        if (own_file := made_by.config.get("eval_file")) is not None:  # all of the table was trained on
+            config = replace(config, eval_file=own_file)
+        else:
+            _refuse_other_rows(config, values, checkpoint)
     changes: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in values.items()
@@ -72,15 +79,18 @@ def as_trained(config: RunConfig, checkpoint: str | Path) -> RunConfig:
     return replace(config, **changes)
 
 
-def _refuse_other_rows(config: RunConfig, as_trained: dict[str, Any], checkpoint: str | Path) -> None:
+def _is_one_table(config: RunConfig) -> bool:
+    """Whether evaluation rows are held out of the rows to train on."""
     task = find_task(config.task)
     if config.eval_file is not None or task.generate is not None:
-        return
+        return False
+    return TaskSource(task, config.task, config.data_config()).eval_split() is None
+
+
+def _refuse_other_rows(config: RunConfig, as_trained: dict[str, Any], checkpoint: str | Path) -> None:
     for name in ("validation_fraction", "sample_seed"):
         value, own = getattr(config, name), as_trained[name]
-        if own is None or value in (own, getattr(RunConfig, name)):
-            continue
-        if TaskSource(task, config.task, config.data_config()).eval_split() is None:  # rows are held out of one table
+        if own is not None and value not in (own, getattr(RunConfig, name)):
             raise UserError(
                 f"{option_name(name)} {value}: {checkpoint} was trained on {config.task}, and another choice would "
                 "score rows that it has seen; leave it out"
@@ -93,8 +103,14 @@ def _whole(config: RunConfig, checkpoint: str | Path) -> RunConfig:
     Its columns are those of training where it has them.
     """
     made_by = _origin(checkpoint)
-    if made_by is None or config.eval_file is not None or not Path(config.task).is_file():
+    if config.eval_file is not None or not Path(config.task).is_file():
         return config
+    if made_by is None:
+        log.warning(
+            "it is not known what %s was trained on: all rows of %s are scored, also those that it may have seen",
+            checkpoint, config.task,
+        )  # fmt: skip
+        return replace(config, eval_file=config.task)
     if _same_place(made_by.task, config.task):
         return config
     there = column_names(shards_of(config.task)[0], config.encoding, config.delimiter)
@@ -123,8 +139,8 @@ def _same_place(one: str, other: str) -> bool:
     """
     if one == other or (Path(one).exists() and Path(one).resolve() == Path(other).resolve()):
         return True
-    if Path(one).is_file() and Path(other).is_file() and filecmp.cmp(one, other, shallow=False):
-        return True
+    if Path(one).is_file() and Path(other).is_file():
+        return filecmp.cmp(one, other, shallow=False)
     return Path(one).name == one == Path(other).name and Path(other).is_file()
 
 

@@ -39,10 +39,14 @@ def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any
             raise UserError(f"{option_name(name)}: {place} is an exported graph, which is as it was made")
     meter = Meter(CPU)
     graph = load_onnx(Path(place), config.device, config.threads)
+    if config.max_length is not None and config.max_length > graph.scorer.positions:
+        raise UserError(
+            f"--max-length {config.max_length}: {place} reads {graph.scorer.positions} tokens; leave it out"
+        )
     limit = graph.tokenizer.limit(graph.scorer.positions)
     config = replace(
         config,
-        max_length=min(config.max_length or limit, graph.scorer.positions),
+        max_length=config.max_length or min(limit, graph.scorer.positions),
         **vars(graph.cut if config.truncation is None else config.cut),
     )
     config, examples = rows_to_score(config, place, graph.labels, graph.problem_type, graph.decision)

@@ -17,6 +17,7 @@ from longread.data.load import load_task
 from longread.data.tasks import find_task
 from longread.errors import UserError
 from longread.inference.meter import Meter
+from longread.inference.run import as_trained
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
 from longread.models.weights import weights_fingerprint
@@ -49,7 +50,7 @@ def distill(
     """
     if steps < 1:
         raise UserError(f"--distill-steps {steps}: must be 1 or more")
-    config = _resolve(config)
+    config = as_trained(_resolve(config), config.init)  # rows that were held out of the teacher's training stay so
     with processes.joined():
         meter = Meter(runtime.pick_device(config.device))
         with processes.first_goes_ahead():
