@@ -17,7 +17,8 @@ from longread.config import RunConfig
 from longread.data.config import Cut
 from longread.errors import UserError
 from longread.inference.metrics import per_class
-from longread.inference.run import default_task, evaluate
+from longread.inference.run import evaluate
+from longread.inference.unseen import default_task
 from longread.models.convert import convert
 from longread.problems import f1_name
 
@@ -89,7 +90,7 @@ def test_all_rows_are_scored_where_it_is_not_known_what_was_trained_on(
 
 
 def test_more_tokens_than_it_reads_are_refused(trained: records.Run) -> None:
-    with pytest.raises(UserError, match=r"--max-length 4096: .* reads 32 tokens; longread convert"):
+    with pytest.raises(UserError, match=r"--max-length 4096: .* reads 32 tokens; give fewer"):
         scored(trained, max_length=4096)
     assert scored(trained, max_length=8)["config"]["max_length"] == 8
 

@@ -19,7 +19,8 @@ from longread.cli.main import main
 from longread.config import RunConfig
 from longread.data.config import Cut
 from longread.errors import UserError
-from longread.inference.run import default_task, evaluate
+from longread.inference.run import evaluate
+from longread.inference.unseen import default_task
 from longread.records.predictions import read_predictions
 
 pytest.importorskip("onnxruntime")

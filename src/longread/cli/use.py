@@ -51,7 +51,8 @@ def evaluate(
 ) -> int:
     """Accuracy, F1, loss and speed of a checkpoint on a task; nothing is trained.
 
-    Of the file that it was trained on, the part is scored that was held out; of another file, all rows.
+    Of the file that it was trained on, the part is scored that was held out (or the --eval-file of training); of
+    another file, all rows.
 
     Example: longread evaluate out/runs/0123456789abcdef --task imdb --eval-rows 2500
 
@@ -76,11 +77,12 @@ def evaluate(
     from longread.cli.live import metric_line
     from longread.data.tasks import find_task
     from longread.inference import run as evaluation
+    from longread.inference.unseen import default_task
     from longread.report.quality import class_table, confusion_table, length_table
 
     if task is not None:
         find_task(task)  # before the model is loaded
-    wanted = task or evaluation.default_task(checkpoint, rows.eval_file)
+    wanted = task or default_task(checkpoint, rows.eval_file)
     config = run_config(rows, machine, options=options, task=wanted)
     found = evaluation.evaluated(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head)
     run, record = found.run, found.run.record

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,135 +11,30 @@ import torch
 from longread.config import RunConfig
 from longread.data.dataset import tokenize
 from longread.data.labels import placeholders
-from longread.data.shards import column_names, shards_of
-from longread.data.task_source import TaskSource
-from longread.data.tasks import find_task
 from longread.data.tokenizer import Tokenizer, load_tokenizer
-from longread.errors import UserError, option_name
+from longread.errors import UserError
 from longread.inference.evaluate import split_logits
 from longread.inference.meter import Meter
-from longread.inference.onnx import load_onnx
-from longread.inference.origin import ROWS_OF_THE_TASK, Origin, folder_of, is_graph, origin_of
+from longread.inference.origin import folder_of, is_graph
 from longread.inference.predictor import load
 from longread.inference.quality import Evaluated
 from longread.inference.run_linear import evaluate_linear
 from longread.inference.run_onnx import evaluate_graph
-from longread.inference.scored import ModelScores, ScoredRows, record_scores, rows_to_score
+from longread.inference.scored import ModelScores, ScoredRows, check_length, record_scores, rows_to_score
+from longread.inference.unseen import all_of_another_file, as_trained
 from longread.models import linear
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
 from longread.models.int8 import to_int8
 from longread.models.loading import check_answers, check_tokenizer
-from longread.models.locate import locate
 from longread.models.weights import weights_fingerprint
 from longread.records import Run
 from longread.system import processes, runtime
-
-log = logging.getLogger("longread")
 
 EVALUATION_SETTINGS = ("task", "attention", "init", "eval_rows", "sample_seed", "max_length",
                        "precision", "tokens_per_micro_batch", "device", "text_columns", "label_columns",
                        "label_separator", "validation_fraction", "encoding", "delimiter", "eval_file", "truncation",
                        "chunk_stride")  # fmt: skip
-
-
-def default_task(checkpoint: str | Path, eval_file: str | None) -> str:
-    """What the checkpoint was trained on, or else the file by itself. UserError where there is neither."""
-    made_by = _origin(checkpoint)
-    if made_by is not None and not (eval_file and find_task(made_by.task).generate):
-        return made_by.task
-    if eval_file is None:
-        folder_of(checkpoint)  # what is no checkpoint at all is said first
-        raise UserError(f"{checkpoint}: it is not known what this was trained on; give --task or --eval-file")
-    return eval_file
-
-
-def as_trained(config: RunConfig, checkpoint: str | Path) -> RunConfig:
-    """On the task that the checkpoint was trained on, what was not given is as it was in training.
-
-    Otherwise other rows would be held out, and the model be scored on rows that it has seen. UserError where that was
-    asked for.
-    """
-    made_by = _origin(checkpoint)
-    if made_by is None or not _same_place(made_by.task, config.task):
-        return config
-    values = {name: made_by.config.get(name) for name in ROWS_OF_THE_TASK}
-    if _is_one_table(config):
-        if (own_file := made_by.config.get("eval_file")) is not None:  # all of the table was trained on
-            config = replace(config, eval_file=own_file)
-        else:
-            _refuse_other_rows(config, values, checkpoint)
-    changes: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in values.items()
-        if value is not None and getattr(config, name) == getattr(RunConfig, name)
-    }
-    return replace(config, **changes)
-
-
-def _is_one_table(config: RunConfig) -> bool:
-    """Whether evaluation rows are held out of the rows to train on."""
-    task = find_task(config.task)
-    if config.eval_file is not None or task.generate is not None:
-        return False
-    return TaskSource(task, config.task, config.data_config()).eval_split() is None
-
-
-def _refuse_other_rows(config: RunConfig, as_trained: dict[str, Any], checkpoint: str | Path) -> None:
-    for name in ("validation_fraction", "sample_seed"):
-        value, own = getattr(config, name), as_trained[name]
-        if own is not None and value not in (own, getattr(RunConfig, name)):
-            raise UserError(
-                f"{option_name(name)} {value}: {checkpoint} was trained on {config.task}, and another choice would "
-                "score rows that it has seen; leave it out"
-            )
-
-
-def _whole(config: RunConfig, checkpoint: str | Path) -> RunConfig:
-    """Of a file that the checkpoint was not trained on, all rows are scored: none was held out for it.
-
-    Its columns are those of training where it has them.
-    """
-    made_by = _origin(checkpoint)
-    if config.eval_file is not None or not Path(config.task).is_file():
-        return config
-    if made_by is None:
-        log.warning(
-            "it is not known what %s was trained on: all rows of %s are scored, also those that it may have seen",
-            checkpoint, config.task,
-        )  # fmt: skip
-        return replace(config, eval_file=config.task)
-    if _same_place(made_by.task, config.task):
-        return config
-    there = column_names(shards_of(config.task)[0], config.encoding, config.delimiter)
-    known = {name: tuple(made_by.config.get(name) or ()) for name in ("text_columns", "label_columns")}
-    changes: dict[str, Any] = {
-        name: columns
-        for name, columns in known.items()
-        if columns and getattr(config, name) is None and set(columns) <= set(there)
-    }
-    return replace(config, eval_file=config.task, **changes)
-
-
-def _origin(checkpoint: str | Path) -> Origin | None:
-    """Of a checkpoint, or of the one that an exported graph is from. UserError for a file that is neither."""
-    if is_graph(checkpoint):
-        return load_onnx(Path(checkpoint), "cpu").origin
-    if Path(checkpoint).is_file():
-        locate(checkpoint)
-    return origin_of(checkpoint)
-
-
-def _same_place(one: str, other: str) -> bool:
-    """`one` is a training's task; of a file its name alone where what is known was told away from its folder.
-
-    A copy of its file is the same.
-    """
-    if one == other or (Path(one).exists() and Path(one).resolve() == Path(other).resolve()):
-        return True
-    if Path(one).is_file() and Path(other).is_file():
-        return filecmp.cmp(one, other, shallow=False)
-    return Path(one).name == one == Path(other).name and Path(other).is_file()
 
 
 def evaluate(
@@ -176,7 +69,9 @@ def evaluated(
     On several processes each calls this and gets all answers; the first one writes.
     """
     with processes.joined():
-        return _evaluated(_whole(config, checkpoint), checkpoint, tokenizer=tokenizer, untrained_head=untrained_head)
+        return _evaluated(
+            all_of_another_file(config, checkpoint), checkpoint, tokenizer=tokenizer, untrained_head=untrained_head
+        )
 
 
 def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None, untrained_head: bool) -> Evaluated:
@@ -203,11 +98,7 @@ def _evaluated_network(
     config = as_trained(config, checkpoint)
     config = replace(config, **vars(model.cut if config.truncation is None else config.cut))
     config, examples = rows_to_score(config, checkpoint, names, problem, model.decision)
-    if config.max_length is not None and config.max_length > model.config.max_length:
-        raise UserError(
-            f"--max-length {config.max_length}: {checkpoint} reads {model.config.max_length} tokens; "
-            "longread convert --max-length makes a longer model of it"
-        )
+    check_length(config, checkpoint, model.config.max_length)
     limit = min(config.max_length or chosen.limit(model.config.max_length), model.config.max_length)
     split = tokenize(examples, chosen, limit, config.data_config().cache, config.cut)
     settings = _resolved(replace(config, max_length=limit, init=str(checkpoint)), model)

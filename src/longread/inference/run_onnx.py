@@ -17,7 +17,7 @@ from longread.errors import UserError, option_name
 from longread.inference.meter import Meter
 from longread.inference.onnx import load_onnx
 from longread.inference.quality import Evaluated
-from longread.inference.scored import ModelScores, ScoredRows, record_scores, rows_to_score
+from longread.inference.scored import ModelScores, ScoredRows, check_length, record_scores, rows_to_score
 from longread.system.measure import Stopwatch
 
 CPU = torch.device("cpu")
@@ -39,10 +39,7 @@ def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any
             raise UserError(f"{option_name(name)}: {place} is an exported graph, which is as it was made")
     meter = Meter(CPU)
     graph = load_onnx(Path(place), config.device, config.threads)
-    if config.max_length is not None and config.max_length > graph.scorer.positions:
-        raise UserError(
-            f"--max-length {config.max_length}: {place} reads {graph.scorer.positions} tokens; leave it out"
-        )
+    check_length(config, place, graph.scorer.positions)
     limit = graph.tokenizer.limit(graph.scorer.positions)
     config = replace(
         config,

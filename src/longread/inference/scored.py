@@ -73,6 +73,12 @@ def rows_to_score(
     return config, examples
 
 
+def check_length(config: RunConfig, source: str | Path, reads: int) -> None:
+    """UserError for a --max-length beyond the tokens that a model reads."""
+    if config.max_length is not None and config.max_length > reads:
+        raise UserError(f"--max-length {config.max_length}: {source} reads {reads} tokens; give fewer, or leave it out")
+
+
 @dataclass(frozen=True)
 class ScoredRows:
     """The rows that a model scored: their texts with labels, and in `split` what `tokenizer` made of them."""

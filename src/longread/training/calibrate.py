@@ -18,7 +18,7 @@ from longread.errors import UserError
 from longread.inference.evaluate import split_logits
 from longread.inference.origin import folder_of, origin_of
 from longread.inference.predictor import LinearPredictor, load
-from longread.inference.run import as_trained, default_task
+from longread.inference.unseen import as_trained, default_task
 from longread.models.checkpoint import save_pretrained
 from longread.models.decision import Decision
 from longread.models.linear import save_linear

@@ -108,7 +108,7 @@ def _temperature(logits: Array, labels: Array, problem_type: ProblemType, needed
         told = f"{rows} rows tell no temperature: {why}"
         if needed:
             raise UserError(f"{told}; give more, or other ones")
-        log.warning("--calibrate: %s; none is chosen", told)
+        log.warning("%s; none is chosen", told)
         return None
     log.info("temperature %.3f: the loss on %s held-out rows was %.4f and is %.4f", found, rows, before, after)
     return found

@@ -17,7 +17,7 @@ from longread.data.load import load_task
 from longread.data.tasks import find_task
 from longread.errors import UserError
 from longread.inference.meter import Meter
-from longread.inference.run import as_trained
+from longread.inference.unseen import as_trained
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
 from longread.models.weights import weights_fingerprint
