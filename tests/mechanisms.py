@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from longread.attention import ATTENTIONS, SelfAttention
 from longread.ops import tiled
-from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch
+from longread.ops.relative_bias import RelativeBias
 
 # Settings under which a sequence of a few dozen tokens is far from full attention. A mechanism that is not named
 # here is tested with its defaults alone.

@@ -20,8 +20,8 @@ from longread.ops import short
 from longread.ops.dropout import Dropout
 from longread.ops.int8 import through
 from longread.ops.linear import Linear
-from longread.ops.offsets import RelativeBias, along, tile_bias
 from longread.ops.packed import PackedBatch, to_device
+from longread.ops.relative_bias import RelativeBias, along, tile_bias
 from longread.ops.rotary import Turn, cosines_and_sines, turn
 
 

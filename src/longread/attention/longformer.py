@@ -21,8 +21,9 @@ from longread.checks import EvenCount
 from longread.errors import UserError
 from longread.ops import flex, varlen
 from longread.ops.linear import Linear
-from longread.ops.offsets import ExtraKeys, along, attend_by_offset
+from longread.ops.offsets import ExtraKeys, attend_by_offset
 from longread.ops.packed import PackedBatch, bias_from, join, split, to_device
+from longread.ops.relative_bias import along
 from longread.ops.rotary import cosines_and_sines
 from longread.ops.tiled import attend
 from longread.ops.windows import tokens_missing, windows

@@ -19,8 +19,8 @@ from longread.models.config import ClassifierConfig
 from longread.models.decision import Decision
 from longread.models.layers import Block, Embeddings, Head, MaskedHead, norm
 from longread.ops.dropout import Dropout
-from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch, to_device
+from longread.ops.relative_bias import RelativeBias
 
 
 class Classifier(nn.Module):

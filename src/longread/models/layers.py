@@ -14,8 +14,8 @@ from longread.attention import ATTENTIONS
 from longread.models.config import ACTIVATIONS, IN_PLACE, ClassifierConfig
 from longread.ops.dropout import Dropout, Noise
 from longread.ops.linear import Linear
-from longread.ops.offsets import RelativeBias
 from longread.ops.packed import PackedBatch
+from longread.ops.relative_bias import RelativeBias
 
 # Numbers of a feed-forward layer's widest tensor that are made at once without gradients on a processor.
 PIECE = 3 << 18

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from longread.ops.offsets import tile_bias
+from longread.ops.relative_bias import tile_bias
 from longread.ops.tile import cut, edges_of, joined
 from longread.ops.tiled import QUERIES_PER_TILE
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from longread.ops.offsets import along, biased, tile_bias
+from longread.ops.offsets import biased
+from longread.ops.relative_bias import along, tile_bias
 from longread.ops.tiled import fused, one_tile, tile_gradients, wide
 
 # Gathered keys of one step. Larger buffers leave the cache, and from 32 MiB on the allocator maps them anew each time.

@@ -1,81 +1,21 @@
-"""Softmax attention whose scores have a number added for the offset of a key from its query (relative position bias).
-
-(Shaw et al. 2018; in buckets of offsets that widen with the distance, as in T5: Raffel et al. 2020, section 2.1.) The
-numbers are a vector over offsets, [H, 2 R + 1] for -R to R, and offsets beyond R count as R. A tile of scores has the
-same number along each diagonal, so that its bias is made from the vector when it is needed, and never kept.
-"""
+"""Softmax attention whose scores have a number added for the offset of a key from its query (ops/relative_bias.py)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from longread.ops import by_head
 from longread.ops.eager import EagerAttention, is_short
+from longread.ops.offset_tile import OffsetTile, queries_at_once
+from longread.ops.relative_bias import along, tile_bias
 from longread.ops.tile import Tile, cut, edges_of, joined
 from longread.ops.tiled import QUERIES_PER_TILE
-
-
-class RelativeBias(nn.Module):
-    """One number for each bucket of offsets and each head: what all layers of a model share."""
-
-    def __init__(self, num_buckets: int, num_attention_heads: int, max_distance: int) -> None:
-        super().__init__()
-        self.max_distance = max_distance  # offsets from here on are one bucket on each side
-        offsets = torch.arange(-max_distance, max_distance + 1, device="cpu")
-        of = buckets(offsets, num_buckets, max_distance)
-        places = (of[1:] != of[:-1]).nonzero().squeeze(1) + 1  # where another bucket begins
-        # Their offsets, the buckets before and from there on, int64 [3, S]: transformers would empty a buffer.
-        self.changes = torch.stack([offsets[places], of[places - 1], of[places]])
-        self.starts: list[int] = self.changes[0].tolist()
-        self.weight = nn.Parameter(torch.zeros(num_buckets, num_attention_heads))
-
-    def forward(self) -> Tensor:
-        """The vector over offsets from -max_distance to max_distance, [H, 2 * max_distance + 1]."""
-        reach = self.max_distance
-        offsets = torch.arange(-reach, reach + 1, device=self.weight.device)
-        return self.weight.index_select(0, buckets(offsets, self.weight.shape[0], reach)).t()
-
-    def steps(self, changes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same as a step function, from `changes` on the device: at which offsets int64 [S] the numbers change, by
-
-        how much [S, H], and the number of every offset from the last of them on [H].
-        """
-        starts, before, after = changes
-        numbers = self.weight.index_select(0, after)
-        return starts, numbers - self.weight.index_select(0, before), numbers[-1]
-
-
-def buckets(offsets: Tensor, num_buckets: int, max_distance: int) -> Tensor:
-    """int64 of the same shape: half of the buckets for each direction, the first half of those one offset wide.
-
-    The others widen with the logarithm of the offset, up to max_distance.
-    """
-    half = num_buckets // 2
-    exact = half // 2
-    distance = offsets.abs()
-    # In float32, as published models were trained.
-    steps = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact) * (half - exact)
-    wide = (exact + steps.long()).clamp(max=half - 1)
-    return torch.where(offsets > 0, half, 0) + torch.where(distance < exact, distance, wide)
-
-
-def along(vector: Tensor, offsets: Tensor) -> Tensor:
-    """The numbers of offsets int64 [...] -> [H, ...]."""
-    reach = vector.shape[1] // 2
-    return vector[:, offsets.clamp(-reach, reach) + reach]
-
-
-def tile_bias(vector: Tensor, q0: int, q1: int, k0: int, k1: int) -> Tensor:
-    """Of queries [q0, q1) and keys [k0, k1), [H, q1 - q0, k1 - k0]."""
-    offsets = torch.arange(k0 - q1 + 1, k1 - q0, device=vector.device)  # from the last query to the first
-    return along(vector, offsets).unfold(1, k1 - k0, 1).flip(1)
 
 
 @dataclass(frozen=True)
@@ -107,12 +47,10 @@ def attend_by_offset(
     Gradients for the vector too. A tile's scores are made anew in the backward pass unless they are small.
     """
     length, keys = query.shape[2], key.shape[2]
+    fused = query.device.type == "cpu" and not dropout and torch.is_grad_enabled()
     if tiles is None:
-        starts = range(0, length, QUERIES_PER_TILE)
-        tiles = [
-            Tile(q0, min(length, q0 + QUERIES_PER_TILE), 0, keys, _rows(bias, q0, q0 + QUERIES_PER_TILE))
-            for q0 in starts
-        ]
+        side = queries_at_once(keys) if fused else QUERIES_PER_TILE
+        tiles = [Tile(q0, min(length, q0 + side), 0, keys, _rows(bias, q0, q0 + side)) for q0 in range(0, length, side)]
     edges = edges_of([(tile.k0, tile.k1) for tile in tiles], keys)
     cut_keys, cut_values = cut(key, edges, 2), cut(value, edges, 2)
     queries = query.split([tile.q1 - tile.q0 for tile in tiles], dim=2)
@@ -121,10 +59,12 @@ def attend_by_offset(
         near = slice(edges.index(tile.k0), edges.index(tile.k1))
         given = own, cut_keys[near], cut_values[near], vector, tile, extra, dropout
         seen = tile.k1 - tile.k0 + (0 if extra is None else extra.key.shape[2])
-        if torch.is_grad_enabled() and not (len(tiles) == 1 and is_short(seen, query.dtype, True)):
-            parts.append(checkpoint(_tile, *given, use_reentrant=False))
-        else:
+        if not torch.is_grad_enabled() or (len(tiles) == 1 and is_short(seen, query.dtype, True)):
             parts.append(_tile(*given))
+        elif fused:
+            parts.append(_fused_tile(*given[:-1]))
+        else:
+            parts.append(checkpoint(_tile, *given, use_reentrant=False))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
@@ -143,16 +83,32 @@ def _tile(
 ) -> Tensor:
     """The tile's queries [b, H, n, D], the parts of its keys and values -> [b, n, H, D]."""
     q0, q1, k0, k1, own = tile
-    bias = tile_bias(vector, q0, q1, k0, k1).to(q.dtype).unsqueeze(0)
+    bias = tile_bias(vector.to(q.dtype), q0, q1, k0, k1).unsqueeze(0)
     bias = bias if own is None else bias + own
     if extra is not None:
         keys, values = (*keys, extra.key), (*values, extra.value)
-        places = torch.arange(q0, q1, device=q.device)[:, None]
-        beside = along(vector, extra.positions[:, None, :] - places).to(q.dtype).transpose(0, 1)
-        beside = beside if extra.bias is None else beside + extra.bias
+        beside = _beside(vector, tile, extra, q.dtype)
         count = max(bias.shape[0], beside.shape[0])
         bias = torch.cat([part.expand(count, -1, -1, -1) for part in (bias, beside)], dim=3)
     return biased(q, joined(keys, 2), joined(values, 2), bias, dropout)
+
+
+def _fused_tile(
+    q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], vector: Tensor, tile: Tile, extra: ExtraKeys | None
+) -> Tensor:
+    """The same, without dropout, where gradients are wanted on a processor."""
+    beside = None
+    if extra is not None:
+        keys, values = (*keys, extra.key), (*values, extra.value)
+        beside = _beside(vector, tile, extra, q.dtype)
+    return OffsetTile.apply(q, vector, beside, tile, *keys, *values)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _beside(vector: Tensor, tile: Tile, extra: ExtraKeys, dtype: torch.dtype) -> Tensor:
+    """The bias of a tile's queries for the extra keys, [b or 1, H, n, G]."""
+    places = torch.arange(tile.q0, tile.q1, device=vector.device)[:, None]
+    beside = along(vector, extra.positions[:, None, :] - places).to(dtype).transpose(0, 1)
+    return beside if extra.bias is None else beside + extra.bias
 
 
 def biased(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float) -> Tensor:

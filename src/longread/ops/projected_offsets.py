@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from longread.ops.eager import is_short
-from longread.ops.offsets import RelativeBias, biased
+from longread.ops.offsets import biased
+from longread.ops.relative_bias import RelativeBias
 from longread.ops.tile import cut, edges_of, joined
 from longread.ops.tiled import QUERIES_PER_TILE
 

@@ -277,9 +277,9 @@ def fused_gradients(
 
 
 def fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """out [b, H, Nq, D] and the log-sum-exp of its scores [b, H, Nq]."""
+    """out [b, H, Nq, D] and the log-sum-exp of its scores [b, H, Nq]; bias [b or 1, H or 1, Nq or 1, Nk]."""
     if bias is not None:
-        bias = bias.expand(query.shape[0], 1, query.shape[2], key.shape[2])
+        bias = bias.expand(query.shape[0], -1, query.shape[2], key.shape[2])
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=bias)  # type: ignore[no-any-return]
 
 

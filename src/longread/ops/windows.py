@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from longread.ops.offsets import tile_bias
 from longread.ops.packed import bias_from
+from longread.ops.relative_bias import tile_bias
 
 
 def tokens_missing(length: int, side: int) -> int:
