@@ -11,8 +11,8 @@ Sizes:   no sentence of SST-2 and fewer than one pair in ten thousand, is longer
          with blocks of 8 still covers 56 tokens, which is every sentence of SST-2's validation rows: dense here too.
 Kept:    these weights have a relative position bias. All four have it too: Linformer projects it as it does keys, and
          Performer's kernel is multiplied with its exponential. What they did without it: docs/log.md.
-Part:    IMDB is a quarter of the training reviews and a fifth of the others: an epoch of all of them at base size is four
-         hours of a core, and each evaluation most of another. The others begin from the dense model cut at 512, as a
+Part:    IMDB is a quarter of the training reviews and a fifth of the others: an epoch of them all is four hours of a
+         core, and each evaluation most of another. What sees 2,048 tokens begins from the dense model cut at 512, as a
          second pass over part of its reviews with more of each.
 Chosen:  rate, batch and warm-up as published for base-size encoders (3e-5, 32, .06); the mean of the tokens, with which
          these weights were trained; one epoch of SST-2 for the time it takes. Nothing was chosen on evaluation rows.
