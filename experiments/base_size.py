@@ -99,7 +99,7 @@ def imdb() -> list[Step]:
     444 features are a converted Performer's for heads of 64.
     """
     short = Step(replace(IMDB, max_length=512))
-    after = replace(IMDB, learning_rate=AFTER, train_rows=2_400)
+    after = replace(IMDB, learning_rate=AFTER, train_rows=1_600)
     seen: dict[str, Any] = {"batch_size": 16, "max_length": 2048, "train_rows": IMDB.train_rows}
     performer = distilled(short, "performer", 400, num_features=444, **seen, **FEATURES)
     own = {"projection_size": 256, "learning_rate": LINFORMER_RATE}
