@@ -1,17 +1,19 @@
-"""A tile of attention by offset (ops/offsets.py) with gradients, on a processor: no score is kept, none made twice.
+"""A tile of attention by offset (ops/offsets.py) with gradients, on a processor: no score is kept.
 
-The forward pass is torch's fused kernel, whose log-sum-exp is kept. The backward pass makes the probabilities from it,
-some heads at a time, in two buffers that are written over, and sums the gradient of the scores along their diagonals.
-Against eager products under a checkpoint it takes half of the time at 512 keys (docs/log.md).
+The forward pass is torch's fused kernel, whose log-sum-exp is kept where scores are rounded to 16 bits. The backward
+pass makes the probabilities anew, some heads at a time, in two buffers that are written over, and sums the gradient of
+the scores along their diagonals.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from longread.ops.relative_bias import tile_bias
 from longread.ops.tile import Tile, joined
@@ -43,11 +45,12 @@ class OffsetTile(torch.autograd.Function):
                 one = (rows, some)
                 bias = _bias(by_offset, tile.bias, beside, one)
                 out[one], lse[one] = fused(query[one], key[one], value[one], bias)
-        ctx.save_for_backward(query, vector, beside, lse, *parts)
+        ctx.save_for_backward(query, vector, beside, None if lse.dtype == query.dtype else lse, *parts)
         ctx.tile = tile
         return out.transpose(1, 2)
 
     @staticmethod
+    @once_differentiable  # what is written over has no second derivative
     def backward(ctx: Any, grad_transposed: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, vector, beside, lse, *parts = ctx.saved_tensors
         key, value = _keys_and_values(parts)
@@ -60,7 +63,7 @@ class OffsetTile(torch.autograd.Function):
         d_vector = torch.zeros(vector.shape, dtype=wide(vector.dtype))
         rows_at_once, heads_at_once = _at_once(b, heads, length * keys)
         buffers = [query.new_empty(rows_at_once * heads_at_once * length * keys) for _ in range(2)]
-        level = lse.to(query.dtype).unsqueeze(-1)  # softmax does not see that a query's is rounded
+        level = None if lse is None else _level(lse, keys, query.dtype, scale)
         nothing = query.new_empty(())
         for some in _cut(heads, heads_at_once):
             by_offset = tile_bias(vector[some].to(query.dtype), *ctx.tile[:4]).unsqueeze(0)
@@ -70,8 +73,9 @@ class OffsetTile(torch.autograd.Function):
                 q, k, v, g = (t[one].reshape(-1, t.shape[2], dim) for t in (query, key, value, grad))
                 scores, d_scores = (x[: len(q) * length * keys].view(-1, length, keys) for x in buffers)
                 bias = _bias(by_offset, ctx.tile.bias, beside, one)
-                torch.sub(bias, level[one], out=scores.view(*shape, length, keys))
-                scores.baddbmm_(q, k.transpose(1, 2), alpha=scale)
+                scores.view(*shape, length, keys).copy_(bias)
+                asked, seen = (q, k) if level is None else _less(q, k, level[one])
+                scores.baddbmm_(asked, seen.transpose(1, 2), alpha=scale)
                 probabilities = torch.softmax(scores, -1, out=scores)
                 d_value[one] = torch.bmm(probabilities.transpose(1, 2), g).view(*shape, keys, dim)
                 torch.bmm(g, v.transpose(1, 2), out=d_scores)
@@ -91,6 +95,28 @@ class OffsetTile(torch.autograd.Function):
         if d_beside is not None:
             d_beside = d_beside.to(query.dtype)
         return d_query, d_vector.to(vector.dtype), d_beside, None, *d_key.split(sizes, 2), *d_value.split(sizes, 2)
+
+
+def _level(lse: Tensor, keys: int, dtype: torch.dtype, scale: float) -> Tensor:
+    """[b, H, n, 1]: about where a query's probability lies among its scores, divided by their scale.
+
+    Of normally distributed scores that is twice as far above their mean as the mean of their exponentials is, and no
+    further up than the log-sum-exp. A mean below 0 says that keys are masked or that all numbers are low: half of it is
+    near enough to both.
+    """
+    above = lse - math.log(keys)
+    level = torch.minimum(lse, torch.maximum(above / 2, 2 * above)) / scale
+    largest = torch.finfo(dtype).max / 2  # more where all keys are masked
+    return level.clamp(-largest, largest).to(dtype).unsqueeze(-1)
+
+
+def _less(q: Tensor, k: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """q and k [batch, N, D] with a number more, so that their products are smaller by each query's level.
+
+    Of 8 bits, a score near 200 is off by up to a half, and exp of it by as much. Taken off inside the product, before
+    its one rounding, the level leaves numbers near 0 where probability lies; softmax does not see it.
+    """
+    return torch.cat([q, -level.reshape(len(q), -1, 1)], 2), torch.nn.functional.pad(k, (0, 1), value=1.0)
 
 
 class _Diagonals:
