@@ -83,7 +83,7 @@ def _tile(
 ) -> Tensor:
     """The tile's queries [b, H, n, D], the parts of its keys and values -> [b, n, H, D]."""
     q0, q1, k0, k1, own = tile
-    bias = tile_bias(vector.to(q.dtype), q0, q1, k0, k1).unsqueeze(0)
+    bias = tile_bias(vector, q0, q1, k0, k1).to(q.dtype).unsqueeze(0)
     bias = bias if own is None else bias + own
     if extra is not None:
         keys, values = (*keys, extra.key), (*values, extra.value)
