@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from longread.ops.dropout import factors_like
 
@@ -49,6 +50,7 @@ class EagerAttention(torch.autograd.Function):
         return torch.bmm(used, v).view(b, heads, length, dim).transpose(1, 2)
 
     @staticmethod
+    @once_differentiable  # kept probabilities are numbers, not a function of query and key
     def backward(ctx: Any, grad_transposed: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         q, k, v, probabilities, factors = ctx.saved_tensors
         grad = grad_transposed.transpose(1, 2).to(q.dtype).reshape(q.shape)
