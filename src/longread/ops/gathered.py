@@ -53,7 +53,7 @@ def attend_blocks_by_offset(
     vector: Tensor,
     dropout: float = 0.0,
 ) -> Tensor:
-    """The same, with the numbers of `vector` [H, offsets] on the scores (ops.offsets) and a gradient for them.
+    """The same, with the numbers of `vector` [H, offsets] on the scores (ops/relative_bias.py) and a gradient for them.
 
     steps int64 [H, blocks - 2, seen]: by how many blocks each key block lies behind its queries.
     """
