@@ -1,9 +1,9 @@
 """Performer's mixing with a relative position bias: exp(b(j − i)) φ(q)·φ(k) is the kernel in place of φ(q)·φ(k).
 
 exp(q·k + b) = exp(b) exp(q·k), and features follow the second factor alone. Offsets beyond R count as R
-(ops/relative_bias.py), so for a tile of queries the first factor is one number for all keys further back than R and one for
-those further ahead: sums over keys serve these, as without a bias. The kernel of the nearer keys is formed. Time and
-memory are linear in the length N. Shapes: D = head_dim, M features.
+(ops/relative_bias.py), so for a tile of queries the first factor is one number for all keys further back than R and
+one for those further ahead: sums over keys serve these, as without a bias. The kernel of the nearer keys is formed.
+Time and memory are linear in the length N. Shapes: D = head_dim, M features.
 """
 
 from __future__ import annotations
