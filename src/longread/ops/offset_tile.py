@@ -20,7 +20,7 @@ from longread.ops.tile import Tile, joined
 from longread.ops.tiled import QUERIES_PER_TILE, fused, wide
 
 # Scores in one of the two buffers: of several rows, or of some heads of one row.
-SCORES = 1 << 22
+SCORES = 1 << 21
 # Scores of one head in a tile, unless that would be fewer than QUERIES_PER_TILE queries.
 LARGEST_TILE = 1 << 19
 
