@@ -81,6 +81,7 @@ def test_all_rows_are_scored_where_it_is_not_known_what_was_trained_on(
 ) -> None:
     """Of a checkpoint alone; and another file of the training file's name is another one."""
     shutil.copytree(trained.directory / "checkpoint", tmp_path / "alone")
+    (tmp_path / "alone" / "longread_run.json").unlink()
     other = tmp_path / Path(trained.record["task"]).name
     other.write_text("text,label\n" + "works so well,praise\nplease add this,wish\nit crashes,bug\n" * 2)
     config = RunConfig(task=str(other), out=tmp_path)

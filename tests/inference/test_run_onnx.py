@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_evaluate_scores_the_checkpoints_rows_alike(
     trained: records.Run, graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    task = trained.record["task"]
+    task = str(shutil.copy(trained.record["task"], tmp_path / "renamed.csv"))
     assert main(["evaluate", str(graph), "--task", task, "--out", str(tmp_path), "--mistakes", "2", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     own = evaluate(RunConfig(task=task, out=tmp_path), trained.directory).record
@@ -107,11 +108,11 @@ def test_what_a_graph_cannot_do_is_said(graph: Path, tmp_path: Path, capsys: pyt
     archive.write_bytes(b"")
     for command, place, said in (
         (
-            ["evaluate", "--precision", "bfloat16"],
+            ["evaluate", "--task", "reviews", "--precision", "bfloat16"],
             graph,
             "--precision: .*is an exported graph, which is as",
         ),
-        (["evaluate", "--attention-window", "8"], graph, "--attention-window: .*is an exported graph"),
+        (["evaluate", "--task", "reviews", "--attention-window", "8"], graph, "-window: .*is an exported graph"),
         (["train", "--init"], graph, "an exported graph, which only predicts"),
         (["explain"], graph, "an exported graph only predicts"),
         (["predict"], archive, "a torch.export archive, for torch.export.load .* or export NAME.onnx"),

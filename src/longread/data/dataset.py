@@ -15,6 +15,7 @@ from longread.data import cache
 from longread.data import tokenizer as tokenizers_room
 from longread.data.batches import Indices
 from longread.data.config import Cut, DataConfig
+from longread.data.digests import ReadFile
 from longread.data.encoding import encode, encode_to, encoded_in
 from longread.data.examples import PART, Examples, carve, stratified_sample
 from longread.data.load import load_task, wide
@@ -48,6 +49,7 @@ class Split:
     problem_type: ProblemType = SINGLE_LABEL
     files: Files | None = None  # that the rows were read from, where they are not in memory
     text_columns: tuple[str, ...] = ()  # of a table, where the texts stand
+    sources: tuple[ReadFile, ...] = ()  # of a user's own table: its files, one after the other
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -231,6 +233,7 @@ def split_of(examples: Examples, tokenizer: Tokenizer, encoded: Encoded) -> Spli
         examples.problem_type,
         examples.files,
         examples.text_columns,
+        examples.sources,
     )
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from longread.data import cache
 from longread.data.batches import Indices
+from longread.data.digests import ReadFile
 from longread.data.rows import Files
 from longread.data.stored import StoredTexts
 from longread.data.tenths import tenths
@@ -37,6 +38,7 @@ class Examples:
     problem_type: ProblemType = SINGLE_LABEL
     files: Files | None = None  # of rows that are not in memory
     text_columns: tuple[str, ...] = ()  # of a table, where the texts stand
+    sources: tuple[ReadFile, ...] = ()  # of a user's own table: its files, one after the other
 
     @cached_property
     def fingerprint(self) -> str:

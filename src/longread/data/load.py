@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from longread.data.config import DataConfig
 from longread.data.examples import Examples, carve, strata, stratified_sample
+from longread.data.shards import Shard
 from longread.data.task_source import TaskSource
 from longread.data.tasks import Task, find_task
 from longread.errors import UserError, option_name
@@ -72,11 +74,14 @@ def load_split(
     config: DataConfig,
     split: str | None = None,
     label_names: tuple[str, ...] | None = None,
+    *,
+    leave_out: Callable[[Examples], Examples] = lambda rows: rows,
 ) -> Examples:
     """One split only, at most `eval_rows` rows of it; by default the rows that `load_task` evaluates on.
 
     `split="train"` and `"validation"` of a single table are the parts that `load_task` makes of it. With
-    `label_names`, those of a model, labels are read against them. UserError as in `load_task`.
+    `label_names`, those of a model, labels are read against them. `leave_out` gives those of the split's rows that may
+    be in the sample. UserError as in `load_task`.
     """
     task = _checked(config)
     if task.generate is not None:
@@ -91,7 +96,21 @@ def load_split(
         found = parts[split != "train"]
     else:
         found = source.examples(split or there or task.eval_split, label_names)
-    return wide(_sample(found, config.eval_rows, config.sample_seed))
+    return wide(_sample(leave_out(found), config.eval_rows, config.sample_seed))
+
+
+def is_held_out(config: DataConfig) -> bool:
+    """Whether the evaluation rows are held out of the table of training rows."""
+    task = find_task(config.task)
+    if config.eval_file is not None or task.generate is not None:
+        return False
+    return TaskSource(task, config.task, config).eval_split() is None
+
+
+def training_part(config: DataConfig, shards: Sequence[Shard]) -> Examples:
+    """Of these files, which are one table, the rows that are not held out for evaluation, before a sample."""
+    whole = TaskSource(_checked(config), config.task, config).of_files(config.task, shards, "train")
+    return carve(whole, config.validation_fraction, config.sample_seed, config.task)[0]
 
 
 def check_classes(train: Examples) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from longread.data import cache
 from longread.data.columns import check_texts, find_columns, is_number, only_numbers
+from longread.data.digests import Digest, ReadFile, digest_of
 from longread.data.label_codes import MOST_DIFFERENT, LabelCodes
 from longread.data.mapped import Maps, NewFolder, Writer, move_to, new_folder, open_folder
 from longread.data.shards import Opened, Shard, opened
@@ -82,6 +83,7 @@ class StoredRows:
 
     maps: Maps
     files: Files
+    sources: tuple[ReadFile, ...]
 
     def __len__(self) -> int:
         return int(self.maps.about["rows"])
@@ -119,13 +121,13 @@ def stored_rows(shards: Sequence[Shard], asked: Asked, folder: Path) -> StoredRo
     before = [shard.identity() for shard in shards]
     key = fingerprint(VERSION, repr(asked), *before)
     known, files = folder / f"files-{key}", Files(dict(zip(shards, before, strict=True)))
-    kept = cache.read(known)
-    if kept is not None:
-        maps = open_folder(folder / f"rows-{kept.decode()}")
+    name, told = _note(cache.read(known))
+    if told is not None:
+        maps = open_folder(folder / f"rows-{name}")
         if maps is not None:
-            return StoredRows(maps, files)
+            return StoredRows(maps, files, _sources(shards, told))
     with new_folder(folder / "rows") as new:
-        _write(new, shards, asked)
+        told = _write(new, shards, asked)
         for shard, identity in zip(shards, before, strict=True):
             if shard.identity() != identity:
                 raise UserError(f"{shard.source}: was changed while it was read; try again when it is whole")
@@ -134,12 +136,25 @@ def stored_rows(shards: Sequence[Shard], asked: Asked, folder: Path) -> StoredRo
         if maps is None:
             move_to(new, path)
             maps = open_folder(path)
-    cache.write(known, path.name.removeprefix("rows-").encode())
+    cache.write(known, f"{path.name.removeprefix('rows-')}\n{json.dumps(told)}".encode())
     assert maps is not None
-    return StoredRows(maps, files)
+    return StoredRows(maps, files, _sources(shards, told))
 
 
-def _write(new: NewFolder, shards: Sequence[Shard], asked: Asked) -> None:
+def _note(kept: bytes | None) -> tuple[str, list[list[Any]] | None]:
+    """The folder that files gave, and of each file what `_write` tells; None where that is not kept."""
+    name, _, told = (kept or b"").decode().partition("\n")
+    return name, json.loads(told) if told else None
+
+
+def _sources(shards: Sequence[Shard], told: list[list[Any]]) -> tuple[ReadFile, ...]:
+    files = zip(shards, told, strict=True)
+    return tuple(ReadFile(shard, rows, Digest(*own) if own else None) for shard, (rows, *own) in files)
+
+
+def _write(new: NewFolder, shards: Sequence[Shard], asked: Asked) -> list[list[Any]]:
+    """Of each file: how many rows it has and, unless it lies behind a URL, size and SHA-256."""
+    files: list[list[Any]] = []
     rows: _Rows | None = None
     told = time.monotonic()
     for number, shard in enumerate(shards, 1):
@@ -156,9 +171,12 @@ def _write(new: NewFolder, shards: Sequence[Shard], asked: Asked) -> None:
                     log.info("reading file %d of %d: %s rows so far", number, len(shards), f"{rows.count:,}")
             if rows.count == before:
                 raise UserError(f"{shard.source}: is empty; delete it, or write rows of text and label into it")
+        digest = digest_of(shard)
+        files.append([rows.count - before, *([digest.size, digest.sha256] if digest else [])])
     assert rows is not None
     rows.close(shards)
     log.info("read %s rows of %d file%s", f"{rows.count:,}", len(shards), "s" * (len(shards) > 1))
+    return files
 
 
 class _Rows:

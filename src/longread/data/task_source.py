@@ -14,6 +14,7 @@ import numpy.typing as npt
 from longread.data import hub
 from longread.data.columns import find_columns, read_texts
 from longread.data.config import DataConfig
+from longread.data.digests import ReadFile, digest_of
 from longread.data.examples import Examples, carve
 from longread.data.rows import Asked, stored_rows
 from longread.data.shards import LARGE, Shard, column_names, local_shard, shards_of
@@ -48,7 +49,7 @@ class TaskSource:
         if self.task.pools:
             return self._pooled(split, label_names)
         if (folder := self._public_folder()) is not None and (found := find_split(folder, split)):
-            return self._of(str(folder), [local_shard(path) for path in found], split, label_names)
+            return self.of_files(str(folder), [local_shard(path) for path in found], split, label_names)
         if self.task.hub_id or self.name.startswith("hub:"):
             if self.config.stream:
                 raise UserError(f"--stream: task {self.name} is read from the Hub; give files of your own")
@@ -56,16 +57,18 @@ class TaskSource:
         if Path(self.name).is_dir() and any(find_split(Path(self.name), one) for one in ("train", *EVAL_SPLITS)):
             if not (found := find_split(Path(self.name), split)):
                 raise UserError(f"{self.name}: holds no file of split {split!r}; expected {split}{FORMATS_IN_WORDS}")
-            return self._of(self.name, [local_shard(path) for path in found], split, label_names)
+            return self.of_files(self.name, [local_shard(path) for path in found], split, label_names)
         if split != "train":
             raise UserError(f"{self.name}: one table has no split {split!r}; it can be cut into train and validation")
         return self.own(self.name, split, label_names)
 
     def own(self, name: str, split: str, label_names: tuple[str, ...] | None = None) -> Examples:
         """The rows of a file, folder, pattern or URL of the user's."""
-        return self._of(name, shards_of(name), split, label_names)
+        return self.of_files(name, shards_of(name), split, label_names)
 
-    def _of(self, name: str, shards: list[Shard], split: str, label_names: tuple[str, ...] | None) -> Examples:
+    def of_files(
+        self, name: str, shards: Sequence[Shard], split: str, label_names: tuple[str, ...] | None = None
+    ) -> Examples:
         """Of files that are one table: held in memory, or left in files where that is asked for or they are large."""
         stream = self.config.stream
         alone = next((shard for shard in shards if shard.streamed_alone), None)
@@ -84,9 +87,13 @@ class TaskSource:
         for shard in shards:
             assert isinstance(shard.place, Path)
             tables.append(read_table(shard.place, shard.source, *given))
-        return self._read(concatenate(tables, name), split, label_names)
+        read = self._read(concatenate(tables, name), split, label_names)
+        if self.task.hub_id:
+            return read
+        files = zip(shards, tables, strict=True)
+        return replace(read, sources=tuple(ReadFile(shard, len(table), digest_of(shard)) for shard, table in files))
 
-    def _stored(self, shards: list[Shard], split: str, label_names: tuple[str, ...] | None) -> Examples:
+    def _stored(self, shards: Sequence[Shard], split: str, label_names: tuple[str, ...] | None) -> Examples:
         task, config = self.task, self.config
         assert config.cache is not None
         names = lambda: column_names(shards[0], config.encoding, config.delimiter)  # noqa: E731
@@ -109,7 +116,9 @@ class TaskSource:
         )
         rows = np.arange(len(stored), dtype=np.uint32 if len(stored) < 1 << 32 else np.int64)
         columns = tuple(stored.maps.about["text_columns"])
-        return replace(self._with_labels(split, stored.texts(), found, rows), files=stored.files, text_columns=columns)
+        read = self._with_labels(split, stored.texts(), found, rows)
+        sources = () if task.hub_id else stored.sources
+        return replace(read, files=stored.files, text_columns=columns, sources=sources)
 
     def _public_folder(self) -> Path | None:
         """Of a public task under --data-dir."""

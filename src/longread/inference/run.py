@@ -20,8 +20,8 @@ from longread.inference.predictor import load
 from longread.inference.quality import Evaluated
 from longread.inference.run_linear import evaluate_linear
 from longread.inference.run_onnx import evaluate_graph
-from longread.inference.scored import ModelScores, ScoredRows, check_length, record_scores, rows_to_score
-from longread.inference.unseen import all_of_another_file, as_trained
+from longread.inference.scored import LeaveOut, ModelScores, ScoredRows, check_length, record_scores, rows_to_score
+from longread.inference.unseen import rows_of
 from longread.models import linear
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier
@@ -62,31 +62,30 @@ def evaluated(
 ) -> Evaluated:
     """What `evaluate` does, with the answers beside the record.
 
-    Scored are the rows of `eval_file`, or the task's evaluation rows; of a single table that the checkpoint was trained
-    on the part that was held out. Labels are read against the model's names. UserError for a label that the model does
+    Scored are the rows of `eval_file`, or the task's evaluation rows; of files that the checkpoint was trained on, the
+    part that was held out. Labels are read against the model's names. UserError for a label that the model does
     not know, and for a classifier that was never trained, unless untrained_head asks for it: its time is then the
     result.
     On several processes each calls this and gets all answers; the first one writes.
     """
     with processes.joined():
-        return _evaluated(
-            all_of_another_file(config, checkpoint), checkpoint, tokenizer=tokenizer, untrained_head=untrained_head
-        )
+        return _evaluated(config, checkpoint, tokenizer=tokenizer, untrained_head=untrained_head)
 
 
 def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None, untrained_head: bool) -> Evaluated:
+    config, leave_out = rows_of(config, checkpoint)
     if processes.count() > 1 and (is_graph(checkpoint) or linear.is_linear(folder_of(checkpoint))):
         raise UserError(f"{checkpoint}: only a checkpoint of a network is evaluated under torchrun")
     unused = {"tokenizer": tokenizer, "untrained_head": untrained_head or None}
     if is_graph(checkpoint):
-        return evaluate_graph(as_trained(config, checkpoint), checkpoint, unused)
+        return evaluate_graph(config, checkpoint, unused, leave_out)
     if linear.is_linear(folder_of(checkpoint)):
-        return evaluate_linear(as_trained(config, checkpoint), checkpoint, unused | config.cut.to_json())
-    return _evaluated_network(config, checkpoint, tokenizer, untrained_head)
+        return evaluate_linear(config, checkpoint, unused | config.cut.to_json(), leave_out)
+    return _evaluated_network(config, checkpoint, tokenizer, untrained_head, leave_out)
 
 
 def _evaluated_network(
-    config: RunConfig, checkpoint: str | Path, tokenizer: str | None, untrained_head: bool
+    config: RunConfig, checkpoint: str | Path, tokenizer: str | None, untrained_head: bool, leave_out: LeaveOut
 ) -> Evaluated:
     device = runtime.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
@@ -95,9 +94,8 @@ def _evaluated_network(
     model, chosen, names = _network(checkpoint, device, tokenizer, untrained_head, own)
     problem = model.config.problem_type
     assert problem is not None
-    config = as_trained(config, checkpoint)
     config = replace(config, **vars(model.cut if config.truncation is None else config.cut))
-    config, examples = rows_to_score(config, checkpoint, names, problem, model.decision)
+    config, examples = rows_to_score(config, checkpoint, names, problem, model.decision, leave_out)
     check_length(config, checkpoint, model.config.max_length)
     limit = min(config.max_length or chosen.limit(model.config.max_length), model.config.max_length)
     split = tokenize(examples, chosen, limit, config.data_config().cache, config.cut)

@@ -19,7 +19,7 @@ from longread.inference.meter import Meter
 from longread.inference.metrics import answers_of, mean_loss, metrics
 from longread.inference.origin import folder_of
 from longread.inference.quality import Evaluated, closer_look
-from longread.inference.scored import rows_to_score, split_record, write_answers
+from longread.inference.scored import LeaveOut, rows_to_score, split_record, write_answers
 from longread.models.linear import LinearModel, load_linear
 from longread.records import Dataset, RunRecord
 from longread.system.measure import Stopwatch
@@ -60,7 +60,9 @@ def score(model: LinearModel, examples: Examples) -> Scored:
     return Scored(answers, watch.cpu_seconds, fields)
 
 
-def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[str, Any]) -> Evaluated:
+def evaluate_linear(
+    config: RunConfig, checkpoint: str | Path, given: Mapping[str, Any], leave_out: LeaveOut
+) -> Evaluated:
     """As `longread.inference.run.evaluated`. `given`: what was asked for that a linear model has no use for.
 
     UserError for a setting of networks.
@@ -72,7 +74,7 @@ def evaluate_linear(config: RunConfig, checkpoint: str | Path, given: Mapping[st
     device = torch.device("cpu")
     meter = Meter(device)
     model, _ = load_linear(folder_of(checkpoint))
-    _, examples = rows_to_score(config, checkpoint, model.label_names, model.problem_type, model.decision)
+    _, examples = rows_to_score(config, checkpoint, model.label_names, model.problem_type, model.decision, leave_out)
     if (examples.pairs is not None) != model.pairs:
         wanted = "pairs of texts" if model.pairs else "single texts"
         raise UserError(f"{checkpoint}: trained on {wanted}; check --text-columns")

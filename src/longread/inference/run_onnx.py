@@ -17,7 +17,7 @@ from longread.errors import UserError, option_name
 from longread.inference.meter import Meter
 from longread.inference.onnx import load_onnx
 from longread.inference.quality import Evaluated
-from longread.inference.scored import ModelScores, ScoredRows, check_length, record_scores, rows_to_score
+from longread.inference.scored import LeaveOut, ModelScores, ScoredRows, check_length, record_scores, rows_to_score
 from longread.system.measure import Stopwatch
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ NAMED = ("task", "eval_rows", "sample_seed", "text_columns", "label_columns", "l
          "encoding", "delimiter", "eval_file", "truncation", "chunk_stride", "max_length")  # fmt: skip
 
 
-def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any]) -> Evaluated:
+def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any], leave_out: LeaveOut) -> Evaluated:
     """As `longread.inference.run.evaluated`. `given`: what was asked for that a graph has no use for.
 
     UserError for that, and for settings that only a checkpoint has.
@@ -46,7 +46,7 @@ def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any
         max_length=config.max_length or min(limit, graph.scorer.positions),
         **vars(graph.cut if config.truncation is None else config.cut),
     )
-    config, examples = rows_to_score(config, place, graph.labels, graph.problem_type, graph.decision)
+    config, examples = rows_to_score(config, place, graph.labels, graph.problem_type, graph.decision, leave_out)
     assert config.max_length
     split = tokenize(examples, graph.tokenizer, config.max_length, config.data_config().cache, config.cut)
     encoded = split.encoded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from longread.models.decision import Decision
 from longread.problems import REGRESSION, ProblemType
 from longread.records import Dataset, RunRecord, SplitRecord
 from longread.system import processes
+
+LeaveOut = Callable[[Examples], Examples]
 
 
 def write_answers(
@@ -58,16 +60,22 @@ def split_record(rows: Split | Examples, config: RunConfig) -> SplitRecord:
 
 
 def rows_to_score(
-    config: RunConfig, source: str | Path, names: Sequence[str], problem: ProblemType, decision: Decision
+    config: RunConfig,
+    source: str | Path,
+    names: Sequence[str],
+    problem: ProblemType,
+    decision: Decision,
+    leave_out: LeaveOut,
 ) -> tuple[RunConfig, Examples]:
     """The rows that the configuration names, read as a model of these labels is asked, and the configuration with that.
 
-    UserError where it asks for another problem type, and for the rows that a temperature was chosen on.
+    leave_out: gives of the rows those that may be scored (inference/unseen.py). UserError where it asks for another
+    problem type, and for the rows that a temperature was chosen on.
     """
     if config.problem_type not in (None, problem):
         raise UserError(f"--problem-type {config.problem_type}: {source} was trained for {problem}")
     config = replace(config, problem_type=problem)
-    examples = load_split(config.data_config(), label_names=tuple(names))
+    examples = load_split(config.data_config(), label_names=tuple(names), leave_out=leave_out)
     if examples.fingerprint == decision.fingerprint:
         raise UserError(f"{source}: these are the rows that its temperature was chosen on; evaluate it on others")
     return config, examples

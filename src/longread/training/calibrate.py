@@ -18,6 +18,7 @@ from longread.errors import UserError
 from longread.inference.evaluate import split_logits
 from longread.inference.origin import folder_of, origin_of
 from longread.inference.predictor import LinearPredictor, load
+from longread.inference.seen import files_at
 from longread.inference.unseen import as_trained, default_task
 from longread.models.checkpoint import save_pretrained
 from longread.models.decision import Decision
@@ -93,11 +94,15 @@ def _together(before: Decision, chosen: Decision, fingerprint: str) -> Decision:
 
 def _refuse_known_file(checkpoint: str, rows: str) -> None:
     made_by = origin_of(folder_of(checkpoint))
-    for known in (made_by.task, made_by.config.get("eval_file")) if made_by else ():
-        if known and Path(known).exists() and Path(rows).exists() and Path(rows).resolve() in _files(Path(known)):
-            raise UserError(
-                f"{rows}: {checkpoint} was trained or evaluated on this file; give rows that it has not seen"
-            )
+    if made_by is None:
+        return
+    places = (made_by.task, made_by.config.get("eval_file")) if made_by.placed else ()
+    by_place = [Path(known) for known in places if known and Path(known).exists() and Path(rows).exists()]
+    digests = [digest for one in (made_by, *made_by.earlier) for digest in one.files]
+    if any(Path(rows).resolve() in _files(known) for known in by_place) or any(
+        digest.is_of(file) for file in files_at(rows) for digest in digests
+    ):
+        raise UserError(f"{rows}: {checkpoint} was trained or evaluated on this file; give rows that it has not seen")
 
 
 def _files(place: Path) -> set[Path]:

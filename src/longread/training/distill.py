@@ -78,6 +78,7 @@ def _work(config: RunConfig, steps: int) -> DistillationWork:
         tokenizer=tokenizer.reading(student.config.max_length),
         fingerprints=(split.fingerprint, tokenizer.fingerprint, weights_fingerprint(teacher)),
         lineage=provenance.as_teacher() if provenance else (),
+        earlier=provenance.trainings() if provenance else (),
     )
 
 

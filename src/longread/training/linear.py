@@ -14,7 +14,6 @@ from longread.data.examples import Examples, carve
 from longread.data.load import check_classes, load_task
 from longread.data.stored import StoredTexts
 from longread.inference.meter import Meter
-from longread.inference.origin import Origin
 from longread.inference.run_linear import score
 from longread.inference.scored import split_record, write_answers
 from longread.models.linear import LinearModel, check_kind, save_linear
@@ -23,7 +22,7 @@ from longread.system.measure import Stopwatch
 from longread.training.balance import check_targets, weights_of
 from longread.training.card import write_card
 from longread.training.choice import check_choices, decide
-from longread.training.lineage import Provenance
+from longread.training.lineage import Provenance, trained_on_rows
 from longread.training.trainer import Event
 
 log = logging.getLogger("longread")
@@ -103,9 +102,9 @@ def _fit(
     )
     write_answers(directory, evaluation, done.answers, model.decision.of(model.label_names))
     pairs = evaluation.pairs is not None
-    trained_on = Origin(config.task, config.named(), pairs, train_rows.text_columns).to_json()
-    save_linear(model, directory / "checkpoint", trained_on)
-    Provenance(name, "train", training.seconds).write(directory / "checkpoint")
+    trained_on = replace(trained_on_rows(record, config, train_rows.sources), pairs=pairs)
+    save_linear(model, directory / "checkpoint", trained_on.to_json())
+    Provenance(name, "train", training.seconds, trained_on=trained_on).write(directory / "checkpoint")
     write_card(Run(record.to_json(), directory), directory / "checkpoint")
     run = records.write_record(config.out, record)
     records.check_held(directory)

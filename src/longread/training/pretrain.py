@@ -111,6 +111,7 @@ def _work(config: RunConfig, steps: int, mask_fraction: float) -> PretrainWork:
         tokenizer=reads,
         fingerprints=(split.fingerprint, tokenizer.fingerprint),
         lineage=provenance.as_parent() if provenance else (),
+        earlier=provenance.trainings() if provenance else (),
     )
 
 

@@ -25,7 +25,7 @@ from longread.training.balance import check_targets
 from longread.training.card import write_card
 from longread.training.classification import ClassificationWork
 from longread.training.identity import Identity, identify, resumable
-from longread.training.lineage import Provenance
+from longread.training.lineage import Provenance, trained_on_rows
 from longread.training.linear import train_linear
 from longread.training.outcome import Outcome, outcome_of, record_of
 from longread.training.resolve import resolve, resolve_machine
@@ -72,6 +72,7 @@ def _train(config: RunConfig, *, resume: bool, restart: bool, on_event: Listener
         tokenizer=begun.data.tokenizer,
         fingerprints=begun.data.fingerprints,
         lineage=begun.lineage,
+        earlier=begun.earlier,
         data=begun.data,
     )
     return run_work(work, resume=resume, restart=restart, on_event=on_event, meter=meter)
@@ -196,7 +197,8 @@ def _carry_out(
 
 def _write_checkpoint(work: Work, record: RunRecord, train_seconds: float, place: Path) -> None:
     save_pretrained(work.model, place, tokenizer=work.tokenizer)
-    Provenance(record.run_id, work.kind, train_seconds, work.lineage).write(place)
+    trained_on = trained_on_rows(record, work.config, work.splits["train"].sources, work.earlier)
+    Provenance(record.run_id, work.kind, train_seconds, work.lineage, trained_on).write(place)
     write_card(Run(record.to_json(), place.parent), place)
 
 

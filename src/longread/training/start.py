@@ -11,6 +11,7 @@ from longread.data.dataset import Prepared, prepare
 from longread.data.load import load_task
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
+from longread.inference.origin import Origin
 from longread.models.checkpoint import from_pretrained
 from longread.models.classifier import Classifier, build
 from longread.models.decision import Decision
@@ -36,6 +37,7 @@ class Start:
     model: Classifier
     data: Prepared
     lineage: tuple[Ancestor, ...] = ()
+    earlier: tuple[Origin, ...] = ()
 
 
 def start(config: RunConfig) -> Start:
@@ -55,7 +57,9 @@ def start(config: RunConfig) -> Start:
         begin_at(model, data.train)
     provenance = provenance_of(config.init)
     resolved = replace(config, max_length=limit, **{name: getattr(model.config, name) for name in OVERRIDES})
-    return Start(resolved, model, data, provenance.as_parent() if provenance else ())
+    if provenance is None:
+        return Start(resolved, model, data)
+    return Start(resolved, model, data, provenance.as_parent(), provenance.trainings())
 
 
 def _from_scratch(config: RunConfig) -> Start:

@@ -14,6 +14,7 @@ from longread.config import RunConfig
 from longread.data.dataset import Split
 from longread.data.examples import PART
 from longread.data.tokenizer import Tokenizer
+from longread.inference.origin import Origin
 from longread.inference.scored import split_record
 from longread.models.classifier import Classifier
 from longread.records import Ancestor, Dataset
@@ -30,6 +31,7 @@ class Work(ABC):
     tokenizer: Tokenizer
     fingerprints: tuple[str, ...]  # of data and tokenizer, and of a teacher
     lineage: tuple[Ancestor, ...]
+    earlier: tuple[Origin, ...] = ()  # what the first weights, or the teacher's, have learned from
 
     @property
     @abstractmethod
