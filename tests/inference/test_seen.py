@@ -212,9 +212,14 @@ def test_rows_of_an_earlier_training_are_seen_and_those_of_a_pretraining_are_not
 
 
 @pytest.mark.parametrize("given", [{"task": "none.csv"}, {"eval_file": "none.csv"}])
+@pytest.mark.parametrize("known", [True, False])
 def test_a_file_that_is_not_there_is_said_before_a_model_is_loaded(
-    given: dict[str, str], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, str], known: bool, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    checkpoint = place / "run"
+    if not known:
+        checkpoint = shutil.copytree(place / "run" / "checkpoint", tmp_path / "alone")
+        (checkpoint / "longread_run.json").unlink()
     monkeypatch.setattr(evaluation, "_network", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(UserError, match=r"none.csv: there is no such file"):
-        evaluation.evaluate(RunConfig(**{"task": str(place / "mail.csv"), "out": tmp_path} | given), place / "run")
+        evaluation.evaluate(RunConfig(**{"task": str(place / "mail.csv"), "out": tmp_path} | given), checkpoint)

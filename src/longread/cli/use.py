@@ -51,8 +51,8 @@ def evaluate(
 ) -> int:
     """Accuracy, F1, loss and speed of a checkpoint on a task; nothing is trained.
 
-    Of the file that it was trained on, the part is scored that was held out (or the --eval-file of training); of
-    another file, all rows.
+    Of files that it was trained on, the rows are scored that were held out (or the --eval-file of training); of
+    others, all rows. A file counts as trained on if it has the same bytes, whatever its name.
 
     Example: longread evaluate out/runs/0123456789abcdef --task imdb --eval-rows 2500
 

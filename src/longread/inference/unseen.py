@@ -50,7 +50,11 @@ def as_trained(config: RunConfig, checkpoint: str | Path) -> RunConfig:
     Otherwise other rows would be held out, and the model be scored on rows that it has seen. UserError where that was
     asked for.
     """
-    made_by = next((one for one in _trainings(checkpoint) if _is_task_of(one, config)), None)
+    return _as_trained(config, _trainings(checkpoint), checkpoint)
+
+
+def _as_trained(config: RunConfig, trainings: tuple[Origin, ...], checkpoint: str | Path) -> RunConfig:
+    made_by = next((one for one in trainings if _is_task_of(one, config)), None)
     if made_by is None:
         return config
     values = {name: made_by.config.get(name) for name in ROWS_OF_THE_TASK}
@@ -90,17 +94,17 @@ def rows_of(config: RunConfig, checkpoint: str | Path) -> tuple[RunConfig, Calla
     """
     trainings = _trainings(checkpoint)
     task, given = config.task, config.eval_file
-    if given is not None:
-        shards_of(given)
-    elif is_own(task) and not Path(task).is_dir():
+    if given is None and is_own(task) and not Path(task).is_dir():
         shards_of(task)
     if given is None and is_own(task) and is_held_out(config.data_config()):
         trained = next((one for one in trainings if is_table_of(one, task)), None)
         if trained is None:
             config = _all_of_another_table(config, trainings, checkpoint)
         else:
-            config = _rest_of_the_table(as_trained(config, checkpoint), trained, checkpoint)
-    config = as_trained(config, checkpoint)
+            config = _rest_of_the_table(_as_trained(config, trainings, checkpoint), trained, checkpoint)
+    config = _as_trained(config, trainings, checkpoint)
+    if config.eval_file is not None:
+        shards_of(str(config.eval_file))
     return config, without_seen(config, trainings)
 
 
