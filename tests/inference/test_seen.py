@@ -212,12 +212,15 @@ def test_rows_of_an_earlier_training_are_seen_and_those_of_a_pretraining_are_not
 
 
 @pytest.mark.parametrize("given", [{"task": "none.csv"}, {"eval_file": "none.csv"}])
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("known", ["another", "this", None])
 def test_a_file_that_is_not_there_is_said_before_a_model_is_loaded(
-    given: dict[str, str], known: bool, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, str], known: str | None, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = place / "run"
-    if not known:
+    checkpoint = shutil.copytree(place / "run", tmp_path / "run")
+    if known == "this":  # it was trained on the file
+        record = (checkpoint / "run.json").read_text()
+        (checkpoint / "run.json").write_text(record.replace(str(place / "mail.csv"), "none.csv"))
+    if known is None:
         checkpoint = shutil.copytree(place / "run" / "checkpoint", tmp_path / "alone")
         (checkpoint / "longread_run.json").unlink()
     monkeypatch.setattr(evaluation, "_network", lambda *_: pytest.fail("a model was loaded"))
