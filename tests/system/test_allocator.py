@@ -43,13 +43,18 @@ def test_it_is_tuned_by_name_alone_and_the_record_says_so() -> None:
 def test_little_is_kept_of_shapes_that_do_not_come_back(
     machine: str, precision: str, kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "")
-    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     monkeypatch.setattr(allocator, "_chosen_here", False)
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
     monkeypatch.setattr(allocator.platform, "machine", lambda: machine)
     allocator.tune_allocator(precision)
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == kept
+    assert os.environ["LRU_CACHE_CAPACITY"] == "32", "of descriptions, whatever the precision"
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    allocator.tune_allocator(precision)
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7", "somebody else has chosen"
 
 
 def test_training_in_float32_keeps_what_its_gradients_need_unless_somebody_else_has_chosen(
@@ -57,6 +62,7 @@ def test_training_in_float32_keeps_what_its_gradients_need_unless_somebody_else_
 ) -> None:
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
     monkeypatch.setattr(allocator.platform, "machine", lambda: "x86_64")
+    monkeypatch.setenv(allocator.DESCRIPTIONS, "32")
     for given, precision, kept in ((None, "float32", "32"), (None, "bfloat16", "128"), ("7", "float32", "7")):
         monkeypatch.setattr(allocator, "_chosen_here", False)
         monkeypatch.setenv(allocator.CAPACITY, given or "")

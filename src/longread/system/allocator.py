@@ -15,6 +15,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 # longer only lies between the buffers of later batches, and the heap grows with their number.
 KEPT, KEPT_IN_FLOAT32, KEPT_IN_TRAINING = 128, 8, 32
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+# Beside them torch keeps the descriptions of the last 1,024 shapes, .3 MB each, in every thread that computes. They save
+# time only where the code is gone.
+DESCRIPTIONS, KEPT_DESCRIPTIONS = "LRU_CACHE_CAPACITY", 32
 
 _tuned = False
 _chosen_here = False  # how many, and not by who started the program
@@ -37,6 +40,7 @@ def tune_allocator(precision: str = "auto") -> None:
     if CAPACITY not in os.environ or _chosen_here:
         os.environ[CAPACITY] = str(KEPT_IN_FLOAT32 if precision == "float32" and _is_x86() else KEPT)
         _chosen_here = True
+    os.environ.setdefault(DESCRIPTIONS, str(KEPT_DESCRIPTIONS))
     libc = _glibc()
     if libc is not None:
         libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the highest that glibc's own adjustment would reach
