@@ -37,7 +37,10 @@ def test_every_row_is_in_one_batch_and_memory_is_kept(lengths: list[int], tokens
     finally:
         torch.set_num_threads(before)
     assert sorted(row for part in [*together, *alone] for row in part.tolist()) == list(range(len(lengths)))
-    assert all(sum(lengths[row] for row in part) <= tokens or len(part) == 1 for part in alone)
+    longest = [max(lengths[row] for row in part) for part in [*alone, *together]]
+    assert longest == sorted(longest, reverse=True), "what is freed fits what comes later"
+    sizes = [[lengths[row] for row in part if lengths[row]] for part in alone]
+    assert all(sum(own) <= tokens or len(own) == 1 for own in sizes)
     if together:
         sizes = [sum(lengths[row] for row in part) for part in together]
         assert 1 < at_once <= min(threads, side_by_side.MOST)
@@ -66,6 +69,16 @@ def test_answers_are_those_of_one_batch_at_a_time(attention: str, options: dict[
             assert (found.usage.tokens, found.usage.coverage) == (one.usage.tokens, one.usage.coverage)
             assert torch.get_num_threads() == 4
     assert (found.logits != split_logits(model, split, tokens=400, device=CPU).logits).any()  # bfloat16 is another
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_rows_too_long_for_a_batch_beside_others_are_computed_before_them() -> None:
+    model = build("dense", vocab_size=8192).eval()
+    tokens: list[int] = []
+    model.blocks[0].register_forward_pre_hook(lambda _, inputs: tokens.append(len(inputs[0])))
+    split_logits(model, lengths_only(*range(1, 90), 120, 390), tokens=400, device=CPU)
+    assert tokens[:2] == [390, 120]
+    assert max(tokens[2:]) <= 100
 
 
 @pytest.mark.usefixtures("four_threads")

@@ -102,12 +102,12 @@ def _split_logits(
             at_once, together, parts = side_by_side.plan(rows, split.lengths, tokens, device)
         else:
             at_once, together, parts = 1, [], list(micro_batches(rows, split.lengths, tokens))
+        _one_after_the_other(forward, parts, alone, logits, usage)
         if together:
             with side_by_side.computed(forward.logits_of, together, at_once) as found:
                 for part, (own, packed) in zip(together, found, strict=True):
                     logits[part] = own.numpy()
                     usage.add(model, packed)
-        _one_after_the_other(forward, parts, alone, logits, usage)
         if not alone:
             processes.add_up([torch.from_numpy(logits)])
             usage = usage.of_all_processes()

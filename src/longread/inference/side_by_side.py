@@ -28,11 +28,12 @@ Result = TypeVar("Result")
 def plan(
     rows: Indices, lengths: Indices, tokens: int, device: torch.device
 ) -> tuple[int, list[Indices], list[Indices]]:
-    """How many batches to compute at once, these batches, and those to compute one after the other.
+    """How many batches to compute at once, these batches, and those to compute one after the other before them.
 
-    No more than `tokens` tokens at once, but for a single longer row. All one after the other on an accelerator, with a
-    single thread, where there are few batches, and outside the main thread: the number of threads is the whole
-    program's, and a server divides them itself.
+    The longest rows come first: what later batches need then fits into what was freed. No more than `tokens` tokens at
+    once, but for a single longer row. All one after the other on an accelerator, with a single thread, where there are
+    few batches, and outside the main thread: the number of threads is the whole program's, and a server divides them
+    itself.
     """
     at_once = min(MOST, torch.get_num_threads())
     if at_once > 1 and device.type == "cpu" and threading.current_thread() is threading.main_thread():
@@ -40,8 +41,8 @@ def plan(
         fits = lengths[rows] <= size
         together = list(micro_batches(rows[fits], lengths, size))
         if len(together) >= FEWEST * at_once:
-            return at_once, together, list(micro_batches(rows[~fits], lengths, tokens))
-    return 1, [], list(micro_batches(rows, lengths, tokens))
+            return at_once, together[::-1], list(micro_batches(rows[~fits], lengths, tokens))[::-1]
+    return 1, [], list(micro_batches(rows, lengths, tokens))[::-1]
 
 
 @contextmanager
