@@ -15,8 +15,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 # longer only lies between the buffers of later batches, and the heap grows with their number.
 KEPT, KEPT_IN_FLOAT32, KEPT_IN_TRAINING = 128, 8, 32
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-# Beside them torch keeps the descriptions of the last 1,024 shapes, .3 MB each, in every thread that computes. They save
-# time only where the code is gone.
+# Beside them torch keeps the descriptions of the last 1,024 shapes, .3 MB each, in every thread that computes. They
+# save time only where the code is gone.
 DESCRIPTIONS, KEPT_DESCRIPTIONS = "LRU_CACHE_CAPACITY", 32
 
 _tuned = False
