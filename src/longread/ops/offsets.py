@@ -83,6 +83,8 @@ def _tile(
 ) -> Tensor:
     """The tile's queries [b, H, n, D], the parts of its keys and values -> [b, n, H, D]."""
     q0, q1, k0, k1, own = tile
+    if not torch.is_grad_enabled():  # a gradient would be summed in the lower precision
+        vector = vector.to(q.dtype)
     bias = tile_bias(vector, q0, q1, k0, k1).to(q.dtype).unsqueeze(0)
     bias = bias if own is None else bias + own
     if extra is not None:
