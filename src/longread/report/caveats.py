@@ -59,10 +59,7 @@ def seen_before(group: Group) -> list[str]:
         name = init.lower().replace("_", "-")
         of_task = next((texts.get(group.task) for part, texts in TRAINED_ON.items() if part in name), None)
         if of_task:
-            task = group.task.upper()
-            found.append(
-                f"{task} is made of {of_task}, on which the weights of {init} were trained: part of it they know."
-            )
+            found.append(f"{group.task.upper()} is made of {of_task}, on which the weights of {init} were trained.")
     return found
 
 
