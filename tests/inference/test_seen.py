@@ -226,3 +226,11 @@ def test_a_file_that_is_not_there_is_said_before_a_model_is_loaded(
     monkeypatch.setattr(evaluation, "_network", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(UserError, match=r"none.csv: there is no such file"):
         evaluation.evaluate(RunConfig(**{"task": str(place / "mail.csv"), "out": tmp_path} | given), checkpoint)
+
+
+def test_nothing_is_said_of_a_checkpoint_that_is_not_there(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UserError, match="no such directory"):
+        evaluated(tmp_path / "not here", tmp_path, place / "mail.csv")
+    assert "not known" not in caplog.text

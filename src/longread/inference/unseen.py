@@ -144,9 +144,7 @@ def _trainings(checkpoint: str | Path) -> tuple[Origin, ...]:
 
 
 def _origin(checkpoint: str | Path) -> Origin | None:
-    """Of a checkpoint, or of the one that an exported graph is from. UserError for a file that is neither."""
+    """Of a checkpoint, or of the one that an exported graph is from. UserError where there is neither."""
     if is_graph(checkpoint):
         return load_onnx(Path(checkpoint), "cpu").origin
-    if Path(checkpoint).is_file():
-        locate(checkpoint)
-    return origin_of(checkpoint)
+    return origin_of(checkpoint if Path(checkpoint).is_dir() else locate(checkpoint))
