@@ -76,7 +76,12 @@ class Origin:
     @property
     def of_own_table(self) -> bool:
         """Whether those columns are the user's own, and not a public data set's."""
-        return bool(self.text_columns) and self.task.partition(":")[0] not in (*TASKS, "hub")
+        return bool(self.text_columns) and is_own(self.task)
+
+
+def is_own(task: str) -> bool:
+    """Whether it names files of the user's."""
+    return task.partition(":")[0] not in (*TASKS, "hub")
 
 
 def _without_place(task: str) -> str:

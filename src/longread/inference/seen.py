@@ -18,16 +18,10 @@ from longread.data.digests import Digest, ReadFile, digest_of
 from longread.data.examples import Examples
 from longread.data.load import training_part
 from longread.data.shards import URL, Shard, shards_of
-from longread.data.tasks import TASKS
 from longread.errors import UserError
-from longread.inference.origin import READ_ALIKE, Origin
+from longread.inference.origin import READ_ALIKE, Origin, is_own
 
 log = logging.getLogger("longread")
-
-
-def is_own(task: str) -> bool:
-    """Whether it names files of the user's."""
-    return task.partition(":")[0] not in (*TASKS, "hub")
 
 
 def files_at(place: str) -> list[Shard]:

@@ -15,8 +15,8 @@ from longread.data.shards import column_names, is_pattern, shards_of
 from longread.data.tasks import find_task
 from longread.errors import UserError, option_name
 from longread.inference.onnx import load_onnx
-from longread.inference.origin import ROWS_OF_THE_TASK, Origin, folder_of, is_graph, origin_of
-from longread.inference.seen import has_changed, is_own, is_table_of, reads_labels_alike, without_seen
+from longread.inference.origin import ROWS_OF_THE_TASK, Origin, folder_of, is_graph, is_own, origin_of
+from longread.inference.seen import has_changed, is_table_of, reads_labels_alike, without_seen
 from longread.models.locate import locate
 
 log = logging.getLogger("longread")
