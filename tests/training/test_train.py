@@ -343,6 +343,22 @@ def test_records_made_before_a_field_existed_keep_their_names() -> None:
     assert RunConfig(new_weights_rate=2.0, fill_rows=True).named()["new_weights_rate"] == 2.0
 
 
+def test_a_run_may_be_evaluated_in_bfloat16_and_its_record_says_so(tmp_path: Path) -> None:
+    wide, rounded = (train(small(tmp_path, precision="float32", eval_precision=p)) for p in ("float32", "bfloat16"))
+    assert "eval_precision" not in wide.record["config"]
+    assert rounded.record["config"]["eval_precision"] == "bfloat16"
+    model = classifier.load(rounded.directory).model
+    for name, value in classifier.load(wide.directory).model.state_dict().items():  # training is the same
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=0, atol=0)
+    rows = prepare(resolve(small(tmp_path)).data_config(), 96).evaluation
+    for run, precision in ((wide, "float32"), (rounded, "bfloat16")):
+        told = run.predictions()
+        assert told is not None
+        again = predict_split(model, rows, tokens=4096, device=torch.device("cpu"), precision=precision)
+        np.testing.assert_allclose(told["probabilities"], again.answers, rtol=0, atol=1e-6)
+    assert np.abs(wide.predictions()["probabilities"] - rounded.predictions()["probabilities"]).max() > 1e-5  # type: ignore[index]
+
+
 def test_every_row_is_seen_once_an_epoch_and_no_budget_is_exceeded() -> None:
     lengths = np.random.default_rng(0).integers(1, 400, 103)
     batches = EpochBatches(103, 10, seed=3, epoch=4)

@@ -46,6 +46,7 @@ def caveats(group: Group, pairs: Pairs) -> list[str]:
         found.append(f"Untrained head ({say.listing(untrained)}): the time is the result, the accuracy means nothing.")
     found += seen_before(group)
     found += truncation(group)
+    found += lower_precision(group)
     found += losses(group, pairs)
     found += disagreements(group)
     return found
@@ -73,6 +74,18 @@ def truncation(group: Group) -> list[str]:
             text = f"{share} % of the texts were cut" + (f" at {limit:,} tokens" if isinstance(limit, int) else "")
             by_text.setdefault(text, []).append(line.name())
     return [f"{text} ({listed(names, group)})." for text, names in by_text.items()]
+
+
+def lower_precision(group: Group) -> list[str]:
+    """Answers that were computed with fewer bits than float32 has."""
+    rounded = [
+        line.name()
+        for line in group.done
+        if any((o.run.record.get("config") or {}).get("eval_precision") == "bfloat16" for o in line.outcomes)
+    ]
+    if not rounded:
+        return []
+    return [f"Evaluated in bfloat16: {listed(rounded, group)}. A few answers in a thousand may differ from float32's."]
 
 
 def listed(names: Sequence[str], group: Group) -> str:

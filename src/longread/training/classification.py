@@ -116,7 +116,8 @@ class Validation:
     def _decide(self) -> None:
         rows = self.data.selection
         assert rows is not None
-        logits = split_logits(self.model, rows, tokens=self.tokens, device=self.device).logits
+        precision = self.config.eval_precision
+        logits = split_logits(self.model, rows, tokens=self.tokens, device=self.device, precision=precision).logits
         self.model.decision = decide(self.config, logits, rows.labels, rows.label_names, rows.problem_type)
         if self.model.decision.temperature is not None:
             scale_logits(self.model, self.model.decision.temperature)
@@ -142,7 +143,9 @@ class Validation:
 
     def _predict(self, split: Split) -> Predictions:
         with np.errstate(all="ignore"):  # what is no number is said below
-            done = predict_split(self.model, split, tokens=self.tokens, device=self.device)
+            done = predict_split(
+                self.model, split, tokens=self.tokens, device=self.device, precision=self.config.eval_precision
+            )
         split.release()
         if not math.isfinite(done.loss):
             raise FloatingPointError(f"the loss on the {split.name} rows is {done.loss}")
