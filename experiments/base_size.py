@@ -97,7 +97,7 @@ def imdb() -> list[Step]:
     """Dense at 512 tokens, then once more over part of the reviews with more of each: what do the rest of them tell?
 
     444 features are a converted Performer's for heads of 64. What comes after the dense model is evaluated in bfloat16,
-    at a third of the time.
+    in half the time or less.
     """
     short = Step(replace(IMDB, max_length=512))
     after = replace(IMDB, learning_rate=AFTER, train_rows=1_600, eval_precision="bfloat16")

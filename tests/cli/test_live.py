@@ -24,6 +24,9 @@ def test_time_left_counts_runs_that_wait_begin_and_go_on(monkeypatch: pytest.Mon
     step = {"event": "progress", "epoch": 1, "epochs": 3, "step": 1, "steps": 9, "loss": 1.0, "seconds_left": 70.0}
     view.on_event(1, step)
     assert view._left() == 170
+    view.on_event(1, {"event": "evaluating", "name": "evaluation", "rows": 30, "of": 40, "seconds_left": 5.0})
+    assert view._left() == 105
+    assert live.logs._state.status.endswith("seed 1: evaluating the evaluation rows: 30 of 40, 5 s left")
 
 
 def test_time_left_is_unknown_while_only_a_linear_model_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:

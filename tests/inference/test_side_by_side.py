@@ -59,10 +59,17 @@ def test_answers_are_those_of_one_batch_at_a_time(attention: str, options: dict[
     assert at_once == 4
     assert len(together) > 16
     assert [part.tolist() for part in alone] == [[89]]
+    told: list[tuple[int, float]] = []
+
+    def hear(rows: int, fraction: float) -> None:
+        told.append((rows, fraction))
+
     with ThreadPoolExecutor(1) as elsewhere:  # what is not the main thread leaves the threads as they are
         assert elsewhere.submit(side_by_side.plan, *given).result()[1] == []
         for precision in ("float32", "bfloat16"):
-            found = split_logits(model, split, tokens=400, device=CPU, precision=precision)
+            found = split_logits(model, split, tokens=400, device=CPU, precision=precision, on_rows=hear)
+            assert told == sorted(told) and told.pop() == (len(split), 1.0)
+            told.clear()
             one = elsewhere.submit(split_logits, model, split, tokens=400, device=CPU, precision=precision).result()
             close = 1e-5 if precision == "float32" else 3e-2
             np.testing.assert_allclose(found.logits, one.logits, rtol=close, atol=close)

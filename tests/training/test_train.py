@@ -32,6 +32,7 @@ from longread.models.classifier import Classifier, build
 from longread.problems import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL, ProblemType
 from longread.records.compact import compact
 from longread.study.worker import CODES
+from longread.training import events as heard
 from longread.training import gradients
 from longread.training import trainer as loop
 from longread.training.classification import Validation, classification_trainer
@@ -357,6 +358,18 @@ def test_a_run_may_be_evaluated_in_bfloat16_and_its_record_says_so(tmp_path: Pat
         again = predict_split(model, rows, tokens=4096, device=torch.device("cpu"), precision=precision)
         np.testing.assert_allclose(told["probabilities"], again.answers, rtol=0, atol=1e-6)
     assert np.abs(wide.predictions()["probabilities"] - rounded.predictions()["probabilities"]).max() > 1e-5  # type: ignore[index]
+
+
+def test_an_evaluation_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heard, "SECONDS_BETWEEN_EVENTS", 0.0)
+    events: list[dict[str, Any]] = []
+    train(small(tmp_path, choose_epoch="best", tokens_per_micro_batch=200), on_event=events.append)
+    told = [event for event in events if event["event"] == "evaluating"]
+    for name, rows in (("evaluation", 16), ("held-out", 5)):
+        own = [event for event in told if event["name"] == name]
+        ends = [event["rows"] for event in own if event["seconds_left"] == 0]
+        assert ends == [rows] * len(ends) and 2 <= len(ends) < len(own)  # two epochs, of several batches
+        assert all(event["of"] == rows for event in own)
 
 
 def test_every_row_is_seen_once_an_epoch_and_no_budget_is_exceeded() -> None:

@@ -18,6 +18,7 @@ from longread.study.plan import described, duration
 
 log = logging.getLogger("longread")
 Event = dict[str, Any]
+UNDER_WAY = ("training", "evaluating")  # states of a run that knows how long it will take
 SHOWN = {
     SINGLE_LABEL: ("accuracy", "f1", "loss"),
     MULTI_LABEL: ("f1_micro", "f1_macro", "exact_match", "average_precision", "loss"),
@@ -68,6 +69,12 @@ def progress_line(event: Event) -> str:
     return f"{place}, loss {event['loss']:.4f}, {duration(event['seconds_left'])} left"
 
 
+def evaluating_line(event: Event) -> str:
+    """Where an evaluation is."""
+    place = f"evaluating the {event['name']} rows: {event['rows']:,} of {event['of']:,}"
+    return f"{place}, {duration(event['seconds_left'])} left"
+
+
 class GridView:
     """One line a run: state, epoch, loss, accuracy, time left; below, the time left for the whole grid."""
 
@@ -112,6 +119,9 @@ class GridView:
             state |= {k: event[k] for k in ("epoch", "epochs", "step", "steps", "loss", "seconds_left")}
             state["state"] = "training"
             logs.status(f"{self._place(index)}: {progress_line(event)}")
+        elif kind == "evaluating":
+            state |= {"state": "evaluating", "seconds_left": event["seconds_left"]}
+            logs.status(f"{self._place(index)}: {evaluating_line(event)}")
         elif kind == "epoch":
             state |= {"loss": event["train_loss"], "done_epochs": event["epoch"]}
             if "distance" not in event and "masked_loss" not in event:  # neither knows labels
@@ -161,12 +171,12 @@ class GridView:
         The time of a linear model tells nothing of a transformer's.
         """
         real = [t for i, t in self.took.items() if not self.configs[i].is_baseline]
-        under_way = sum(s.get("seconds_left", 0.0) for s in self.state if s["state"] == "training")
+        under_way = sum(s.get("seconds_left", 0.0) for s in self.state if s["state"] in UNDER_WAY)
         if not real and not under_way:
             return None
         mean = sum(real) / len(real) if real else under_way
         unknown = sum(s["state"] in ("waiting", "started", "resumed") for s in self.state)
-        at_once = sum(s["state"] in ("training", "started", "resumed") for s in self.state)
+        at_once = sum(s["state"] in (*UNDER_WAY, "started", "resumed") for s in self.state)
         return (mean * unknown + under_way) / max(1, at_once)
 
     def _table(self) -> Table:
@@ -178,14 +188,13 @@ class GridView:
         for name in ("run", "state", "epoch", "loss", shown, "time left"):
             table.add_column(name, justify="left" if name in ("run", "state") else "right")
         for config, state in zip(self.configs, self.state, strict=True):
-            training = state["state"] == "training"
             table.add_row(
                 self._name(config),
                 state["state"],
                 f"{state['epoch']}/{state['epochs']}" if "epochs" in state else "",
                 f"{state['loss']:.3f}" if "loss" in state else "",
                 f"{state['value']:.3f}" if "value" in state else "",
-                duration(state["seconds_left"]) if training else "",
+                duration(state["seconds_left"]) if state["state"] in UNDER_WAY else "",
             )
         return table
 
@@ -193,14 +202,14 @@ class GridView:
 class AnswersView:
     """Texts answered, their rate and the time left: a bar on a terminal, elsewhere a line every 10 seconds."""
 
-    def __init__(self, *, shown: bool = True, before: int = 0) -> None:
+    def __init__(self, command: str = "predict", *, shown: bool = True, before: int = 0) -> None:
         """shown: False where the answers themselves are on the terminal. before: texts of an output that goes on."""
         self.console = logs.console
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=self.console,
             transient=True, disable=not (shown and logs.shows_live()),
         )  # fmt: skip
-        self.bar = self.progress.add_task("predict", total=None, text="")
+        self.bar = self.progress.add_task(command, total=None, text="")
         self.before, self.texts = before, before
         self.fraction: float | None = None  # of the input
 
@@ -239,11 +248,11 @@ class RunView:
     def __init__(self, config: RunConfig) -> None:
         self.console = logs.console
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} steps"),
-            TextColumn("{task.fields[left]} left"), console=self.console, transient=True,
-            disable=not logs.shows_live(),
+            TextColumn("{task.description}"), BarColumn(),
+            TextColumn("{task.completed}/{task.total} {task.fields[unit]}"), TextColumn("{task.fields[left]} left"),
+            console=self.console, transient=True, disable=not logs.shows_live(),
         )  # fmt: skip
-        self.bar = self.progress.add_task(f"{config.task}, {config.attention}", total=None, left="?")
+        self.bar = self.progress.add_task(f"{config.task}, {config.attention}", total=None, unit="steps", left="?")
         self.choose_by = config.choose_by
         self.out = config.out
 
@@ -259,7 +268,11 @@ class RunView:
         if kind == "progress":
             left = duration(event["seconds_left"])
             logs.status(progress_line(event))
-            self.progress.update(self.bar, completed=event["step"], total=event["steps"], left=left)
+            self.progress.update(self.bar, completed=event["step"], total=event["steps"], unit="steps", left=left)
+        elif kind == "evaluating":
+            left = duration(event["seconds_left"])
+            logs.status(evaluating_line(event))
+            self.progress.update(self.bar, completed=event["rows"], total=event["of"], unit="rows evaluated", left=left)
         elif kind == "epoch":
             logs.status(f"epoch {event['epoch']} is done")
             self._say(f"{epoch_line(event, self.choose_by)}, {event['train_seconds']:.1f} s of training")

@@ -169,13 +169,15 @@ class _View:
         self.best: float | None = None
 
     def on_event(self, number: int, event: dict[str, Any]) -> None:
-        from longread.cli.live import progress_line
+        from longread.cli.live import evaluating_line, progress_line
 
         place = f"trial {number + 1} of {self.trials}"
         if event["event"] == "trial":
             log.info("%s: %s", place, _words(event["settings"]))
         elif event["event"] == "progress":
             logs.status(f"{place}: {progress_line(event)}")
+        elif event["event"] == "evaluating":
+            logs.status(f"{place}: {evaluating_line(event)}")
         elif event["event"] == "trial end":
             score, status = event["score"], event["status"]
             if status == "ok" and (self.best is None or score > self.best):

@@ -74,7 +74,7 @@ def evaluate(
     from longread.system.allocator import tune_allocator
 
     tune_allocator()
-    from longread.cli.live import metric_line
+    from longread.cli.live import AnswersView, metric_line
     from longread.data.tasks import find_task
     from longread.inference import run as evaluation
     from longread.inference.unseen import default_task
@@ -84,7 +84,10 @@ def evaluate(
         find_task(task)  # before the model is loaded
     wanted = task or default_task(checkpoint, rows.eval_file)
     config = run_config(rows, machine, options=options, task=wanted)
-    found = evaluation.evaluated(config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head)
+    with AnswersView("evaluate") as view:
+        found = evaluation.evaluated(
+            config, checkpoint, tokenizer=rows.tokenizer, untrained_head=untrained_head, on_rows=view.on_progress
+        )
     run, record = found.run, found.run.record
     if record["head_is_untrained"]:
         logs.log.warning("the classifier of this checkpoint is untrained: its answers are chance, its time is not")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,6 +23,8 @@ from longread.system.measure import Stopwatch
 from longread.system.memory import is_failed_allocation
 
 log = logging.getLogger("longread")
+# Told after each batch: how many rows have answers, and the fraction of all tokens that these rows hold.
+OnRows = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,16 @@ class Predictions:
 
 
 def predict_split(
-    model: Classifier, split: Split, *, tokens: int, device: torch.device, precision: str = "float32"
+    model: Classifier,
+    split: Split,
+    *,
+    tokens: int,
+    device: torch.device,
+    precision: str = "float32",
+    on_rows: OnRows | None = None,
 ) -> Predictions:
     """Answers for every row, as `split_logits` computes the logits."""
-    scores = split_logits(model, split, tokens=tokens, device=device, precision=precision)
+    scores = split_logits(model, split, tokens=tokens, device=device, precision=precision, on_rows=on_rows)
     answers = answers_of(scores.logits, split.problem_type)
     loss = mean_loss(scores.logits, split.labels, split.problem_type)
     return Predictions(answers, loss, scores.seconds, scores.cpu_seconds, scores.usage)
@@ -64,6 +72,7 @@ def split_logits(
     device: torch.device,
     precision: str = "float32",
     alone: bool = False,
+    on_rows: OnRows | None = None,
 ) -> Scores:
     """Logits of every row. Sorted by length, so hardly anything is padded; `tokens` bounds memory.
 
@@ -76,7 +85,7 @@ def split_logits(
     try:
         while True:
             try:
-                return _split_logits(model, split, tokens, device, precision, alone)
+                return _split_logits(model, split, tokens, device, precision, alone, on_rows)
             except Exception as error:
                 shortest = int(split.lengths.min()) if len(split) else 0
                 on_one = (alone or processes.count() == 1) and not sharding.is_sharded(model)
@@ -90,9 +99,16 @@ def split_logits(
 
 
 def _split_logits(
-    model: Classifier, split: Split, tokens: int, device: torch.device, precision: str, alone: bool
+    model: Classifier,
+    split: Split,
+    tokens: int,
+    device: torch.device,
+    precision: str,
+    alone: bool,
+    on_rows: OnRows | None,
 ) -> Scores:
     usage = Usage()
+    progress = _Progress(split, 1 if alone else processes.count(), on_rows)
     logits = np.zeros((len(split), model.config.num_labels), dtype=np.float32)
     watch = Stopwatch(device)
     forward = _Forward(model, split, device, precision)
@@ -102,12 +118,13 @@ def _split_logits(
             at_once, together, parts = side_by_side.plan(rows, split.lengths, tokens, device)
         else:
             at_once, together, parts = 1, [], list(micro_batches(rows, split.lengths, tokens))
-        _one_after_the_other(forward, parts, alone, logits, usage)
+        _one_after_the_other(forward, parts, alone, logits, usage, progress)
         if together:
             with side_by_side.computed(forward.logits_of, together, at_once) as found:
                 for part, (own, packed) in zip(together, found, strict=True):
                     logits[part] = own.numpy()
                     usage.add(model, packed)
+                    progress.add(part)
         if not alone:
             processes.add_up([torch.from_numpy(logits)])
             usage = usage.of_all_processes()
@@ -115,7 +132,12 @@ def _split_logits(
 
 
 def _one_after_the_other(
-    forward: _Forward, every: list[Indices], alone: bool, logits: npt.NDArray[np.float32], usage: Usage
+    forward: _Forward,
+    every: list[Indices],
+    alone: bool,
+    logits: npt.NDArray[np.float32],
+    usage: Usage,
+    progress: _Progress,
 ) -> None:
     """Logits of the parts that are this process's, written to their places."""
     # Each row is some process's.
@@ -128,8 +150,25 @@ def _one_after_the_other(
             found.append(forward.logits(batch))
             if len(found) <= len(parts):
                 usage.add(forward.model, batch.packed)
+                progress.add(parts[len(found) - 1])
         for part, some in zip(parts, found[: len(parts)], strict=True):
             logits[part] = some.cpu().numpy()
+
+
+class _Progress:
+    """Says how far it is; where several processes share the rows, by what this one has done of its part."""
+
+    def __init__(self, split: Split, shared_by: int, on_rows: OnRows | None) -> None:
+        self.lengths, self.shared_by, self.on_rows = split.lengths, shared_by, on_rows
+        self.rows = self.tokens = 0
+        self.all_tokens = max(1, int(split.lengths.sum()))
+
+    def add(self, part: Indices) -> None:
+        """The rows `part` have answers."""
+        self.rows += len(part) * self.shared_by
+        self.tokens += int(self.lengths[part].sum()) * self.shared_by
+        if self.on_rows is not None:
+            self.on_rows(min(self.rows, len(self.lengths)), min(1.0, self.tokens / self.all_tokens))
 
 
 @dataclass(frozen=True)

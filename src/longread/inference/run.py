@@ -13,7 +13,7 @@ from longread.data.dataset import tokenize
 from longread.data.labels import placeholders
 from longread.data.tokenizer import Tokenizer, load_tokenizer
 from longread.errors import UserError
-from longread.inference.evaluate import split_logits
+from longread.inference.evaluate import OnRows, split_logits
 from longread.inference.meter import Meter
 from longread.inference.origin import folder_of, is_graph
 from longread.inference.predictor import load
@@ -59,20 +59,23 @@ def evaluated(
     *,
     tokenizer: str | None = None,
     untrained_head: bool = False,
+    on_rows: OnRows | None = None,
 ) -> Evaluated:
     """What `evaluate` does, with the answers beside the record.
 
     Scored are the rows of `eval_file`, or the task's evaluation rows; of files that the checkpoint was trained on, the
     part that was held out. Labels are read against the model's names. UserError for a label that the model does
     not know, and for a classifier that was never trained, unless untrained_head asks for it: its time is then the
-    result.
+    result. on_rows: told how far it is, of a network.
     On several processes each calls this and gets all answers; the first one writes.
     """
     with processes.joined():
-        return _evaluated(config, checkpoint, tokenizer=tokenizer, untrained_head=untrained_head)
+        return _evaluated(config, checkpoint, tokenizer, untrained_head, on_rows)
 
 
-def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | None, untrained_head: bool) -> Evaluated:
+def _evaluated(
+    config: RunConfig, checkpoint: str | Path, tokenizer: str | None, untrained_head: bool, on_rows: OnRows | None
+) -> Evaluated:
     config, leave_out = rows_of(config, checkpoint)
     if processes.count() > 1 and (is_graph(checkpoint) or linear.is_linear(folder_of(checkpoint))):
         raise UserError(f"{checkpoint}: only a checkpoint of a network is evaluated under torchrun")
@@ -81,11 +84,16 @@ def _evaluated(config: RunConfig, checkpoint: str | Path, *, tokenizer: str | No
         return evaluate_graph(config, checkpoint, unused, leave_out)
     if linear.is_linear(folder_of(checkpoint)):
         return evaluate_linear(config, checkpoint, unused | config.cut.to_json(), leave_out)
-    return _evaluated_network(config, checkpoint, tokenizer, untrained_head, leave_out)
+    return _evaluated_network(config, checkpoint, tokenizer, untrained_head, leave_out, on_rows)
 
 
 def _evaluated_network(
-    config: RunConfig, checkpoint: str | Path, tokenizer: str | None, untrained_head: bool, leave_out: LeaveOut
+    config: RunConfig,
+    checkpoint: str | Path,
+    tokenizer: str | None,
+    untrained_head: bool,
+    leave_out: LeaveOut,
+    on_rows: OnRows | None,
 ) -> Evaluated:
     device = runtime.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
@@ -106,8 +114,9 @@ def _evaluated_network(
         model = to_int8(model)
     assert settings.tokens_per_micro_batch
     done = split_logits(
-        model, split, tokens=settings.tokens_per_micro_batch, device=device, precision=settings.precision
-    )
+        model, split, tokens=settings.tokens_per_micro_batch, device=device, precision=settings.precision,
+        on_rows=on_rows,
+    )  # fmt: skip
     scores = ModelScores(
         done.logits, weights, model.decision,
         seconds=done.seconds, cpu_seconds=done.cpu_seconds, tokens=done.usage.tokens,

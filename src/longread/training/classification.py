@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,12 @@ from longread.system import sharding
 from longread.system.measure import Stopwatch
 from longread.training.balance import weights_of
 from longread.training.choice import decide, is_better, scale_logits, score
+from longread.training.events import EvaluationEvents, Event, Listener, ignore
 from longread.training.losses import make_loss
 from longread.training.numbers import spread_of
 from longread.training.optimize import make_optimizer
 from longread.training.state import State
-from longread.training.trainer import Event, Trainer
+from longread.training.trainer import Trainer
 from longread.training.work import Work
 
 log = logging.getLogger("longread")
@@ -65,8 +65,8 @@ class Classification:
 class Validation:
     """Predicts the evaluation rows after each epoch, and the rows that were held out of train to choose an epoch."""
 
-    def __init__(self, model: Classifier, data: Prepared, config: RunConfig) -> None:
-        self.model, self.data = model, data
+    def __init__(self, model: Classifier, data: Prepared, config: RunConfig, on_event: Listener = ignore) -> None:
+        self.model, self.data, self.on_event = model, data, on_event
         self.device = next(model.parameters()).device
         self.tokens = config.tokens_per_micro_batch or 0
         self.config, self.patience, self.keeps_best = config, config.patience, config.keeps_best
@@ -116,8 +116,10 @@ class Validation:
     def _decide(self) -> None:
         rows = self.data.selection
         assert rows is not None
-        precision = self.config.eval_precision
-        logits = split_logits(self.model, rows, tokens=self.tokens, device=self.device, precision=precision).logits
+        logits = split_logits(
+            self.model, rows, tokens=self.tokens, device=self.device, precision=self.config.eval_precision,
+            on_rows=self._events(rows),
+        ).logits  # fmt: skip
         self.model.decision = decide(self.config, logits, rows.labels, rows.label_names, rows.problem_type)
         if self.model.decision.temperature is not None:
             scale_logits(self.model, self.model.decision.temperature)
@@ -141,11 +143,15 @@ class Validation:
         """A copy; shards stay where they are."""
         return tensor.detach().clone() if sharding.is_sharded(self.model) else tensor.detach().cpu().clone()
 
+    def _events(self, split: Split) -> EvaluationEvents:
+        return EvaluationEvents("held-out" if split is self.data.selection else "evaluation", len(split), self.on_event)
+
     def _predict(self, split: Split) -> Predictions:
         with np.errstate(all="ignore"):  # what is no number is said below
             done = predict_split(
-                self.model, split, tokens=self.tokens, device=self.device, precision=self.config.eval_precision
-            )
+                self.model, split, tokens=self.tokens, device=self.device, precision=self.config.eval_precision,
+                on_rows=self._events(split),
+            )  # fmt: skip
         split.release()
         if not math.isfinite(done.loss):
             raise FloatingPointError(f"the loss on the {split.name} rows is {done.loss}")
@@ -153,7 +159,7 @@ class Validation:
 
 
 def classification_trainer(
-    model: Classifier, data: Prepared, config: RunConfig, directory: Path, on_event: Callable[[Event], None]
+    model: Classifier, data: Prepared, config: RunConfig, directory: Path, on_event: Listener
 ) -> Trainer:
     """`config` is resolved: epochs, learning rate, precision and token budget are numbers."""
     assert config.epochs and config.learning_rate
@@ -161,7 +167,7 @@ def classification_trainer(
     optimizer = make_optimizer(model, config, config.learning_rate, spread_of(data.train))
     objective = Classification(data.train, config, device)
     return Trainer(
-        model, data.train, objective, Validation(model, data, config), optimizer, config, directory, on_event
+        model, data.train, objective, Validation(model, data, config, on_event), optimizer, config, directory, on_event
     )
 
 
@@ -187,7 +193,7 @@ class ClassificationWork(Work):
     def named(self, config: RunConfig) -> dict[str, Any]:
         return config.named()
 
-    def trainer(self, config: RunConfig, directory: Path, on_event: Callable[[Event], None]) -> Trainer:
+    def trainer(self, config: RunConfig, directory: Path, on_event: Listener) -> Trainer:
         return classification_trainer(self.model, self.data, config, directory, on_event)
 
     def results(self, trainer: Trainer) -> dict[str, Any]:

@@ -6,7 +6,6 @@ The loss is in training/distillation.py.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,12 @@ from longread.records import Run
 from longread.records.record import Kind
 from longread.system import processes, runtime
 from longread.training.distillation import HeldOut, distillation_trainer
+from longread.training.events import Listener, ignore
 from longread.training.lineage import provenance_of
 from longread.training.resolve import check_options, check_precision
-from longread.training.run import Listener, ignore, run_work
+from longread.training.run import run_work
 from longread.training.start import converted, tokenizer_for
-from longread.training.trainer import Event, Trainer
+from longread.training.trainer import Trainer
 from longread.training.unlabelled import READ, UnlabelledWork, check_enough, check_unread, work_done
 
 log = logging.getLogger("longread")
@@ -105,7 +105,7 @@ class DistillationWork(UnlabelledWork):
     def kind(self) -> Kind:
         return "distill"
 
-    def trainer(self, config: RunConfig, directory: Path, on_event: Callable[[Event], None]) -> Trainer:
+    def trainer(self, config: RunConfig, directory: Path, on_event: Listener) -> Trainer:
         return distillation_trainer(self.model, self.teacher, self.split, config, self.steps, directory, on_event)
 
     def results(self, trainer: Trainer) -> dict[str, Any]:

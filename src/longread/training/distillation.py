@@ -7,7 +7,7 @@ trained, its probabilities too (Hinton et al. 2015).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,16 @@ from longread.inference.collate import Batch, make_batch, planned_batches
 from longread.models.classifier import Classifier
 from longread.problems import MULTI_LABEL, REGRESSION, ProblemType
 from longread.system.measure import Stopwatch
+from longread.training.events import Event, Listener
 from longread.training.state import State
-from longread.training.trainer import Event, Trainer
+from longread.training.trainer import Trainer
 
 HELD_OUT_ROWS = 128
 
 
 def distillation_trainer(
     student: Classifier, teacher: Classifier, split: Split, config: RunConfig, steps: int, directory: Path,
-    on_event: Callable[[Event], None],
+    on_event: Listener,
 ) -> Trainer:  # fmt: skip
     """The blocks of `student` learn; its embedding, relative position bias and head stay. `config` is resolved."""
     assert config.tokens_per_micro_batch and config.learning_rate

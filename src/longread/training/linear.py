@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -22,15 +21,15 @@ from longread.system.measure import Stopwatch
 from longread.training.balance import check_targets, weights_of
 from longread.training.card import write_card
 from longread.training.choice import check_choices, decide
+from longread.training.events import Listener
 from longread.training.lineage import Provenance, trained_on_rows
-from longread.training.trainer import Event
 
 log = logging.getLogger("longread")
 
 CPU = torch.device("cpu")
 
 
-def train_linear(config: RunConfig, on_event: Callable[[Event], None]) -> Run:
+def train_linear(config: RunConfig, on_event: Listener) -> Run:
     """As `longread.training.run.train`, of a linear model; nothing is gone on with, it takes seconds."""
     meter = Meter(CPU)
     train_rows, evaluation = load_task(config.data_config())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from longread.data.masking import Masking
 from longread.inference.collate import Batch, make_batch, planned_batches
 from longread.models.classifier import Classifier
 from longread.system.measure import Stopwatch
+from longread.training.events import Event, Listener
 from longread.training.optimize import make_optimizer
 from longread.training.state import State
-from longread.training.trainer import Event, Trainer
+from longread.training.trainer import Trainer
 
 HELD_OUT_ROWS, HELD_OUT_FRACTION = 500, 0.1  # at most so many, and such a part of all
 LOGITS_AT_ONCE = 2**24  # a vocabulary is large: with more of them, they are computed again in the backward pass
@@ -30,7 +31,7 @@ LOGITS_AT_ONCE = 2**24  # a vocabulary is large: with more of them, they are com
 
 def masked_trainer(
     model: Classifier, split: Split, masking: Masking, config: RunConfig, steps: int, directory: Path,
-    on_event: Callable[[Event], None],
+    on_event: Listener,
 ) -> Trainer:  # fmt: skip
     """All of `model` learns but its classifier, which has no part in the loss. `config` is resolved."""
     assert config.tokens_per_micro_batch and config.learning_rate

@@ -5,7 +5,6 @@ The loss is in training/masked.py. There is no next-sentence prediction.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,13 @@ from longread.problems import SINGLE_LABEL
 from longread.records import Run
 from longread.records.record import Kind
 from longread.system import processes, runtime
+from longread.training.events import Listener, ignore
 from longread.training.lineage import provenance_of
 from longread.training.masked import HeldOut, masked_trainer
 from longread.training.resolve import resolve
-from longread.training.run import Listener, ignore, run_work, say_what_is_cut
+from longread.training.run import run_work, say_what_is_cut
 from longread.training.start import OVERRIDES, SHAPE, load_model, tokenizer_for
-from longread.training.trainer import Event, Trainer
+from longread.training.trainer import Trainer
 from longread.training.unlabelled import READ, UnlabelledWork, check_enough, check_unread, work_done
 
 MASK_FRACTION = 0.15
@@ -130,7 +130,7 @@ class PretrainWork(UnlabelledWork):
     def named(self, config: RunConfig) -> dict[str, Any]:
         return super().named(config) | {"mask_fraction": self.masking.fraction}
 
-    def trainer(self, config: RunConfig, directory: Path, on_event: Callable[[Event], None]) -> Trainer:
+    def trainer(self, config: RunConfig, directory: Path, on_event: Listener) -> Trainer:
         return masked_trainer(self.model, self.split, self.masking, config, self.steps, directory, on_event)
 
     def results(self, trainer: Trainer) -> dict[str, Any]:

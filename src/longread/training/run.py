@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from longread.training import state as states
 from longread.training.balance import check_targets
 from longread.training.card import write_card
 from longread.training.classification import ClassificationWork
+from longread.training.events import Listener, ignore
 from longread.training.identity import Identity, identify, resumable
 from longread.training.lineage import Provenance, trained_on_rows
 from longread.training.linear import train_linear
@@ -31,15 +31,10 @@ from longread.training.outcome import Outcome, outcome_of, record_of
 from longread.training.resolve import resolve, resolve_machine
 from longread.training.signals import signals_wait
 from longread.training.start import start
-from longread.training.trainer import Event, Trainer
+from longread.training.trainer import Trainer
 from longread.training.work import Work
 
 log = logging.getLogger("longread")
-Listener = Callable[[Event], None]
-
-
-def ignore(event: Event) -> None:
-    """The listener of those who do not want to hear."""
 
 
 def train(

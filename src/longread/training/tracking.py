@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from longread.errors import UserError
 from longread.settings import TrackerName
-from longread.training.trainer import Event
+from longread.training.events import Event
 
 log = logging.getLogger("longread")
 

@@ -6,10 +6,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,15 +28,13 @@ from longread.system.measure import Stopwatch
 from longread.training import state as states
 from longread.training.average import WeightAverage
 from longread.training.components import Evaluation, Objective
+from longread.training.events import SECONDS_BETWEEN_EVENTS, Event, Listener
 from longread.training.gradients import Gradients
 from longread.training.optimize import rate_at
 from longread.training.signals import Interrupted, StopRequest
 from longread.training.state import State
 
 log = logging.getLogger("longread")
-
-Event = dict[str, Any]
-SECONDS_BETWEEN_EVENTS = 0.5
 
 
 class Diverged(Exception):
@@ -56,7 +53,7 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         config: RunConfig,
         directory: Path,
-        on_event: Callable[[Event], None],
+        on_event: Listener,
         *,
         rows: Indices | None = None,
         steps: int | None = None,

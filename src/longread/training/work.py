@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from longread.inference.scored import split_record
 from longread.models.classifier import Classifier
 from longread.records import Ancestor, Dataset
 from longread.records.record import Kind
-from longread.training.trainer import Event, Trainer
+from longread.training.events import Listener
+from longread.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Work(ABC):
         """What decides the result, for the record and the run's name; `config` is this run's, wholly resolved."""
 
     @abstractmethod
-    def trainer(self, config: RunConfig, directory: Path, on_event: Callable[[Event], None]) -> Trainer: ...
+    def trainer(self, config: RunConfig, directory: Path, on_event: Listener) -> Trainer: ...
 
     @abstractmethod
     def results(self, trainer: Trainer) -> dict[str, Any]:
