@@ -249,7 +249,8 @@ class TrainingSettings:
         Evaluate on this fraction of the training rows, held out of them, and leave the evaluation rows unread: for
         choosing settings.
     save_seconds:
-        A run saves its state this often; at most so much is lost when it is killed.
+        A run saves its state this often; at most so much training is lost when it is killed, and an evaluation under
+        way.
     shard:
         Under torchrun: each process keeps a part of the weights, of their gradients and of the optimizer's moments.
     """
