@@ -202,6 +202,21 @@ def test_the_command_of_a_run_lists_its_options_by_name(built: Path) -> None:
     assert options == sorted(options)
 
 
+def test_runs_that_died_early_have_a_heading_of_their_own_where_rows_differ(tmp_path: Path) -> None:
+    for rows in (60, 80):
+        run = record("reviews", "dense", rows, rows)
+        run["dataset"]["eval"]["fingerprint"] = f"{rows:016x}"
+        write_run(tmp_path, run, 0.8)
+    died = record("reviews", "dense", 1, 60, status="error", error="killed", metrics={})
+    del died["dataset"]
+    write_run(tmp_path, died)
+    build_report(tmp_path, figures=False)
+    headings = re.findall("^## reviews, (.*)$", (tmp_path / "report.md").read_text(), re.M)
+    assert sorted(re.sub(r"\(.*\)", "()", text) for text in headings) == [
+        "60 rows ()", "80 rows ()", "ended before the rows were read",
+    ]  # fmt: skip
+
+
 # --- what is said
 
 

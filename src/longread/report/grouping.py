@@ -172,7 +172,8 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
         several = tasks.count(task) > 1 and sum(t == task for t, _ in split) > 1
         members = split[task, fingerprint]
         rows = next((eval_part(r).get("rows") for r in members if eval_part(r).get("rows")), None)
-        title = f"{task}, {rows} rows ({fingerprint[:6]})" if several else task
+        of_rows = "ended before the rows were read" if rows is None else f"{rows} rows ({fingerprint[:6]})"
+        title = f"{task}, {of_rows}" if several else task
         key_text = slug(f"{task} {fingerprint[:6]}" if several else task)
         groups.append(make_group(task, key_text, title, members, known))
     return groups

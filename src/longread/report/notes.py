@@ -60,7 +60,7 @@ def interval_notes(group: Group) -> list[str]:
 def missing_beside(group: Group) -> list[str]:
     """The linear models and the control, dense attention at the same length, where no record has them."""
     notes = []
-    if not any(line.is_baseline for line in group.done):
+    if group.done and not any(line.is_baseline for line in group.done):
         notes.append("No linear baseline on these rows.")
     lengths = {length_of(line) for line in group.done if line.attention == "dense"}
     alone: dict[int | None, list[str]] = {}
