@@ -104,7 +104,7 @@ def imdb() -> list[Step]:
     seen: dict[str, Any] = {"batch_size": 16, "max_length": 2048, "train_rows": IMDB.train_rows}
     performer = distilled(short, "performer", 200, num_features=444, **seen, **FEATURES)
     own = {"projection_size": 256, "learning_rate": LINFORMER_RATE}
-    linformer = distilled(short, "linformer", 250, **seen, **own)
+    linformer = distilled(short, "linformer", 120, **seen, **own)
     return [
         *linear_models(IMDB),
         short,
