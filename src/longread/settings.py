@@ -243,8 +243,8 @@ class TrainingSettings:
     selection_fraction:
         Fraction of the training rows held out where something is chosen on them.
     eval_precision:
-        Of the evaluation after each epoch. float32 whatever --precision says, unless this asks for bfloat16, which is
-        faster where the processor has it; a few answers in a thousand may differ.
+        Of the evaluation after each epoch, and of what is chosen on held-out rows. float32 whatever --precision says,
+        unless this asks for bfloat16, which is faster where the processor has it; some answers may differ.
     tuning_fraction:
         Evaluate on this fraction of the training rows, held out of them, and leave the evaluation rows unread: for
         choosing settings.

@@ -240,7 +240,16 @@ def test_answers_of_lower_precision_are_said(tmp_path: Path) -> None:
     assert "Evaluated in bfloat16" not in (tmp_path / "report.md").read_text()
     write_run(tmp_path, record("reviews", "longformer", 0, 60, config={"eval_precision": "bfloat16"}), 0.8)
     build_report(tmp_path)
-    assert "Evaluated in bfloat16: Longformer." in (tmp_path / "report.md").read_text()
+    said = "Evaluated in bfloat16: Longformer (eval precision bfloat16). Some answers may differ"
+    assert said in (tmp_path / "report.md").read_text()
+
+
+def test_a_report_of_numbers_says_what_to_know_before_quoting(tmp_path: Path) -> None:
+    run = record("prices", "dense", 0, 60, config={"eval_precision": "bfloat16"}, metrics={"r2": 0.5, "mse": 1.0})
+    run["dataset"]["problem_type"] = "regression"
+    write_run(tmp_path, run)
+    build_report(tmp_path, figures=False)
+    assert "Evaluated in bfloat16: Dense." in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize(("task", "init", "said"), [

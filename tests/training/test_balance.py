@@ -15,6 +15,7 @@ from longread.data.dataset import Split, split_of
 from longread.data.examples import Examples
 from longread.data.tokenizer import byte_tokenizer
 from longread.errors import UserError
+from longread.inference.evaluate import split_logits
 from longread.models.classifier import build
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 from longread.training.balance import check_targets, weights_of
@@ -23,9 +24,9 @@ from longread.training.numbers import begin_at, spread_of
 from longread.training.optimize import make_optimizer
 
 
-def split(labels: Any, names: tuple[str, ...], problem: ProblemType) -> Split:
+def split(labels: Any, names: tuple[str, ...], problem: ProblemType, texts: str = "") -> Split:
     rows = np.arange(len(labels))
-    examples = Examples("t", "train", ["x"] * len(rows), None, np.array(labels), rows, names, problem)
+    examples = Examples("t", "train", list(texts) or ["x"] * len(rows), None, np.array(labels), rows, names, problem)
     tokenizer = byte_tokenizer()
     return split_of(examples, tokenizer, tokenizer.encode(examples.texts, None, 8))
 
@@ -107,3 +108,15 @@ def test_a_regression_begins_at_the_mean_and_learns_in_steps_of_the_spread() -> 
     assert found[id(model.head.classifier.weight)] == pytest.approx((0.02, 0.01 / 20))
     assert found[id(model.head.classifier.bias)] == pytest.approx((0.02, 0))
     assert found[id(model.embeddings.word.weight)] == pytest.approx((1e-3, 0.01))
+
+
+def test_bfloat16_does_not_round_the_numbers() -> None:
+    model = build("dense", vocab_size=260, hidden_size=8, num_attention_heads=2, num_hidden_layers=1, num_labels=1)
+    rows = split(np.linspace(250_000, 256_000, 9), ("price",), REGRESSION, texts="abcdefghi")
+    begin_at(model, rows)
+    answers = {}
+    for precision in ("float32", "bfloat16"):
+        found = split_logits(model, rows, tokens=64, device=torch.device("cpu"), precision=precision)
+        answers[precision] = found.logits.ravel()
+    assert np.abs(answers["bfloat16"] - answers["float32"]).max() < 0.02 * spread_of(rows)
+    assert len(set(answers["bfloat16"])) == len(rows)

@@ -345,9 +345,12 @@ def test_records_made_before_a_field_existed_keep_their_names() -> None:
 
 
 def test_a_run_may_be_evaluated_in_bfloat16_and_its_record_says_so(tmp_path: Path) -> None:
-    wide, rounded = (train(small(tmp_path, precision="float32", eval_precision=p)) for p in ("float32", "bfloat16"))
+    given: dict[str, Any] = {"precision": "float32", "hidden_size": 64, "learning_rate": 1e-2}
+    wide, rounded = (train(small(tmp_path, eval_precision=p, **given)) for p in ("float32", "bfloat16"))
     assert "eval_precision" not in wide.record["config"]
     assert rounded.record["config"]["eval_precision"] == "bfloat16"
+    told = [", computed in bfloat16." in (r.directory / "checkpoint/README.md").read_text() for r in (wide, rounded)]
+    assert told == [False, True]
     model = classifier.load(rounded.directory).model
     for name, value in classifier.load(wide.directory).model.state_dict().items():  # training is the same
         torch.testing.assert_close(value, model.state_dict()[name], rtol=0, atol=0)

@@ -176,4 +176,9 @@ class Head(nn.Module):
         if self.dense is not None and self.activation is not None:
             pooled = ACTIVATIONS[self.activation](self.dense(self.dense_dropout(pooled, noise, sequences=True)))
             pooled = pooled if self.norm is None else self.norm(pooled)
-        return self.classifier(self.dropout(pooled, noise, sequences=True))
+        pooled = self.dropout(pooled, noise, sequences=True)
+        if not torch.is_autocast_enabled(pooled.device.type):
+            return self.classifier(pooled)
+        # A regression's bias is the mean of its numbers: bfloat16 would round every answer to eight bits of that.
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self.classifier(pooled.to(self.classifier.weight.dtype))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from longread.report import numbers as say
 from longread.report.grouping import is_loaded
@@ -18,6 +19,11 @@ TRAINED_ON = {"all-mpnet-base-v2": SENTENCE_PAIRS, "all-minilm-l6-v2": SENTENCE_
 
 def caveats(group: Group, pairs: Pairs) -> list[str]:
     """All of them, the gravest first."""
+    return [*of_any_problem(group), *losses(group, pairs), *disagreements(group)]
+
+
+def of_any_problem(group: Group) -> list[str]:
+    """Those that do not ask what accuracy is."""
     found = []
     for line in group.lines:
         for run in line.failures:
@@ -46,10 +52,7 @@ def caveats(group: Group, pairs: Pairs) -> list[str]:
         found.append(f"Untrained head ({say.listing(untrained)}): the time is the result, the accuracy means nothing.")
     found += seen_before(group)
     found += truncation(group)
-    found += lower_precision(group)
-    found += losses(group, pairs)
-    found += disagreements(group)
-    return found
+    return found + lower_precision(group)
 
 
 def seen_before(group: Group) -> list[str]:
@@ -77,15 +80,20 @@ def truncation(group: Group) -> list[str]:
 
 
 def lower_precision(group: Group) -> list[str]:
-    """Answers that were computed with fewer bits than float32 has."""
-    rounded = [
-        line.name()
-        for line in group.done
-        if any((o.run.record.get("config") or {}).get("eval_precision") == "bfloat16" for o in line.outcomes)
-    ]
-    if not rounded:
-        return []
-    return [f"Evaluated in bfloat16: {listed(rounded, group)}. A few answers in a thousand may differ from float32's."]
+    """Answers that were computed with fewer bits than float32 has, by the precision."""
+    by_precision: dict[str, list[str]] = {}
+    for line in group.done:
+        for precision in sorted({precision_of(o.run.record) for o in line.outcomes} - {"float32"}):
+            by_precision.setdefault(precision, []).append(line.name())
+    end = "Some answers may differ from float32's, and inference takes another time."
+    return [f"Evaluated in {name}: {listed(lines, group)}. {end}" for name, lines in by_precision.items()]
+
+
+def precision_of(record: Mapping[str, Any]) -> str:
+    """In which the answers were computed: of a training, that of its evaluations."""
+    if record.get("kind") == "evaluate":
+        return str((record.get("environment") or {}).get("precision") or "float32")
+    return str((record.get("config") or {}).get("eval_precision") or "float32")
 
 
 def listed(names: Sequence[str], group: Group) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from longread.report import numbers as say
 from longread.report.calibration import reliability_pictures
-from longread.report.caveats import caveats
+from longread.report.caveats import caveats, of_any_problem
 from longread.report.cells import Table
 from longread.report.crossings import crossing_table
 from longread.report.curves import curve_pictures
@@ -176,7 +176,9 @@ def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:
 
 
 def regression_section(group: Group, figures: bool) -> Section:
-    section = Section(group.key, heading(group), f"{about(group)} A number is predicted for each text.")
+    section = Section(
+        group.key, heading(group), f"{about(group)} A number is predicted for each text.", of_any_problem(group)
+    )
     section.blocks.append(Block("Comparison", regression_table(group)))
     section.blocks += quality_blocks(group)
     if figures and (pictures := curve_pictures(group)):

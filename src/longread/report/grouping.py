@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # told elsewhere, or no part of what was compared
 NOT_A_SETTING = {"attention", "task", "seed", "out", "data_dir", "tokens_per_micro_batch"}
+# told beside a name wherever it varies in a group: it decides times
+ALWAYS_TOLD = {"eval_precision"}
 # decided by the machine or the data when a run starts: a run that failed early does not know them
 RESOLVED = {"device", "threads", "precision", "train_rows"}
 
@@ -200,7 +202,8 @@ def make_group(task: str, key: str, title: str, runs: Sequence[Run], known: Mapp
         line.only_mechanism = len({other.attention for other in lines.values()}) == 1
         alike = [other.settings for other in lines.values() if other.attention == line.attention]
         differ = [name for name in fields if len({json.dumps(other.get(name)) for other in alike}) > 1]
-        line.apart = {name: line.settings[name] for name in differ if name in line.settings}
+        told = {*differ, *ALWAYS_TOLD}
+        line.apart = {name: line.settings[name] for name in fields if name in told and name in line.settings}
         line.outcomes.sort(key=lambda o: (o.run.record.get("seed") or 0, str(o.run.record.get("run_id"))))
         line.failures.sort(key=lambda r: (r.record.get("seed") or 0, str(r.record.get("run_id"))))
     return Group(task, key, title, sorted(lines.values(), key=line_order), fields)

@@ -183,8 +183,9 @@ def _results(record: Mapping[str, Any], ends: Mapping[str, tuple[float, float]],
     if not rows:  # a distillation has a teacher and no labels
         yield "It was not evaluated: `longread evaluate` measures it on rows of yours.\n"
         return
+    rounded = ", computed in bfloat16" if record["config"].get("eval_precision") == "bfloat16" else ""
     sample = f" of {rows['rows_of_split']:,}" if rows.get("rows_of_split", rows["rows"]) != rows["rows"] else ""
-    yield f"On {rows['rows']:,}{sample} rows of {where}, split {plain(rows['split'])}.\n"
+    yield f"On {rows['rows']:,}{sample} rows of {where}, split {plain(rows['split'])}{rounded}.\n"
     yield "| Metric | Value | 95 % interval |\n| --- | --- | --- |"
     for title, metric in _measured(record).items():
         none = "not computed" if metric == "average_precision" else "none: too few rows, or all agree"
