@@ -16,6 +16,8 @@ from longread.data.targets import read_targets
 from longread.errors import UserError
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
+MANY = [f"{n}.5" for n in range(11, 30)]
+
 
 @pytest.mark.parametrize(
     ("columns", "given", "names", "labels"),
@@ -42,6 +44,8 @@ def test_several_labels(columns: dict[str, list[Any]], given: dict[str, Any], na
         ([1, 2, 1], {"problem_type": REGRESSION}, REGRESSION, [1.0, 2.0, 1.0]),
         (["3.5", "3.10", "3.5"], {"problem_type": SINGLE_LABEL}, SINGLE_LABEL, [1, 0, 1]),
         (["1.5", "b"], {}, SINGLE_LABEL, [0, 1]),
+        ([*"1234567899", *"1234567899", "n/a"], {}, SINGLE_LABEL, [*range(9), 8, *range(9), 8, 9]),
+        (["n/a", *MANY], {"problem_type": SINGLE_LABEL}, SINGLE_LABEL, [19, *range(19)]),
         (["2"], {"problem_type": REGRESSION, "known": ("LABEL_0",)}, REGRESSION, [2.0]),
     ],
 )
@@ -84,6 +88,9 @@ def test_that_numbers_are_predicted_is_said(caplog: pytest.LogCaptureFixture) ->
         ({"a": [3, 3]}, {"problem_type": REGRESSION}, "holds 3 in every row"),
         ({"a": ["1.5", "inf"]}, {}, "row 2: column 'a' holds 'inf', not a number"),
         ({"a": list(range(100))}, {}, "--problem-type regression predicts the number"),
+        ({"a": [*MANY, "n/a"]}, {}, "row 20: column 'a' holds 'n/a', not a number, and nearly .*-type regression"),
+        ({"a": [*range(19), float("nan")]}, {}, "row 20: column 'a' holds nan, not a number, and nearly all"),
+        ({"a": [*MANY * 9, None]}, {}, "row 172: column 'a' is empty, and nearly all others are numbers, such as 11.5"),
     ],
 )
 def test_what_does_not_fit_is_told(columns: dict[str, list[Any]], given: dict[str, Any], told: str) -> None:

@@ -20,6 +20,7 @@ from longread.problems import IN_WORDS, MULTI_LABEL, REGRESSION, SINGLE_LABEL, P
 log = logging.getLogger("longread")
 
 YES_AND_NO = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
+NEARLY_ALL = 0.9  # of a column's different values: then one that is no number is a slip
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def read_targets(
     own, known: as in `read_labels`. problem_type None: as the data look, which is said where it is no matter of course.
     UserError names the row of what does not fit, or the options that contradict each other.
     """
-    problem = problem_type or _guess(table, columns, own, separator)
+    problem = problem_type or _guess(table, columns, own, known, separator)
     if problem != MULTI_LABEL and (len(columns) > 1 or separator is not None):
         option = "--label-separator" if separator is not None else f"--label-columns {' '.join(columns)}"
         raise UserError(f"{option}: means several labels for a text; here it is {IN_WORDS[problem]} ({problem})")
@@ -63,7 +64,13 @@ def read_targets(
     return Targets(*_sets(table, columns[0], separator, known), problem)
 
 
-def _guess(table: Table, columns: Sequence[str], own: tuple[str, ...] | None, separator: str | None) -> ProblemType:
+def _guess(
+    table: Table,
+    columns: Sequence[str],
+    own: tuple[str, ...] | None,
+    known: tuple[str, ...] | None,
+    separator: str | None,
+) -> ProblemType:
     if separator is not None or len(columns) > 1 or _holds_lists(table, columns[0]):
         return MULTI_LABEL
     if own or columns[0] in table.class_names:
@@ -78,7 +85,35 @@ def _guess(table: Table, columns: Sequence[str], own: tuple[str, ...] | None, se
             table.source, columns[0], next(n for n in found if not n.is_integer()), SINGLE_LABEL,
         )  # fmt: skip
         return REGRESSION
+    if known is None:
+        _check_for_slips(table, columns[0])
     return SINGLE_LABEL
+
+
+def _check_for_slips(table: Table, column: str) -> None:
+    """UserError for the one cell such as "n/a" that would make classes of a column of numbers.
+
+    The different values are counted: of rows that stay in files no others are here.
+    """
+    different = {str(value): as_number(value) for value in table.columns[column]}
+    numbers = [number for number in different.values() if number is not None]
+    if len(numbers) == len(different) or len(numbers) < NEARLY_ALL * len(different):
+        return
+    fraction = next((number for number in numbers if not number.is_integer()), None)
+    if fraction is None and len(numbers) <= (table.total or len(table)) // 2:
+        return
+    row = next(row for row, value in enumerate(table.columns[column]) if as_number(value) is None)
+    example = numbers[0] if fraction is None else fraction
+    raise UserError(
+        f"{_no_number(table, column, row)}, and nearly all others are numbers, such as {example:g}; mend the cell or "
+        f"drop the row, for --problem-type {REGRESSION}; if these are classes, give --problem-type {SINGLE_LABEL}"
+    )
+
+
+def _no_number(table: Table, column: str, row: int) -> str:
+    value = table.columns[column][row]
+    what = "is empty" if value is None or value == "" else f"holds {short(value)}, not a number"
+    return f"{table.place(row)}: column {column!r} {what}"
 
 
 def _holds_lists(table: Table, column: str) -> bool:
@@ -102,9 +137,8 @@ def _numbers(table: Table, column: str, known: tuple[str, ...] | None) -> npt.ND
     for row, value in enumerate(table.columns[column]):
         number = as_number(value)
         if number is None:
-            empty = value is None or value == ""
-            what = "is empty" if empty else f"holds {short(value)}, not a number; write it like 3.5"
-            raise UserError(f"{table.place(row)}: column {column!r} {what}")
+            mend = "" if value is None or value == "" else "; write it like 3.5"
+            raise UserError(_no_number(table, column, row) + mend)
         found.append(number)
     if known is None and len(set(found)) < 2:
         raise UserError(f"{table.source}: column {column!r} holds {found[0]:g} in every row; there is nothing to learn")
