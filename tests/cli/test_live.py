@@ -45,6 +45,8 @@ def test_a_run_that_has_begun_is_what_the_log_says_in_silence() -> None:
     view = live.GridView([RunConfig(), RunConfig(seed=1)])
     view.on_event(1, {"event": "start"})
     assert live.logs._state.status == "[2/2] dense depth 1, seed 1: started"
+    pretrained = live.GridView([RunConfig(init="some/encoder", seed=1)])  # its depth is not a setting
+    assert pretrained._place(0) == "[1/1] dense, seed 1"
 
 
 def test_a_study_of_other_sizes_names_its_runs_by_what_is_set() -> None:

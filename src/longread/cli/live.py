@@ -156,7 +156,8 @@ class GridView:
             return task + config.attention
         if self.sizes_differ:
             return task + described(config)
-        return f"{task}{config.attention} depth {config.num_hidden_layers}, seed {config.seed}"
+        depth = f" depth {config.num_hidden_layers}" if config.init == "scratch" else ""  # else the checkpoint's
+        return f"{task}{config.attention}{depth}, seed {config.seed}"
 
     def _say(self, index: int, text: str) -> None:
         if self.live is None:
