@@ -68,7 +68,7 @@ class _Assignment:
             self._misfits.append(f"{key} is {tensor.dtype}, not {self.made[own].dtype}")
         else:
             self.state[own] = self._sound(own, key, tensor)
-            if name != key:
+            if key.endswith(tuple(families.OLD_NAMES)):
                 self.renamed.append(key)
 
     def _sound(self, own: str, key: str, tensor: Tensor) -> Tensor:

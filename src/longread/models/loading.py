@@ -23,7 +23,7 @@ class Loading:
     source: str
     family: str
     ignored: tuple[str, ...] = ()  # not used by a classifier
-    renamed: tuple[str, ...] = ()  # written without the family's prefix, or as gamma and beta
+    renamed: tuple[str, ...] = ()  # gamma and beta
     initialised: tuple[str, ...] = ()  # not in the file: drawn anew, or zero for a bias
     head: str = ""  # what was done with the classifier's labels; "" where they are as they were
     architecture: str | None = None  # the class that transformers had of it, where that was no text classifier
