@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from rich.table import Table
 from longread.cli import logs
 from longread.cli import main as cli
 from longread.records import load_runs
-from longread.report import summary_tables
+from longread.report import cells, summary_tables
 from longread.training.signals import StopRequest
 
 log = logging.getLogger("longread")
@@ -60,6 +62,23 @@ def test_off_a_terminal_silence_is_broken(monkeypatch: pytest.MonkeyPatch, capsy
             logs.status("step 3 of 9")
             time.sleep(0.3)
         assert ("train: step 3 of 9, since" in capsys.readouterr().err) == said
+
+
+def test_a_table_without_units_has_no_line_for_them(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up(logs.LogSettings())
+    for unit, lines in (("", 3), ("%", 4)):
+        logs.table(cells.Table((cells.Column("Error", unit),), (cells.Row((cells.Cell("0.5"),)),)), apart=False)
+        shown = capsys.readouterr().err.splitlines()
+        assert len(shown) == lines and all(shown)
+
+
+def test_a_command_that_is_stopped_while_torch_is_imported_says_nothing_of_torch() -> None:
+    """torch sets the level of its own log when its import ends, and writes to it at exit."""
+    command = (
+        "import logging; from longread.cli import logs; logs.set_up(logs.LogSettings()); "
+        "logging.getLogger('torch._subclasses.fake_tensor').info('FakeTensor cache stats:')"
+    )
+    assert not subprocess.run([sys.executable, "-c", command], capture_output=True, check=True).stderr
 
 
 def test_the_first_ctrl_c_is_acknowledged_at_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,8 @@ def tables(named: Iterable[tuple[str, Table]]) -> None:
 def table(made: Table, title: str = "", *, shows_title: bool = False, notes: bool = False, apart: bool = True) -> None:
     from longread.report.markdown import terminal_table
 
-    shown = "\n".join([*([title] if shows_title else []), terminal_table(made), *(made.notes if notes else ())])
+    lines = [line for line in terminal_table(made).splitlines() if line]  # that of the units, where none has one
+    shown = "\n".join([*([title] if shows_title else []), *lines, *(made.notes if notes else ())])
     names = [" ".join(part for part in (column.name, column.unit) if part) for column in made.columns]
     rows = [dict(zip(names, (cell.text for cell in row.cells), strict=False)) for row in made.rows]
     result(shown, apart=apart, title=title, table=rows)
@@ -158,6 +159,9 @@ def set_up(settings: LogSettings) -> None:
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root.addHandler(handler)
     log.setLevel(level)
+    if logging.getLogger("torch").level == logging.NOTSET:
+        # torch does the same at the end of its import; stopped before that, it would tell of its caches at exit.
+        logging.getLogger("torch").setLevel(logging.WARNING)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.INFO if settings.verbose else logging.WARNING)
     root.setLevel(level)
