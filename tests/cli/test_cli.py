@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from checkpoints import save_with_tokenizer
 from longread import records
 from longread.cli import logs
 from longread.cli import main as cli
@@ -244,6 +245,15 @@ def test_train_evaluate_predict_and_report_on_a_file_of_ones_own(
     assert evaluated["dataset"]["eval"]["fingerprint"] == run.record["dataset"]["eval"]["fingerprint"]
     assert cli.main(["report"]) == 0
     assert "mail.csv" in Path("out/report.md").read_text()
+
+
+def test_convert_says_what_it_chose_in_a_few_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = save_with_tokenizer(tmp_path, "dense", {})
+    assert cli.main(["convert", str(checkpoint), "--attention", "performer", "--out", str(tmp_path / "made")]) == 0
+    told = dict(line.split(": ", 1) for line in capsys.readouterr().err.splitlines() if ": " in line)
+    done = json.loads((tmp_path / "made" / "config.json").read_text())["longread_conversion"]
+    assert done["redraw_steps"] is None and "redraw_steps" not in told and told["to"] == "performer"
+    assert len(told["sharpness"]) <= 6 and float(told["sharpness"]) == pytest.approx(done["sharpness"], abs=1e-4)
 
 
 def test_compare_runs_its_grid_in_processes_of_their_own_and_repeats_nothing(

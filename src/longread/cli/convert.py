@@ -147,7 +147,8 @@ def _convert(
     if (provenance := provenance_of(checkpoint)) is not None:  # the weights are still that run's
         provenance.write(out)
     for name, value in (converted.loading.converted or {}).items():
-        logs.result(f"{name}: {value}")
+        if value is not None:
+            logs.result(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
     if converted.decision.to_json():
         logs.result(
             "temperature and thresholds: kept, as they were chosen before; `longread calibrate` chooses them anew"
