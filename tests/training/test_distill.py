@@ -270,6 +270,7 @@ def test_the_command_converts_distils_and_can_be_trained_from(
     tiny = [given if model[n - 1] != "--max-length" else "200" for n, given in enumerate(model)]
     longer = ["train", *tiny, "--init", made, "--attention", "linformer", "--out", "third"]
     assert cli.main(longer) == 0
+    assert "positions 129 to 200 are copies of the 128 trained ones" in capsys.readouterr().err
     (third,) = records.load_runs(Path("third"))
     assert third.record["encoder"]["max_length"] == 200
     assert (third.record["conversion"]["from"], third.record["conversion"]["trained"]) == ("linformer", 128)

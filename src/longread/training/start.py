@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,8 @@ from longread.training.choice import check_choices
 from longread.training.lineage import provenance_of
 from longread.training.numbers import begin_at
 from longread.training.resolve import check_depth
+
+log = logging.getLogger("longread")
 
 SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "intermediate_size", "dropout",
          "embedding_dropout", "attention_dropout", "norm_position", "pooling", "max_length", "seed")  # fmt: skip
@@ -116,7 +119,10 @@ def converted(model: Classifier, config: RunConfig, max_length: int | None = Non
     wanted = (canonical(pattern_of(model.config, config.attention)), longest, model.config.own_settings() | own)
     if wanted == (model.config.attention, model.config.max_length, model.config.own_settings()):
         return model
-    return convert(model, config.attention, longest, **own)
+    found, trained = convert(model, config.attention, longest, **own), model.config.max_length
+    if longest > trained and model.config.position_kind == "learned":
+        log.info("positions %d to %d are copies of the %d trained ones", trained + 1, longest, trained)
+    return found
 
 
 def tokenizer_for(model: Classifier, config: RunConfig) -> Tokenizer:
