@@ -27,7 +27,7 @@ class RowSettings:
     sample_seed:
         Decides which rows a sample holds. It is not the seed of the runs: all runs see the same rows.
     validation_fraction:
-        Fraction of a single file that is held out for evaluation.
+        Fraction of a single file that is held out for evaluation; as many rows as classes, at least.
     max_length:
         Tokens of the longest sequence; longer texts are cut, and the record says how many. Default 4096 from scratch,
         or what the checkpoint reads.

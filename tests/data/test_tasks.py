@@ -241,6 +241,22 @@ def test_wrong_files(case: str, tmp_path: Path) -> None:
     assert not [fragment for fragment in fragments if fragment not in message], message
 
 
+def test_that_more_is_held_out_than_was_asked_for_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def held_out(classes: int, rows: int, name: str = "19{}") -> int:
+        lines = [f"words,{name.format(number % classes + 10)}" for number in range(rows)]
+        (tmp_path / "a.csv").write_text("\n".join(["text,label", *lines]))
+        caplog.clear()
+        return len(load_task(DataConfig(str(tmp_path / "a.csv")))[1])
+
+    assert held_out(31, 120) == 31
+    assert "31 of 120 rows (26 %) are held out, not 10 %: as many as there are classes; --problem-type" in caplog.text
+    assert held_out(31, 120, "topic {}") == 31 and "there are classes" in caplog.text
+    assert "--problem-type" not in caplog.text
+    assert held_out(13, 120) == 13 and not caplog.text  # about a tenth
+    with pytest.raises(UserError, match=r"for 20 classes; .*; --problem-type regression would predict the number"):
+        held_out(20, 20)
+
+
 @pytest.mark.parametrize(
     ("name", "fragments"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,11 @@ from longread.data.tenths import tenths
 from longread.errors import UserError
 from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 
+log = logging.getLogger("longread")
+
 PART = 1 << 18  # rows that are looked at together
+CLEARLY_MORE = 1.5  # times the part that was to be held out
+MANY_CLASSES = 10  # whole numbers: they may be meant as numbers
 
 
 @dataclass(frozen=True)
@@ -162,16 +167,28 @@ def strata(examples: Examples) -> npt.NDArray[np.integer[Any]]:
 
 
 def carve(examples: Examples, fraction: float, seed: int, source: str) -> tuple[Examples, Examples]:
-    """Train and validation parts of one table, in the order of the file, with the classes in proportion."""
+    """Train and validation parts of one table, in the order of the file, with the classes in proportion.
+
+    As many rows are held out as there are classes, at least; it is said where that is clearly more than `fraction`.
+    """
     if not 0 < fraction < 1:
         raise UserError(f"validation fraction {fraction} is not between 0 and 1; 0.1 holds out a tenth")
-    size = max(round(len(examples) * fraction), len(examples.label_names))
+    names = examples.label_names
+    size = max(round(len(examples) * fraction), len(names))
+    numbers = len(names) >= MANY_CLASSES and all(name.lstrip("-").isdecimal() for name in names)
+    hint = "; --problem-type regression would predict the number" if numbers else ""
     if size > len(examples) // 2:
-        classes = "" if examples.problem_type == REGRESSION else f" for {len(examples.label_names)} classes"
+        classes = "" if examples.problem_type == REGRESSION else f" for {len(names)} classes"
         raise UserError(
             f"{source}: {len(examples)} rows are too few to hold out a validation split{classes}; "
-            "give more rows, or a second file with --eval-file"
+            f"give more rows, or a second file with --eval-file{hint}"
         )
+    if size > CLEARLY_MORE * fraction * len(examples):
+        kind = "labels" if examples.problem_type == MULTI_LABEL else "classes"
+        log.warning(
+            "%s: %d of %d rows (%.0f %%) are held out, not %g %%: as many as there are %s%s",
+            source, size, len(examples), 100 * size / len(examples), 100 * fraction, kind, hint,
+        )  # fmt: skip
     held_out = np.zeros(len(examples), dtype=bool)
     held_out[stratified_sample(strata(examples), size, seed, "validation")] = True
     return examples.take(_where(~held_out), "train"), examples.take(_where(held_out), "validation")
