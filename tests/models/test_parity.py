@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("transformers")
 
+from longread.models.checkpoint import from_pretrained, save_pretrained
 from peers import batch, compare, ours_from, random_peer
 
 TINY = 5e-6  # float32, in parts of the largest number
@@ -79,6 +80,19 @@ def test_padded_batches_match(family: str, settings: dict[str, Any], tmp_path: P
     assert_close(compare(peer, ours, lengths, gradients=True), TINY)
     # Training alone would show it.
     assert ours.config.dropout_before_head == (family not in ("bert", "distilbert", "modernbert"))
+
+
+@pytest.mark.parametrize("pad_token_id", [0, 1, 5])
+def test_mpnet_counts_positions_from_1_whatever_its_padding_token(pad_token_id: int, tmp_path: Path) -> None:
+    """Read, written and read again by both."""
+    peer = random_peer("mpnet", seed=4, pad_token_id=pad_token_id)
+    ours = ours_from(peer, tmp_path / "theirs")
+    assert_close(compare(peer, ours, (61, 1, 30)), TINY)
+    save_pretrained(ours, tmp_path / "ours", layout="huggingface")
+    again = type(peer).from_pretrained(tmp_path / "ours", attn_implementation="eager").eval()
+    assert again.config.pad_token_id == pad_token_id
+    assert_close(compare(peer, from_pretrained(tmp_path / "ours"), (61, 1, 30)), TINY)
+    assert_close(compare(again, ours, (61, 1, 30)), TINY)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert", "modernbert"])

@@ -126,8 +126,10 @@ def config_for(family: Family, config: ClassifierConfig, token_ids: Mapping[str,
     for name in ("hidden_act", "head_activation"):
         if name in layout.keys:
             hf[layout.keys[name]] = THEIR_ACTIVATION.get(flat[name], flat[name])
-    if family.counts_from_padding:
+    if family.counts_from_padding and family.padding_id is None:
         hf["pad_token_id"] = start - 1
+    elif family.padding_id is not None:
+        hf.setdefault("pad_token_id", family.padding_id)
     if config.attention == "longformer":
         windows = config.options.attention_window
         hf["attention_window"] = list(windows) if isinstance(windows, tuple) else [windows] * config.num_hidden_layers
@@ -188,7 +190,7 @@ def _differences(family: Family, config: ClassifierConfig, pad_token_id: int | N
     known = pad_token_id is not None or family.padding_id is not None or config.position_offset > 0
     if family.counts_from_padding and not known:
         found.append("counts positions from behind the padding token's id, which is not known")
-    if family.counts_from_padding and pad_token_id not in (None, start - 1):
+    if family.counts_from_padding and family.padding_id is None and pad_token_id not in (None, start - 1):
         found.append(
             f"counts positions from behind the padding token's id, here {pad_token_id}, and the model from {start}"
         )
