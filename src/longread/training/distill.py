@@ -45,7 +45,8 @@ def distill(
 
     The record (kind "distill") is in `OUT/runs/<run_id>/`, and the model in its `checkpoint`, which `init` takes.
     `max_length`: tokens that the new model reads; texts are cut to what the teacher reads. Where the distance from
-    the teacher grew, the model gets its weights from before back, with a warning. Stops, resumes and is skipped as
+    the teacher grew, the model gets its weights from before back, with a warning; where there is none to begin with, no
+    step is taken. Stops, resumes and is skipped as
     `train`. UserError for settings that a distillation does not use, for too few rows, and as in `train`.
     """
     if steps < 1:
@@ -125,7 +126,14 @@ class DistillationWork(UnlabelledWork):
             "distance_after": held_out.after,
             "kept": held_out.kept,
         }
-        if not held_out.kept:
+        if held_out.has_nothing_to_teach:
+            log.warning(
+                "nothing to distil: the new attention covers the %d texts held out, of up to %d tokens (the longest of "
+                "all has %d), and the model already answers as its teacher there; no step is taken, and the converted "
+                "model is kept",
+                len(held_out.rows), int(self.split.lengths[held_out.rows].max()), done["longest_row"],
+            )  # fmt: skip
+        elif not held_out.kept:
             log.warning(
                 "the distillation led away from the teacher (distance %.3f, then %.3f): the weights are those from "
                 "before it; try a lower learning rate", held_out.before, held_out.after,
