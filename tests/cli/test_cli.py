@@ -65,6 +65,10 @@ def _no_line_for_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
         ("train --hidden-size 10 --num-attention-heads 4", "hidden_size 10 is no multiple of num_attention_heads 4"),
         ("train --max-length 2", "--max-length 2"),
         ("train --attention dense --attention-window 8", "attention_window: dense attention has no such setting"),
+        (
+            "train --init here --attention dense --local-window 8",
+            "it is for local; a checkpoint's local layers keep theirs unless named, as in 'dense local local'",
+        ),
         ("train --attention tfidf --epochs 3", "--epochs: tfidf has no such setting"),
         ("train --attention performer --attention-dropout .1", "Performer has no attention probabilities to drop"),
         ("train --init somewhere --hidden-size 32", "--hidden-size: only from scratch; --init brings its own"),

@@ -137,8 +137,37 @@ def test_a_pattern_says_what_each_layer_becomes() -> None:
     converted = convert(model, "dense local longformer", local_window=4, attention_window=6)
     assert [type(block.attention).__name__[:5] for block in converted.blocks] == ["Dense", "Local", "Longf"]
     assert difference(model, converted, *tokens(3)) < 1e-5
-    with pytest.raises(UserError, match="has dense local longformer attention and can only keep it"):
+    with pytest.raises(UserError, match="has dense local longformer attention, of which only the dense layers"):
         convert(converted, "dense local local")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "one", "other"),
+    [("longformer local", "longformer", "longformer local local"),
+     ("local dense", "longformer", "longformer local local"), ("bigbird", "bigbird", "bigbird local local"),
+     ("dense bigbird local", "bigbird", "bigbird local local")],
+)  # fmt: skip
+def test_what_a_pattern_with_dense_layers_can_become_is_said_and_true(pattern: str, one: str, other: str) -> None:
+    model = dense(**(MODERN | {"attention": "dense local local", "num_hidden_layers": 4, "rotary_base": 20.0}))
+    if len(pattern.split()) > 1:
+        told = f"only the dense layers can be converted; give attention '{one}'.* such as '{other}'"
+        with pytest.raises(UserError, match=told):
+            convert(model, pattern)
+    assert convert(model, one).config.attention == convert(model, other).config.attention == other
+
+
+def test_trained_local_layers_change_only_where_they_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    model = dense(**MODERN)
+    for attention, full in (("longformer", "longformer local"), ("dense", "dense local")):
+        with pytest.raises(UserError, match=rf"local_window: {attention} .* have local_window 8, .* '{full}'"):
+            convert(model, attention, local_window=4)
+        converted = convert(model, full, local_window=4)
+        assert converted.config.own_settings()["local_window"] == 4
+        assert converted.loading.converted["trained_with"] == {"local_window": 8}
+        assert "trained with local_window 8 now have 4" in caplog.text
+        caplog.clear()
+        assert "trained_with" not in convert(model, full, local_window=8, max_length=99).loading.converted
+        assert "trained with" not in caplog.text
 
 
 @pytest.mark.parametrize("attention", EFFICIENT)
@@ -284,6 +313,8 @@ def test_wrong_settings_are_named(attention: str, settings: dict[str, Any], mess
 def test_an_efficient_model_keeps_its_attention() -> None:
     with pytest.raises(UserError, match=r"can only keep it.*give attention 'longformer'"):
         convert(convert(dense(), "longformer"), "performer")
+    with pytest.raises(UserError, match="only dense layers can be converted, and it has none"):
+        convert(convert(dense(), "longformer"), "dense")
 
 
 @pytest.mark.parametrize("attention", EFFICIENT)

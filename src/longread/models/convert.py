@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from longread.attention import ATTENTIONS, SelfAttention
+from longread.attention.pattern import settings_of
 from longread.checks import close_match
 from longread.errors import UserError
 from longread.models.classifier import Classifier
@@ -31,7 +32,8 @@ def convert(model: Classifier, attention: str, max_length: int | None = None, **
     max_length: tokens of the longest sequence to come (None: as many as `model` has). Positions beyond the trained ones
     are copies of these, from the first on. options: fields of the mechanism and of ClassifierConfig; what the mechanism
     is left to choose it chooses for a converted model. A model that is not dense keeps its attention and gets more
-    positions. UserError for another attention than that, and for settings that the mechanism does not have.
+    positions. UserError for another attention than that, and for settings that no mechanism in `attention` has: layers
+    that are kept change theirs, with a warning, only where they are named.
     """
     source = model.config
     config = _config(source, attention, max_length, options)
@@ -57,6 +59,11 @@ def _config(
     source: ClassifierConfig, attention: str, max_length: int | None, options: dict[str, Any]
 ) -> ClassifierConfig:
     pattern = pattern_of(source, attention)
+    for option in settings_of(pattern).keys() & options.keys() - settings_of(attention).keys():
+        raise UserError(
+            f"{option}: {attention} attention has no such setting; layers that the model keeps have {option} "
+            f"{source.own_settings()[option]}, as they were trained; to change it, name them: attention {pattern!r}"
+        )
     if max_length is not None and max_length < 1:
         raise UserError(f"max_length is {max_length}; it must be 1 token or more")
     wanted = source.to_dict() | {"attention": pattern, "max_length": max_length or source.max_length}
@@ -77,7 +84,7 @@ def _config(
 def _loading(model: Classifier, config: ClassifierConfig) -> Loading:
     """How the weights came about, with what is done now; a warning where a part of them is lost."""
     source = model.config
-    done = {
+    done: dict[str, Any] = {
         "from": source.attention,
         "to": config.attention,
         "max_length": config.max_length,
@@ -93,9 +100,15 @@ def _loading(model: Classifier, config: ClassifierConfig) -> Loading:
             "%s: these layers lose the relative position bias that the checkpoint has; "
             "let them learn without it by distillation", titles,
         )  # fmt: skip
+    before, now = source.own_settings(), config.own_settings()
+    changed = {name: value for name, value in before.items() if name in now and now[name] != value}
+    for name, value in changed.items():
+        log.warning("layers that were trained with %s %s now have %s", name, value, now[name])
+    if changed:
+        done["trained_with"] = changed
     loading = model.loading or Loading("a model in memory", "longread")
     earlier = dict(loading.converted or {})  # what was distilled before stays said
-    return dataclasses.replace(loading, converted=earlier | done | config.own_settings())
+    return dataclasses.replace(loading, converted=earlier | done | now)
 
 
 def _without_bias(source: ClassifierConfig, pattern: str) -> list[str]:
@@ -117,9 +130,16 @@ def pattern_of(source: ClassifierConfig, attention: str) -> str:
     if (len(names) == 1 and names[0] not in new) or any(
         old[layer % len(old)] not in ("dense", new[layer % len(new)]) for layer in layers
     ):
+        if "dense" not in old:
+            raise UserError(
+                f"the model has {source.attention} attention and can only keep it, with more positions: only dense "
+                f"layers can be converted, and it has none; give attention {source.attention!r}"
+            )
+        one = next((name for name in names if name not in old), "longformer")
+        pattern = " ".join(one if name == "dense" else name for name in old)
         raise UserError(
-            f"the model has {source.attention} attention and can only keep it, with more positions; "
-            f"only a dense one can be converted to {attention}; give attention {source.attention!r}"
+            f"the model has {source.attention} attention, of which only the dense layers can be converted; give "
+            f"attention {one!r}, which takes their place, or a pattern that keeps the others, such as {pattern!r}"
         )
     return " ".join(new)
 

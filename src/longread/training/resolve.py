@@ -115,7 +115,14 @@ def check_options(config: RunConfig) -> None:
     fields = settings_of(config.attention)
     for name in config.options:
         if name not in fields:
-            raise unused(name, [config.attention])
+            why = unused(name, [config.attention])
+            kept = (
+                [n for n in mechanisms_with(name) if not ATTENTIONS[n].stands_alone] if config.init != "scratch" else []
+            )
+            if kept:  # they lie between the layers that --attention is for
+                pattern = " ".join([config.attention, kept[0], kept[0]])
+                raise UserError(f"{why}; a checkpoint's {kept[0]} layers keep theirs unless named, as in {pattern!r}")
+            raise why
         if fields[name].metadata.get("from_scratch") and config.init != "scratch":
             raise UserError(f"{name}: only from scratch; with --init the checkpoint's weights decide it")
     if config.attention_dropout and not can_drop(config.attention):
