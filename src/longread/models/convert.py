@@ -51,7 +51,10 @@ def convert(model: Classifier, attention: str, max_length: int | None = None, **
         converted.cut = model.cut
     converted.decision = model.decision  # the last layer is the same: on texts that are covered, so are the labels
     converted.loading = _loading(model, config)
-    log.info("converted %s attention to %s, max_length %d", source.attention, config.attention, config.max_length)
+    if config.attention == source.attention:
+        log.info("kept %s attention, max_length %d", config.attention, config.max_length)
+    else:
+        log.info("converted %s attention to %s, max_length %d", source.attention, config.attention, config.max_length)
     return converted.eval()
 
 

@@ -46,8 +46,8 @@ def distill(
     The record (kind "distill") is in `OUT/runs/<run_id>/`, and the model in its `checkpoint`, which `init` takes.
     `max_length`: tokens that the new model reads; texts are cut to what the teacher reads. Where the distance from
     the teacher grew, the model gets its weights from before back, with a warning; where there is none to begin with, no
-    step is taken. Stops, resumes and is skipped as
-    `train`. UserError for settings that a distillation does not use, for too few rows, and as in `train`.
+    step is taken. Stops, resumes and is skipped as `train`. UserError for settings that a distillation does not use,
+    for too few rows, and as in `train`.
     """
     if steps < 1:
         raise UserError(f"--distill-steps {steps}: must be 1 or more")
