@@ -63,13 +63,17 @@ def test_training_in_float32_keeps_what_its_gradients_need_unless_somebody_else_
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
     monkeypatch.setattr(allocator.platform, "machine", lambda: "x86_64")
     monkeypatch.setenv(allocator.DESCRIPTIONS, "32")
-    for given, precision, kept in ((None, "float32", "32"), (None, "bfloat16", "128"), ("7", "float32", "7")):
+    plain = ("float32", "float32")
+    for given, precisions, kept in (
+        (None, plain, "32"), (None, ("bfloat16", "float32"), "128"), (None, ("float32", "bfloat16"), "128"),
+        ("7", plain, "7"),
+    ):  # fmt: skip
         monkeypatch.setattr(allocator, "_chosen_here", False)
         monkeypatch.setenv(allocator.CAPACITY, given or "")
         if given is None:
             monkeypatch.delenv(allocator.CAPACITY)
-        allocator.tune_for_training(precision)
+        allocator.tune_for_training(*precisions)
         assert os.environ.get(allocator.CAPACITY) == given, "nobody asked for a tuned process"
         allocator.tune_allocator()
-        allocator.tune_for_training(precision)
+        allocator.tune_for_training(*precisions)
         assert os.environ[allocator.CAPACITY] == kept

@@ -48,9 +48,9 @@ def tune_allocator(precision: str = "auto") -> None:
         _tuned = True
 
 
-def tune_for_training(precision: str) -> None:
-    """In a tuned process, before its first product: what training in this precision needs, and no more."""
-    if _chosen_here and precision == "float32" and _is_x86():
+def tune_for_training(precision: str, eval_precision: str = "float32") -> None:
+    """In a tuned process, before its first product: what training in these precisions needs, and no more."""
+    if _chosen_here and {precision, eval_precision} == {"float32"} and _is_x86():
         os.environ[CAPACITY] = str(KEPT_IN_TRAINING)
 
 

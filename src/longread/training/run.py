@@ -165,7 +165,7 @@ def _prepare_machine(model: Classifier, resolved: RunConfig) -> torch.device:
     """Threads and the seed are set, and the model is where it computes."""
     assert resolved.threads
     torch.set_num_threads(resolved.threads)
-    allocator.tune_for_training(resolved.precision)
+    allocator.tune_for_training(resolved.precision, resolved.eval_precision)
     device = runtime.pick_device(resolved.device)
     torch.manual_seed(resolved.seed)
     model.to(device)
