@@ -243,7 +243,7 @@ def test_wrong_files(case: str, tmp_path: Path) -> None:
 
 def test_that_more_is_held_out_than_was_asked_for_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def held_out(classes: int, rows: int, name: str = "19{}") -> int:
-        lines = [f"words,{name.format(number % classes + 10)}" for number in range(rows)]
+        lines = [f"words {number},{name.format(number % classes + 10)}" for number in range(rows)]
         (tmp_path / "a.csv").write_text("\n".join(["text,label", *lines]))
         caplog.clear()
         return len(load_task(DataConfig(str(tmp_path / "a.csv")))[1])
@@ -349,3 +349,14 @@ def test_a_delimiter_is_found_in_the_header_and_said(
 def test_a_directory_in_place_of_a_file_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a directory; give a file"):
         check_format(tmp_path, "here")
+
+
+def test_texts_that_are_held_out_and_trained_on_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "mail.csv"
+    path.write_text("text,label\n" + "".join(f"text {n % 5},{'ab'[n % 2]}\n" for n in range(40)))
+    load_task(DataConfig(task=str(path)))
+    assert "4 of 4 rows that are held out have a text that a training row has, too" in caplog.text
+    caplog.clear()
+    path.write_text("text,label\n" + "".join(f"text {n},{'ab'[n % 2]}\n" for n in range(40)))
+    load_task(DataConfig(task=str(path)))
+    assert not caplog.messages

@@ -186,6 +186,8 @@ def test_long_texts_in_chunks(trained: records.Run, tmp_path: Path) -> None:
     assert [record["truncated_fraction"] for record in (head, tail, chunks)] == [1, 1, 0]
     assert (tail["config"]["truncation"], chunks["config"]["chunk_stride"]) == ("tail", 4)
     assert "truncation" not in head["config"]
+    with pytest.raises(UserError, match="--chunk-stride: only with --truncation chunk"):
+        evaluate(replace(config, chunk_stride=4), trained.directory)
     assert len({record["run_id"] for record in (head, tail, chunks)}) == 3
     assert chunks["dataset"]["eval"]["rows"] == 3
     found = longread.load(trained.directory)

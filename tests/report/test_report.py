@@ -249,7 +249,13 @@ def test_a_report_of_numbers_says_what_to_know_before_quoting(tmp_path: Path) ->
     run["dataset"]["problem_type"] = "regression"
     write_run(tmp_path, run)
     build_report(tmp_path, figures=False)
-    assert "Evaluated in bfloat16: Dense." in (tmp_path / "report.md").read_text()
+    line = record("prices", "tfidf", 0, 60, metrics={"r2": 0.4, "mse": 1.0})
+    line["dataset"]["problem_type"] = "regression"
+    write_run(tmp_path, line)
+    build_report(tmp_path, figures=False)
+    report = (tmp_path / "report.md").read_text()
+    assert "Evaluated in bfloat16: Dense" in report
+    assert "TF-IDF + ridge regression" in report and "logistic" not in report
 
 
 @pytest.mark.parametrize(("task", "init", "said"), [

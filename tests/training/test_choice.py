@@ -130,6 +130,13 @@ def test_no_temperature_is_taken_from_rows_that_tell_none(caplog: pytest.LogCapt
     logits = np.array([[3.0, 0.0]] * 9)
     found = decide(RunConfig(calibrate=True), logits, np.zeros(9, int), ("a", "b"), SINGLE_LABEL)
     assert found.temperature is None and "9 rows tell no temperature: all of them are answered right" in caplog.text
+    caplog.clear()
+    small = np.array([[0.01, 0.0], [0.0, 0.01], [0.01, 0.0], [0.0, 0.01], [0.0, 0.001]])
+    assert (
+        decide(RunConfig(calibrate=True), small, np.array([0, 1, 0, 1, 0]), ("a", "b"), SINGLE_LABEL).temperature
+        is None
+    )
+    assert "5 rows tell no temperature: the logits are all near 0" in caplog.text
     labels = np.arange(30) % 2
     by_chance = logits[:1] * np.where(np.arange(30) // 2 % 2, 1, -1)[:, None]
     with pytest.raises(UserError, match="30 rows tell no temperature: the answers to them are no better than chance"):

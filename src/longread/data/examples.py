@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -191,7 +191,24 @@ def carve(examples: Examples, fraction: float, seed: int, source: str) -> tuple[
         )  # fmt: skip
     held_out = np.zeros(len(examples), dtype=bool)
     held_out[stratified_sample(strata(examples), size, seed, "validation")] = True
-    return examples.take(_where(~held_out), "train"), examples.take(_where(held_out), "validation")
+    train, validation = examples.take(_where(~held_out), "train"), examples.take(_where(held_out), "validation")
+    if not isinstance(examples.texts, StoredTexts):
+        _say_what_is_in_both(train, validation, source)
+    return train, validation
+
+
+def _say_what_is_in_both(train: Examples, validation: Examples, source: str) -> None:
+    def texts(part: Examples) -> Iterable[int]:
+        pairs = part.pairs or [""] * len(part)
+        return (hash(text) for text in zip(part.texts, pairs, strict=True))
+
+    known = set(texts(train))
+    both = sum(text in known for text in texts(validation))
+    if both:
+        log.warning(
+            "%s: %d of %d rows that are held out have a text that a training row has, too: what is measured on them "
+            "is better than on new texts", source, both, len(validation),
+        )  # fmt: skip
 
 
 def _where(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:

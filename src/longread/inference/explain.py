@@ -2,7 +2,7 @@
 
 The text's tokens are led, in straight line, from a baseline without content to what they are; the gradients of one
 label's logit along that way, times the way, are the tokens' attributions. They add up to the difference of the two
-logits (completeness); what is missing from that sum is reported as `completeness_gap`.
+logits (completeness); the fraction missing from that sum is reported as `completeness_gap`.
 """
 
 from __future__ import annotations

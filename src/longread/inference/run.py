@@ -102,7 +102,8 @@ def _evaluated_network(
     model, chosen, names = _network(checkpoint, device, tokenizer, untrained_head, own)
     problem = model.config.problem_type
     assert problem is not None
-    config = replace(config, **vars(model.cut if config.truncation is None else config.cut))
+    asked = config.cut  # refuses a stride without chunks
+    config = replace(config, **vars(model.cut if config.truncation is None else asked))
     config, examples = rows_to_score(config, checkpoint, names, problem, model.decision, leave_out)
     check_length(config, checkpoint, model.config.max_length)
     limit = min(config.max_length or chosen.limit(model.config.max_length), model.config.max_length)

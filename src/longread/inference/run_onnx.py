@@ -37,6 +37,7 @@ def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any
     for name, value in unused.items():
         if value:
             raise UserError(f"{option_name(name)}: {place} is an exported graph, which is as it was made")
+    asked = config.cut  # refuses a stride without chunks
     meter = Meter(CPU)
     graph = load_onnx(Path(place), config.device, config.threads)
     check_length(config, place, graph.scorer.positions)
@@ -44,7 +45,7 @@ def evaluate_graph(config: RunConfig, place: str | Path, given: Mapping[str, Any
     config = replace(
         config,
         max_length=config.max_length or min(limit, graph.scorer.positions),
-        **vars(graph.cut if config.truncation is None else config.cut),
+        **vars(graph.cut if config.truncation is None else asked),
     )
     config, examples = rows_to_score(config, place, graph.labels, graph.problem_type, graph.decision, leave_out)
     assert config.max_length

@@ -15,10 +15,10 @@ from longread.report.curves import curve_pictures
 from longread.report.figures import STYLE, Picture
 from longread.report.goals import Goal
 from longread.report.grouping import eval_part, group_runs, regression_groups, settings_of
-from longread.report.groups import Group, setting_text
+from longread.report.groups import Group, setting_text, title_of_run
 from longread.report.heatmaps import map_pictures
 from longread.report.lengths import Bench, benches, cost_table
-from longread.report.mechanisms import learn, rank, title_of
+from longread.report.mechanisms import learn, rank
 from longread.report.naming import heading
 from longread.report.overview import by_task, in_order
 from longread.report.pairs import Pairs, compare_lines, matrix_table, mean_accuracy, pair_table
@@ -139,8 +139,8 @@ def overall_lead(runs: Sequence[Run], tasks: Sequence[str], damaged: Sequence[st
 
 
 def names_of(runs: Iterable[Run]) -> list[str]:
-    found = sorted({str(run.record.get("attention")) for run in runs}, key=rank)
-    return [title_of(name) for name in found]
+    found = sorted(runs, key=lambda run: rank(str(run.record.get("attention"))))
+    return list(dict.fromkeys(title_of_run(run.record) for run in found))
 
 
 def task_section(group: Group, pairs: Pairs, figures: bool) -> Section:

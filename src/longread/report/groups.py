@@ -8,15 +8,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from longread.config import BASELINES
-from longread.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType, problem_of
+from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType, problem_of
 from longread.report.lineage import draws
-from longread.report.mechanisms import title_of
+from longread.report.mechanisms import OF_NUMBERS, title_of
 from longread.report.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:
     import numpy as np
 
     from longread.records import Run
+
+
+def title_of_run(record: Mapping[str, Any], short: bool = False) -> str:
+    """Its mechanism's title, or what its linear model is called where a number is predicted."""
+    attention = str(record.get("attention"))
+    own = OF_NUMBERS.get(attention) if problem_of(record) == REGRESSION else None
+    return own or title_of(attention, short)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class Line:
         return mean_interval([o.accuracy for o in self.outcomes], self.evaluated, self.draws)
 
     def title(self, short: bool = False) -> str:
-        return title_of(self.attention, short)
+        return title_of_run(self.runs[0].record, short)
 
     def name(self) -> str:
         """`Longformer (2 layers)`: what tells it from other rows of its attention, and no more."""

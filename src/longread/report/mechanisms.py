@@ -59,6 +59,10 @@ def later_options(encoder: Mapping[str, object]) -> dict[str, object]:
     return {k: v for name, later in LATER_OPTIONS.items() if name in encoder for k, v in later.items()}
 
 
+# What a linear row is called where a number is predicted.
+OF_NUMBERS = {"tfidf": "TF-IDF + ridge regression", "majority": "Mean of the numbers"}
+
+
 def title_of(attention: str, short: bool = False) -> str:
     look = LOOKS.get(attention)
     return attention if look is None else (look.short if short and look.short else look.title)

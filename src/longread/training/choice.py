@@ -17,7 +17,7 @@ from longread.inference.metrics import answers_of, mean_loss, metrics, per_class
 from longread.inference.thresholds import choose_thresholds
 from longread.models.classifier import Classifier
 from longread.models.decision import Decision, with_threshold
-from longread.problems import HEADLINE, IN_WORDS, MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
+from longread.problems import HEADLINE, IN_WORDS, MATCH, MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 
 log = logging.getLogger("longread")
 
@@ -104,10 +104,12 @@ def _temperature(logits: Array, labels: Array, problem_type: ProblemType, needed
     before, after, low, high = (mean_loss(logits / by, labels, problem_type) for by in (1.0, found, *TEMPERATURES))
     rows = f"{len(labels):,}"
     if min(low, high) <= after + 1e-6:
-        why = "all of them are answered right" if low < high else "the answers to them are no better than chance"
+        right = metrics(labels, answers_of(logits, problem_type), problem_type)[MATCH[problem_type]] == 1.0
+        too_small = "all of them are answered right" if right else "the logits are all near 0: train for longer"
+        why = too_small if low < high else "the answers to them are no better than chance"
         told = f"{rows} rows tell no temperature: {why}"
         if needed:
-            raise UserError(f"{told}; give more, or other ones")
+            raise UserError(f"{told}; give more, or other ones" if right or low >= high else told)
         log.warning("%s; none is chosen", told)
         return None
     log.info("temperature %.3f: the loss on %s held-out rows was %.4f and is %.4f", found, rows, before, after)

@@ -77,9 +77,10 @@ def say_what_is_cut(split: Split, config: RunConfig) -> None:
     """A warning where texts are longer than what is read of them, and nobody chose what that is."""
     cut = int(split.encoded.truncated.sum())
     if cut and config.truncation is None:
+        others = "" if split.encoded.first_texts is not None else ", or --truncation tail, head_tail or chunk"
         log.warning(
-            "%s of %s training texts are longer than %s tokens and are cut: try a larger --max-length, or --truncation "
-            "tail, head_tail or chunk", f"{cut:,}", f"{len(split):,}", f"{config.max_length:,}",
+            "%s of %s training texts are longer than %s tokens and are cut: try a larger --max-length%s",
+            f"{cut:,}", f"{len(split):,}", f"{config.max_length:,}", others,
         )  # fmt: skip
 
 
