@@ -85,7 +85,7 @@ def lower_precision(group: Group) -> list[str]:
     for line in group.done:
         for precision in sorted({precision_of(o.run.record) for o in line.outcomes} - {"float32"}):
             by_precision.setdefault(precision, []).append(line.name())
-    end = "Some answers may differ from float32's, and inference takes another time."
+    end = "Some answers may differ from float32's, and the times do."
     return [f"Evaluated in {name}: {listed(lines, group)}. {end}" for name, lines in by_precision.items()]
 
 
