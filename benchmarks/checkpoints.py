@@ -40,6 +40,8 @@ def make_checkpoint(row: Row, folder: Path) -> Path | None:
     settings = json.loads(path.read_text())
     if "attention_probs_dropout_prob" in settings:
         settings |= {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.1}
+    if row.architecture == "modernbert":
+        settings |= {"embedding_dropout": 0.1, "mlp_dropout": 0.1}
     if row.attention == "bigbird":
         settings["attention_type"] = "block_sparse"
     path.write_text(json.dumps(settings))

@@ -107,6 +107,27 @@ ENCODERS = tuple(
     for peer_attention in kinds
 )
 
+
+def _fine_tuning(family: str, texts: str, peer_attention: str) -> Row:
+    """The training step of a base-size encoder: phrases of SST-2 as they come, or 8 texts of 512 tokens."""
+    modern, long = family == "modernbert", texts == "512"
+    title, shape = ("ModernBERT", MODERNBERT) if modern else ("MPNet", MPNET)
+    work = "8 texts of 512 tokens" if long else "phrases as they come, batch 32"
+    return Row(
+        name=f"{family}-{texts}-training-{peer_attention}", part="encoders-training", peer="transformers",
+        family=family, what=f"{title}, base size, {work}, training, bfloat16; peer {peer_attention}",
+        attention="dense local local" if modern else "dense", shape=shape, phase="training", precision="bfloat16",
+        rows="length:512" if long else "phrases", count=8 if long else 96, batch=32, sorted=False, goal=3.0,
+        repeats=3, vocab_size=50_368 if modern else 30_527, max_length=512,
+        peer_options={"attn_implementation": peer_attention},
+    )  # fmt: skip
+
+
+FINE_TUNINGS = (
+    _fine_tuning("mpnet", "phrases", "eager"), _fine_tuning("mpnet", "512", "eager"),
+    _fine_tuning("modernbert", "phrases", "sdpa"), _fine_tuning("modernbert", "512", "sdpa"),
+)  # fmt: skip
+
 ROWS: tuple[Row, ...] = (
     Row(name="longformer-sentences-inference", part="sentences", attention="longformer", peer="transformers",
         what="Longformer, sentences, 6 layers of 384, batch 32, inference", shape=SMALL, rows="sentences", count=32,
@@ -155,6 +176,7 @@ ROWS: tuple[Row, ...] = (
         precision="bfloat16", goal=1.3, sorted=False, repeats=2, vocab_size=30_522,
         peer_options={"attn_implementation": "eager"}),
     *ENCODERS,
+    *FINE_TUNINGS,
 )  # fmt: skip
 
 

@@ -1,10 +1,10 @@
 """Measures this project beside its peers: python benchmarks/run.py [PART ...] [--quick] [--data-dir DIR] [--out DIR]
 
-Parts: sentences, reviews, long, study, fine-tuning, encoders; all of them take about 25 minutes on two idle cores,
---quick about six. Each side is a process of its own with the same environment, allocator and threads; outputs are
-compared first where the weights can be the same; then the two take turns. A record with every raw value goes to
-OUT/runs/, the table to OUT/report.md. The figures that lead are with the allocator as Python programs have it; rows for
-which it matters are measured again with `longread.tune_allocator()` called on both sides.
+Parts: sentences, reviews, long, study, fine-tuning, encoders, encoders-training; all of them take about half an hour
+on two idle cores, --quick about seven minutes. Each side is a process of its own with the same environment, allocator
+and threads; outputs are compared first where the weights can be the same; then the two take turns. A record with every
+raw value goes to OUT/runs/, the table to OUT/report.md. The figures that lead are with the allocator as Python programs
+have it; rows for which it matters are measured again with `longread.tune_allocator()` called on both sides.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.parts import ROWS, record_name
 
 BUSY = 0.25  # cores that other programs kept busy when a measurement began or ended
+OTHER = "§"  # measured on another machine than the first row
 
 
 def ratios(record: dict[str, Any]) -> list[float]:
@@ -38,7 +39,12 @@ def allocator_of(record: dict[str, Any]) -> str:
     return record["environment"].get("allocator") or ""
 
 
-def _line(record: dict[str, Any], tuned: dict[str, Any] | None) -> list[str]:
+def machine_of(record: dict[str, Any]) -> str:
+    """`AMD EPYC, 2 threads`."""
+    return f"{record['environment']['processor']}, {record['environment']['threads']} threads"
+
+
+def _line(record: dict[str, Any], tuned: dict[str, Any] | None, machine: str) -> list[str]:
     row = record["row"]
     if record["status"] != "ok":
         return [row["what"], row["peer"], record["status"], *[""] * (len(HEADER) - 3)]
@@ -51,7 +57,7 @@ def _line(record: dict[str, Any], tuned: dict[str, Any] | None) -> list[str]:
     # back; a training step's is far above it.
     telling = record.get("freed_before") or row["phase"] == "training" or record["difference"] is None
     return [
-        row["what"] + _mark(record) + ("" if allocator_of(record) else "‡"),
+        row["what"] + _marks(record, machine),
         row["peer"],
         _seconds(ours),
         _seconds(peer),
@@ -63,6 +69,11 @@ def _line(record: dict[str, Any], tuned: dict[str, Any] | None) -> list[str]:
         f"{bytes_['ours'] / max(1, bytes_['peer']):.2f}" if telling else "–",
         "–" if record["difference"] is None else f"{record['difference']:.1e}",
     ]
+
+
+def _marks(record: dict[str, Any], machine: str) -> str:
+    older, other = "" if allocator_of(record) else "‡", OTHER if machine_of(record) != machine else ""
+    return _mark(record) + older + other
 
 
 def _mark(record: dict[str, Any]) -> str:
@@ -94,10 +105,11 @@ def markdown(directory: Path) -> str:
     ordered = [records[row.name] for row in ROWS if row.name in records]
     if not ordered:
         return "No records.\n"
-    found = [_line(record, records.get(record_name(record["row"]["name"], "tuned"))) for record in ordered]
+    machine = machine_of(ordered[0])
+    found = [_line(record, records.get(record_name(record["row"]["name"], "tuned")), machine) for record in ordered]
     lines = [HEADER, ["---", "---", *["---:"] * (len(HEADER) - 2)], *found]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    machine = ordered[0]["environment"]
+    elsewhere = "".join(f"; {OTHER} {one}" for one in sorted({machine_of(each) for each in ordered} - {machine}))
     return f"""# Beside the peers
 
 Median seconds (least – most) of one pass over the same texts; the two sides are processes of their own, with the same
@@ -117,7 +129,7 @@ and that is the difference of outputs on reviews. Text by text both agree as in 
 {_older(ordered)}
 {table}
 
-{machine["processor"]}, {machine["threads"]} threads, torch {machine["torch"]}; peers: {_versions(ordered)}.
+{machine}{elsewhere}; torch {ordered[0]["environment"]["torch"]}; peers: {_versions(ordered)}.
 Made anew by `make benchmark` (or `python benchmarks/run.py PART`, --out this folder).
 """
 

@@ -4,7 +4,7 @@
 Plain name: ROW
 -->
 <!-- table: results/STUDY -->    the study's table of accuracy by task
-<!-- peers: NAME … -->           seconds beside the peers, of rows or parts (no name: all parts but encoders)
+<!-- peers: NAME … -->           seconds beside the peers, of rows or parts (no name: all parts but those of encoders)
 <!-- lengths -->                 from which length on each mechanism is faster than dense
 <!-- goals -->                   what each study should reach, and whether it did
 <!-- student study -->           the student study, row by row
@@ -42,7 +42,7 @@ import scaling
 import services
 import student_study
 from benchmarks.parts import ROWS as PEER_ROWS
-from benchmarks.table import allocator_of, read_records
+from benchmarks.table import allocator_of, machine_of, read_records
 from rows import PEERS, RESULTS, NoSuchRowError, bench, groups, row, studies, verdicts
 from values import BUSY_CORES, OLDER
 
@@ -151,7 +151,7 @@ def by_task(text: str) -> str:
 def peers(text: str) -> str:
     records = read_records(RESULTS / PEERS)
     wanted = text.split()
-    parts = [peer.part for peer in PEER_ROWS if peer.part in wanted or (not wanted and peer.part != "encoders")]
+    parts = [peer.part for peer in PEER_ROWS if peer.part in wanted or (not wanted and "encoders" not in peer.part)]
     names = [name for name in wanted if name not in parts]
     names += [peer.name for peer in PEER_ROWS if peer.part in parts and peer.name in records]
     texts = (Column("Work", numeric=False), Column("Beside", numeric=False))
@@ -176,7 +176,9 @@ def peers(text: str) -> str:
         cells = [what, "our own dense" if peer == "dense" else peer, *seconds, *ratio, differ]
         body.append(Row(tuple(map(Cell, cells))))
     older = any(not allocator_of(records[name]) for name in names)
-    return markdown_table(Table(columns, tuple(body))) + (f"\n\n{OLDER} {OLDER_NOTE}" if older else "")
+    machines = " / ".join(dict.fromkeys(machine_of(records[name]) for name in names))
+    note = f" {OLDER} {OLDER_NOTE}" if older else ""
+    return f"{markdown_table(Table(columns, tuple(body)))}\n\n{machines}.{note}"
 
 
 def peer_work(what: str) -> str:
