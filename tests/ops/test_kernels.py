@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from longread.attention import bigbird
-from longread.ops import by_head, dropout, eager, tiled
+from longread.ops import by_head, dropout, eager, recomputed, tiled
 from longread.ops.packed import PackedBatch
 from longread.ops.tiled import Tile, attend, one_tile
 from mechanisms import SPARSE, assert_equal, label, layer, normal, settings, with_gradients
@@ -18,6 +18,8 @@ def results(shapes: list[tuple[int, ...]], limit: int, monkeypatch: pytest.Monke
     """The output and all gradients with eager products up to `limit` keys."""
     monkeypatch.setattr(eager, "LONGEST_TRAINED", {torch.float64: limit})
     monkeypatch.setattr(tiled, "QUERIES_PER_TILE", 16)
+    monkeypatch.setattr(recomputed, "QUERIES_PER_TILE", 16)
+    monkeypatch.setattr(recomputed, "SCORES", 1_200)  # two heads, or one, of some queries
     generator = torch.Generator().manual_seed(3)
     inputs = [torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
     names = ("extra_key", "extra_value")[: len(inputs) - 3]
@@ -98,6 +100,7 @@ def test_every_probability_is_multiplied_once(
     """All factors 2 instead of 0 or more: twice what is mixed and twice the gradients, by every way there is."""
     monkeypatch.setattr(eager, "LONGEST_TRAINED", {torch.float64: limit})
     monkeypatch.setattr(tiled, "QUERIES_PER_TILE", 16)
+    monkeypatch.setattr(recomputed, "QUERIES_PER_TILE", 16)
     for module in (dropout, eager):
         monkeypatch.setattr(module, "factors_like", lambda x, rate: torch.full_like(x, 2.0))
     attention = layer(name, options, dropout=0.3)
@@ -115,6 +118,7 @@ def test_gradients_are_those_of_the_probabilities_that_were_left(
 ) -> None:
     monkeypatch.setattr(eager, "LONGEST_TRAINED", {torch.float64: 100 if kept else 0})
     monkeypatch.setattr(tiled, "QUERIES_PER_TILE", 16)
+    monkeypatch.setattr(recomputed, "QUERIES_PER_TILE", 16)
     query, key, value = (normal(2, 3, n, 4, seed=n).requires_grad_() for n in (queries, 13, 13))
     bias = normal(2, 1, queries, 13)
 
@@ -147,5 +151,40 @@ def test_large_scores_keep_their_gradients_in_bfloat16(size: float, masked: bool
         out = eager.EagerAttention.apply(query, key, value, bias)
         out.backward(given[3].to(dtype).transpose(1, 2))
         found.append([out.detach(), query.grad, key.grad, value.grad])
+    for low, exact in zip(*found, strict=True):
+        assert ((low.double() - exact).norm() / exact.norm()).item() < 0.01
+
+
+@pytest.mark.parametrize("size", [1.0, 4.0, 6.0])
+@pytest.mark.parametrize("case", ["dense", "band", "extra"])
+def test_large_scores_keep_their_gradients_where_they_are_made_anew(
+    size: float, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eager, "LONGEST_TRAINED", {})
+    torch.manual_seed(0)
+    extra = 3 if case == "extra" else 0
+    given = [(torch.randn(2, 4, n, 64) * f).bfloat16() for n, f in ((300, size), (300 + extra, size), (300 + extra, 1))]
+    weights = torch.randn(2, 300, 4, 64).bfloat16()
+    near = (torch.arange(300)[:, None] - torch.arange(300)).abs() <= 40
+    lowest = torch.finfo(torch.bfloat16).min / 4
+    edges = (
+        [(0, 300, 0, 300)]
+        if case == "dense"
+        else [(q, q + 100, max(0, q - 40), min(300, q + 140)) for q in (0, 100, 200)]
+    )
+    found = []
+    for dtype in (torch.bfloat16, torch.float64):
+        query, key, value = (t.detach().to(dtype).requires_grad_() for t in given)
+        bias = torch.zeros(near.shape, dtype=dtype).masked_fill(~near & (case != "dense"), lowest)[None, None]
+        if dtype == torch.float64:
+            every = torch.nn.functional.pad(bias, (0, extra))
+            out = torch.softmax(query @ key.mT / 8 + every, -1) @ value
+            out = out.transpose(1, 2)
+        else:
+            tiles = [Tile(*e, bias[:, :, e[0] : e[1], e[2] : e[3]]) for e in edges]
+            beside = {"extra_key": key[:, :, 300:], "extra_value": value[:, :, 300:]} if extra else {}
+            out = attend(query, key[:, :, :300], value[:, :, :300], tiles=tiles, **beside)
+        out.backward(weights.to(dtype))
+        found.append([query.grad, key.grad, value.grad])
     for low, exact in zip(*found, strict=True):
         assert ((low.double() - exact).norm() / exact.norm()).item() < 0.01

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longread.ops import eager, offset_tile
+from longread.ops import eager, offset_tile, recomputed
 from longread.ops.offsets import ExtraKeys, attend_by_offset
 from longread.ops.relative_bias import along
 from longread.ops.tile import Tile
@@ -76,7 +76,7 @@ def test_outputs_and_gradients_equal_the_references(seed: int, monkeypatch: pyte
     monkeypatch.setattr(offset_tile, "LARGEST_TILE", 300)
     draw = random.Random(seed)
     for number in range(20):
-        monkeypatch.setattr(offset_tile, "SCORES", draw.choice([100, 1_000, 10_000]))
+        monkeypatch.setattr(recomputed, "SCORES", draw.choice([100, 1_000, 10_000]))
         with torch.random.fork_rng():
             torch.manual_seed(number)
             inputs, told, tiles, positions = case(draw)

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from longread.ops.relative_bias import tile_bias
-from longread.ops.tile import cut, edges_of, joined
-from longread.ops.tiled import QUERIES_PER_TILE
+from longread.ops.tile import QUERIES_PER_TILE, cut, edges_of, joined
 
 
 def favor_by_offset(

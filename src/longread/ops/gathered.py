@@ -111,28 +111,30 @@ class _Gathered(torch.autograd.Function):
             k, v = (_gather(t.flatten(0, 2), chosen) for t in (key, value))
             some, some_lse = fused(query[place].unsqueeze(1), k, v, bias[part])
             out[place], lse[place] = some.squeeze(1), some_lse.squeeze(1)
-        ctx.save_for_backward(query, key, value, index, bias, ends_bias, out, lse)
+        ctx.save_for_backward(
+            query, key, value, index, bias, ends_bias, out if query.dtype == torch.float32 else None, lse
+        )
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, index, bias, ends_bias, out, lse = ctx.saved_tensors
         grad = grad.to(query.dtype)
-        size, scale = query.shape[3], query.shape[-1] ** -0.5
-        delta = (grad * out).sum(-1, keepdim=True, dtype=lse.dtype)
-        column = lse.unsqueeze(-1)
+        size = query.shape[3]
         d_query = torch.empty_like(query)
+        lse = lse.unsqueeze(-1)
         d_q, d_key, d_value = tile_gradients(
-            _ends(query), key.flatten(2, 3), value.flatten(2, 3), _ends(grad), ends_bias, _ends(column), _ends(delta),
-            _ends(out), scale,
+            _ends(query), key.flatten(2, 3), value.flatten(2, 3), _ends(grad), ends_bias, _ends(lse).squeeze(-1),
+            None if out is None else _ends(out),
         )  # fmt: skip
         d_query[:, :, 0], d_query[:, :, -1] = d_q[:, :, :size], d_q[:, :, size:]
         # Blocks of keys are seen by many: their gradients are summed in float32 at least.
         d_key, d_value = (d.to(wide(key.dtype)).contiguous().view(-1, *key.shape[3:]) for d in (d_key, d_value))
         for place, chosen, part in _parts(key, index):
             k, v = (_gather(t.flatten(0, 2), chosen) for t in (key, value))
-            q, g, o, l_, d = (t[place].unsqueeze(1) for t in (query, grad, out, column, delta))
-            d_q, d_k, d_v = tile_gradients(q, k, v, g, bias[part], l_, d, o, scale)
+            q, g, top = (t[place].unsqueeze(1) for t in (query, grad, lse))
+            own = None if out is None else out[place].unsqueeze(1)
+            d_q, d_k, d_v = tile_gradients(q, k, v, g, bias[part], top.squeeze(-1), own)
             d_query[place] = d_q.squeeze(1)
             blocks = chosen.flatten()
             d_key.index_add_(0, blocks, d_k.reshape(-1, *key.shape[3:]).to(d_key.dtype))

@@ -14,8 +14,7 @@ from longread.ops import by_head
 from longread.ops.eager import EagerAttention, is_short
 from longread.ops.offset_tile import OffsetTile, queries_at_once
 from longread.ops.relative_bias import along, tile_bias
-from longread.ops.tile import Tile, cut, edges_of, joined
-from longread.ops.tiled import QUERIES_PER_TILE
+from longread.ops.tile import QUERIES_PER_TILE, Tile, cut, edges_of, joined
 
 
 @dataclass(frozen=True)

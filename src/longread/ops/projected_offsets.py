@@ -18,8 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from longread.ops.eager import is_short
 from longread.ops.offsets import biased
 from longread.ops.relative_bias import RelativeBias
-from longread.ops.tile import cut, edges_of, joined
-from longread.ops.tiled import QUERIES_PER_TILE
+from longread.ops.tile import QUERIES_PER_TILE, cut, edges_of, joined
 
 GATHERED = 1 << 22  # numbers that one tile gathers at most, if it has more than one query
 

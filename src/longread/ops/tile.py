@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# Queries at once of eager products: the scores of a tile should stay in cache.
+QUERIES_PER_TILE = 256
+
 
 class Tile(NamedTuple):
     """Queries [q0, q1) see keys [k0, k1); `bias` [b or 1, 1, q1-q0 or 1, k1-k0] is added to the scores."""

@@ -8,7 +8,6 @@ FlashAttention (Dao et al. 2022, section 3.1).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,11 +17,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from longread.ops import by_head
-from longread.ops.eager import EagerAttention, gradients, is_short, probabilities_of
-from longread.ops.tile import Tile
-
-# Queries in one tile of eager products in the backward pass: the scores of a tile should stay in cache.
-QUERIES_PER_TILE = 256
+from longread.ops.eager import EagerAttention, is_short
+from longread.ops.recomputed import recomputed_gradients
+from longread.ops.tile import QUERIES_PER_TILE, Tile
 
 
 def attend(
@@ -149,7 +146,8 @@ class _TiledAttention(torch.autograd.Function):
             out.mul_(torch.exp(lse - merged).unsqueeze(-1).to(out.dtype))
             out.add_(torch.exp(scores - merged.unsqueeze(-1)).to(out.dtype) @ extra_value)
             lse = merged
-        ctx.save_for_backward(query, key, value, extra_key, extra_value, extra_bias, out, lse)
+        needed = out if query.dtype == torch.float32 else None
+        ctx.save_for_backward(query, key, value, extra_key, extra_value, extra_bias, needed, lse)
         ctx.tiles = tiles
         return out.transpose(1, 2)
 
@@ -157,119 +155,66 @@ class _TiledAttention(torch.autograd.Function):
     def backward(ctx: Any, grad_transposed: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, extra_key, extra_value, extra_bias, out, lse = ctx.saved_tensors
         grad = grad_transposed.transpose(1, 2).to(query.dtype)
-        if len(ctx.tiles) == 1 and extra_key is None:
-            bias = ctx.tiles[0].bias
-            if query.dtype == torch.float32:
-                own = fused_gradients(query, key, value, grad, bias, lse, out)
-            else:
-                own = _recomputed_gradients(query, key, value, grad, bias)
-            return (*own, None, None, None, None)
-        scale = query.shape[-1] ** -0.5
-        delta = (grad.to(lse.dtype) * out).sum(-1, keepdim=True)
-        column = lse.unsqueeze(-1)
+        b, heads, length, dim = query.shape
+        d_query = query.new_empty(b, length, heads, dim).transpose(1, 2)  # as it goes on to the projections
         # Keys are shared by tiles: their gradients are summed in float32 at least.
-        one = len(ctx.tiles) == 1 and ctx.tiles[0].k0 == 0 and ctx.tiles[0].k1 == key.shape[2]
-        d_query = _empty_like_heads(query)
-        d_key = torch.zeros(key.shape, dtype=wide(key.dtype)) if not one else None
-        d_value = torch.zeros(value.shape, dtype=wide(value.dtype)) if not one else None
-        for q0, q1, k0, k1, bias in ctx.tiles:
+        d_key, d_value = (torch.zeros(t.shape, dtype=wide(t.dtype)) for t in (key, value))
+        extra = [None if t is None else torch.zeros(t.shape, dtype=wide(t.dtype)) for t in (extra_key, extra_value)]
+        by_kernel = query.dtype == torch.float32
+        for tile in ctx.tiles:
+            q0, q1, k0, k1, bias = tile
             q, g = query[:, :, q0:q1], grad[:, :, q0:q1]
-            k, v = key[:, :, k0:k1], value[:, :, k0:k1]
-            d_q, d_k, d_v = tile_gradients(
-                q, k, v, g, bias, column[:, :, q0:q1], delta[:, :, q0:q1], out[:, :, q0:q1], scale
-            )
-            d_query[:, :, q0:q1] = d_q
-            if d_key is None or d_value is None:
-                d_key, d_value = d_k, d_v
+            if by_kernel:
+                k, v, own = key[:, :, k0:k1], value[:, :, k0:k1], out[:, :, q0:q1]
             else:
-                d_key[:, :, k0:k1] += d_k
-                d_value[:, :, k0:k1] += d_v
-        d_extra_key = d_extra_value = None
-        if extra_key is not None:
-            scores = _extra_scores(query, extra_key, extra_bias, scale)
-            beside = torch.exp(scores - column)
-            d_extra_value = beside.to(grad.dtype).transpose(-1, -2) @ grad
-            d_scores = beside * ((grad @ extra_value.transpose(-1, -2)).to(delta.dtype) - delta) * scale
-            d_scores = d_scores.to(query.dtype)
-            d_query += d_scores @ extra_key
-            d_extra_key = d_scores.transpose(-1, -2) @ query
-        assert d_key is not None and d_value is not None
-        return d_query, d_key.to(key.dtype), d_value.to(value.dtype), d_extra_key, d_extra_value, None, None
+                k, v, bias = _with_extra(query, key, value, extra_key, extra_value, extra_bias, tile)
+                own = None
+            d_q, d_k, d_v = tile_gradients(q, k, v, g, bias, lse[:, :, q0:q1], own)
+            d_query[:, :, q0:q1] = d_q
+            for total, beside, add in ((d_key, extra[0], d_k), (d_value, extra[1], d_v)):
+                total[:, :, k0:k1] += add[:, :, : k1 - k0]
+                if beside is not None and not by_kernel:
+                    beside += add[:, :, k1 - k0 :]
+        if extra_key is not None and by_kernel:
+            extra[0], extra[1] = _extra_gradients(query, extra_key, extra_value, extra_bias, grad, out, lse, d_query)
+        found = (d_query, d_key, d_value, *extra)
+        return *(None if d is None else d.to(query.dtype) for d in found), None, None
 
 
-def _recomputed_gradients(
-    query: Tensor, key: Tensor, value: Tensor, grad: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients where every query sees every key: slices of queries anew, each with its whole softmax.
-
-    In bf16 twice as fast as from the kept log-sum-exp, whose elementwise steps are in float32 (docs/log.md).
-    """
-    b, heads, length, dim = query.shape
-    k, v = (t.reshape(b * heads, -1, dim) for t in (key, value))
-    d_query = _empty_like_heads(query)
-    d_k, d_v = (torch.zeros(t.shape, dtype=wide(t.dtype)) for t in (k, v))
-    for start in range(0, length, QUERIES_PER_TILE):
-        part = slice(start, start + QUERIES_PER_TILE)
-        q, g = (t[:, :, part].reshape(b * heads, -1, dim) for t in (query, grad))
-        own = bias if bias is None or bias.shape[2] == 1 else bias[:, :, part]
-        d_q, add_k, add_v = gradients(q, k, v, probabilities_of(q, k, own, b), g)
-        d_query[:, :, part] = d_q.unflatten(0, (b, heads))
-        d_k += add_k
-        d_v += add_v
-    return d_query, d_k.to(key.dtype).view(key.shape), d_v.to(value.dtype).view(value.shape)
+def _extra_gradients(
+    query: Tensor,
+    extra_key: Tensor,
+    extra_value: Tensor,
+    extra_bias: Tensor | None,
+    grad: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    d_query: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Of the extra keys and values, from the log-sum-exp of all keys; what the queries get from them is added."""
+    scale, delta = query.shape[-1] ** -0.5, (grad * out).sum(-1, keepdim=True)
+    probabilities = torch.exp(_extra_scores(query, extra_key, extra_bias, scale) - lse.unsqueeze(-1))
+    d_scores = probabilities * ((grad @ extra_value.transpose(-1, -2)) - delta) * scale
+    d_query += d_scores @ extra_key
+    return d_scores.transpose(-1, -2) @ query, probabilities.transpose(-1, -2) @ grad
 
 
 def tile_gradients(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    grad: Tensor,
-    bias: Tensor | None,
-    lse: Tensor,
-    delta: Tensor,
-    out: Tensor,
-    scale: float,
+    query: Tensor, key: Tensor, value: Tensor, grad: Tensor, bias: Tensor | None, lse: Tensor, out: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of one tile by eager products, in slices of queries; lse, delta [b, H, n, 1] are of the sequence."""
-    if q.dtype == torch.float32:
-        return fused_gradients(q, k, v, grad, bias, lse.squeeze(-1), out)
-    (b, heads), dim = q.shape[:2], q.shape[3]
-    d_q = torch.empty_like(q)
-    d_k = d_v = None
-    # A score near 200 that is rounded to 16 bits is off by up to a half, and exp of it by as much: its distance from
-    # where a query's probability lies is rounded in its place. That is the log-sum-exp, and where attention is even
-    # the logarithm of the number of keys below it.
-    even = math.log(k.shape[2])
-    coarse = torch.where(lse < 2 * even, lse - even, lse).to(q.dtype)
-    rest = lse - coarse.to(lse.dtype)
-    flat_keys = k.reshape(b * heads, -1, dim).transpose(1, 2)
-    for start in range(0, q.shape[2], QUERIES_PER_TILE):
-        part = slice(start, start + QUERIES_PER_TILE)
-        own = q[:, :, part].reshape(b * heads, -1, dim)
-        scores = torch.baddbmm(-coarse[:, :, part].reshape(b * heads, -1, 1), own, flat_keys, alpha=scale)
-        probabilities = scores.to(lse.dtype).unflatten(0, (b, heads)).sub_(rest[:, :, part])
-        if bias is not None:
-            probabilities += bias if bias.shape[2] == 1 else bias[:, :, part]
-        probabilities.clamp_(max=0).exp_()  # rounded up it could pass 0
-        low = probabilities.to(q.dtype)
-        g = grad[:, :, part]
-        d_scores = (g @ v.transpose(-1, -2)).to(lse.dtype).sub_(delta[:, :, part]).mul_(probabilities).mul_(scale)
-        d_low = d_scores.to(q.dtype)
-        d_q[:, :, part] = d_low @ k
-        add_k, add_v = d_low.transpose(-1, -2) @ q[:, :, part], low.transpose(-1, -2) @ g
-        if d_k is None or d_v is None:
-            d_k, d_v = add_k.to(lse.dtype), add_v.to(lse.dtype)
-        else:
-            d_k += add_k
-            d_v += add_v
-    assert d_k is not None and d_v is not None
-    return d_q, d_k, d_v
+    """Of queries and the keys that they see, from the log-sum-exp [b, H, Nq] and, in float32, what was attended to.
+
+    In bfloat16 explicit products are faster than the kernel; they want all keys of a query.
+    """
+    if out is not None:
+        return fused_gradients(query, key, value, grad, bias, lse, out)
+    return recomputed_gradients(query, key, value, grad, bias, lse)
 
 
 def fused_gradients(
     query: Tensor, key: Tensor, value: Tensor, grad: Tensor, bias: Tensor | None, lse: Tensor, out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `fused` from its log-sum-exp [b, H, Nq]. For float32: in bf16 explicit products are faster."""
+    """Gradients of `fused` from its log-sum-exp [b, H, Nq]."""
     query, key, value = _side_by_side(query, key, value)
     mask = None if bias is None else bias.expand(query.shape[0], 1, query.shape[2], key.shape[2])
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # type: ignore[no-any-return]
@@ -298,9 +243,3 @@ def _extra_scores(query: Tensor, extra_key: Tensor, extra_bias: Tensor | None, s
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _empty_like_heads(query: Tensor) -> Tensor:
-    """Memory in the order [b, N, H, D], which is how the gradient goes on to the projections."""
-    b, heads, length, dim = query.shape
-    return query.new_empty(b, length, heads, dim).transpose(1, 2)
