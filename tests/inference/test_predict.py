@@ -30,9 +30,11 @@ from longread.data.config import Cut
 from longread.data.stream import Block, blocks_of_file
 from longread.data.tokenizer import byte_tokenizer
 from longread.errors import UserError
+from longread.inference import outputs, resuming
 from longread.inference import predictor as room
-from longread.inference import resuming
+from longread.inference.answers import Answer
 from longread.inference.origin import Origin
+from longread.inference.prediction import Prediction
 from longread.inference.predictor import Predictor
 from longread.inference.scoring import TorchScorer
 from longread.models.classifier import build
@@ -161,6 +163,17 @@ def test_outputs_hold_the_same_and_appear_whole(run: Any, name: str) -> None:
     assert run("any", "--file", "b.jsonl", "--out", name, "--overwrite")[0] == 0
     assert len(rows_of(Path(name))) == 2
     assert not [path for path in Path(name).parent.iterdir() if ".part" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("names", "cell"), [(("late", "rude"), "late;rude"), (("late; lost", "rude"), '["late; lost", "rude"]')]
+)
+def test_several_labels_of_a_cell_can_be_told_apart(names: tuple[str, str], cell: str, tmp_path: Path) -> None:
+    columns = outputs.Columns(names, problem_type="multi_label_classification")
+    table = outputs.format_of(tmp_path / "out.csv", columns)
+    answer = Answer(0, (), Prediction(None, dict.fromkeys(names, 0.9), labels=names))
+    (row,) = csv.DictReader(io.StringIO((table.header + table.block([answer])).decode()))
+    assert row["labels"] == cell
 
 
 @pytest.mark.parametrize(("name", "how"), [("out.csv", "interrupted"), *((name, "killed") for name in OUTPUTS)])

@@ -24,7 +24,7 @@ from longread.problems import MULTI_LABEL, REGRESSION, SINGLE_LABEL, ProblemType
 TEXT = (".jsonl", ".csv", ".tsv")
 COMPRESSIONS = (".gz", ".zst", ".bz2")
 OUTPUTS_IN_WORDS = ".jsonl, .csv, .tsv (also with .gz, .zst or .bz2) or .parquet"
-SEPARATOR = ";"  # between several labels in a cell
+SEPARATOR = ";"  # between several labels in a cell, unless a label holds one
 ROWS_OF_A_GROUP = 1 << 16  # of a Parquet file
 
 
@@ -131,15 +131,22 @@ class JsonLines:
 
 
 class Delimited:
-    """A table with a line for each row, the first one names the columns. Several labels stand in one cell."""
+    """A table with a line for each row, the first one names the columns.
+
+    Several labels stand in one cell, between separators; as a list of JSON where a label of the model holds one.
+    """
 
     def __init__(self, columns: Columns, delimiter: str, compression: str) -> None:
         self._columns, self._delimiter, self._compression = columns, delimiter, compression
+        self._as_json = any(SEPARATOR in name for name in columns.label_names)
         self.header = self._packed([columns.names()])
 
     def block(self, answers: Sequence[Answer]) -> bytes:
         rows = (self._columns.cells(one) for one in answers)
-        return self._packed([[SEPARATOR.join(c) if isinstance(c, list) else c for c in row] for row in rows])
+        return self._packed([[self._one(cell) if isinstance(cell, list) else cell for cell in row] for row in rows])
+
+    def _one(self, labels: list[str]) -> str:
+        return json.dumps(labels, ensure_ascii=False) if self._as_json else SEPARATOR.join(labels)
 
     def _packed(self, rows: list[list[Any]]) -> bytes:
         text = io.StringIO(newline="")
