@@ -115,10 +115,15 @@ def distillations(group: Group) -> list[str]:
         done = conversion.get("distillation")
         if not done:
             continue
+        if not done["rows_seen"]:
+            found.append(
+                f"{line.name()} was not distilled: the new attention covers the texts of {done['task']} whole."
+            )
+            continue
         before, after = (say.significant(done[f"distance_{when}"], 2) for when in ("before", "after"))
         spent = f"{done['rows_seen']:,} texts of {done['task']} in {say.seconds(done['seconds'])}"
         undone = "" if done.get("kept", True) else "; undone, it did no good"
         found.append(f"{line.name()} was distilled first, {spent}: distance from dense {before}, then {after}{undone}.")
-    if found:
+    if any("distance" in text for text in found):
         found.append("Distance: squared difference of the hidden states over the teacher's variance, held-out texts.")
     return found
