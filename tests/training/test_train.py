@@ -441,3 +441,15 @@ def test_the_record_names_the_pattern_that_ran(tmp_path: Path) -> None:
     kept = train(RunConfig(**settings, out=tmp_path / "out", init=str(tmp_path / "alternating"), attention="dense"))
     assert kept.record["status"] == "ok", kept.record["error"]
     assert (kept.record["attention"], kept.record.get("conversion")) == ("dense local", None)
+
+
+def test_a_checkpoint_is_trained_on_rows_that_are_read_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [f"text {n % 20},{'ab'[n % 2]}\n" for n in range(80)]
+    (tmp_path / "mail.csv").write_text("text,label\n" + "".join(rows))
+    given = SMALL | {"train_rows": None, "eval_rows": None, "epochs": 1, "task": str(tmp_path / "mail.csv")}
+    first = train(RunConfig(**given, out=tmp_path / "first"))
+    caplog.clear()
+    for name in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size", "max_length"):
+        del given[name]
+    train(RunConfig(**given, out=tmp_path / "out", init=str(first.directory / "checkpoint")))
+    assert caplog.text.count("have a text that a training row has, too") == 1

@@ -114,9 +114,17 @@ class Prepared:
     fingerprints: tuple[str, ...]
 
 
-def prepare(config: DataConfig, max_length: int, checkpoint_tokenizer: Tokenizer | None = None) -> Prepared:
-    """Read, hold out, train or load the tokenizer, tokenize; what was tokenized before is taken from the cache."""
-    train, evaluation = load_task(config)
+def prepare(
+    config: DataConfig,
+    max_length: int,
+    checkpoint_tokenizer: Tokenizer | None = None,
+    rows: tuple[Examples, Examples] | None = None,
+) -> Prepared:
+    """Read, hold out, train or load the tokenizer, tokenize; what was tokenized before is taken from the cache.
+
+    rows: what `load_task` gave, where it was asked before.
+    """
+    train, evaluation = rows or load_task(config)
     selection = None
     if config.selection_fraction is not None:
         train, selection = carve(train, config.selection_fraction, config.sample_seed, config.task)

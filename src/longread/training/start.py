@@ -47,14 +47,15 @@ def start(config: RunConfig) -> Start:
     """UserError for what cannot be read or built, before anything is written."""
     if config.init == "scratch":
         return _from_scratch(config)
-    rows = load_task(config.data_config())[0]
-    check_choices(config, rows.label_names, rows.problem_type)
-    model = load_model(config, rows.label_names, rows.problem_type)
+    rows = load_task(config.data_config())
+    train = rows[0]
+    check_choices(config, train.label_names, train.problem_type)
+    model = load_model(config, train.label_names, train.problem_type)
     tokenizer = tokenizer_for(model, config)
     limit = min(config.max_length or tokenizer.limit(model.config.max_length), model.config.max_length)
     config = replace(config, **vars(model.cut if config.truncation is None else config.cut))
     reads = tokenizer.reading(limit) if config.truncation is None else tokenizer.cutting(limit)
-    data = prepare(config.data_config(), limit, reads)
+    data = prepare(config.data_config(), limit, reads, rows)
     model.cut = config.cut
     if model.loading is None or model.loading.head_is_untrained:
         begin_at(model, data.train)
