@@ -73,3 +73,11 @@ def test_several_labels_in_a_cell_are_hinted_at(
 ) -> None:
     read_labels(Table("t.csv", {"label": values}), "label")
     assert ("holds labels such as 'a; c'; each of the 5 combinations of 3 labels" in caplog.text) is told
+
+
+@pytest.mark.parametrize(("values", "told"), [(["spam", "Ham", "ham"], True), (["spam", "Ham"], False)])
+def test_labels_that_differ_in_case_alone_are_hinted_at(
+    values: list[str], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert read_labels(Table("t.csv", {"label": values}), "label")[1] == tuple(sorted(values))
+    assert ("column 'label' holds 'Ham' and 'ham', which are two classes" in caplog.text) is told

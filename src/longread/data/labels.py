@@ -44,6 +44,7 @@ def read_labels(
     if known is None:
         names = own or _name_classes(table, column, keys)
         _hint_at_several(table, column, names)
+        _hint_at_case(table, column, names)
         numbers = _indices(names)
     elif known == placeholders(len(known)):
         if own and len(own) != len(known):
@@ -112,6 +113,16 @@ def _hint_at_several(table: Table, column: str, names: tuple[str, ...]) -> None:
                 "; where a text may have several give --label-separator %r",
                 table.source, column, joined[0], len(names), len(parts), mark,
             )  # fmt: skip
+            return
+
+
+def _hint_at_case(table: Table, column: str, names: tuple[str, ...]) -> None:
+    """Says so where two classes are one word in other letters."""
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(name.casefold(), name)
+        if first != name:
+            log.warning("%s: column %r holds %r and %r, which are two classes", table.source, column, first, name)
             return
 
 
