@@ -166,8 +166,11 @@ class BigBirdAttention(SelfAttention):
         shorter = torch.sym_min(length, limit)
         q, k, v = self.padded_heads_of(x)
         bias = bias_from(real, x.dtype)[:, None, None, :]
+        # Not slices: a tracer would ask whether they are the whole, and keep one of the two answers.
+        begun = torch.arange(shorter, device=x.device)
+        short_q, short_k, short_v = (t.index_select(2, begun) for t in (q, k, v))
         short = torch.nn.functional.scaled_dot_product_attention(
-            q[:, :, :shorter], k[:, :, :shorter], v[:, :, :shorter], attn_mask=bias[..., :shorter]
+            short_q, short_k, short_v, attn_mask=bias.index_select(3, begun)
         )
         short = torch.nn.functional.pad(short, (0, 0, 0, length - shorter))
         long = attend_padded_blocks(q * self.scale, k, v, real, self.options.block_size, self.random_blocks)
@@ -179,7 +182,7 @@ class BigBirdAttention(SelfAttention):
         if self.relative_vector() is not None:
             raise UserError("BigBird with a relative position bias cannot be exported; export the model as Longformer")
         pattern = self.pattern
-        most = pattern.count(self.max_length) + 1
+        most = pattern.count(self.max_length) + 2  # one more than there are: a graph never takes the whole table
         table = torch.zeros(most + 1, pattern.heads, most, pattern.num_random, dtype=torch.long)
         for blocks in range(6 + 2 * pattern.num_random, most + 1):
             table[blocks, :, 1 : blocks - 1] = pattern.random_blocks(blocks)

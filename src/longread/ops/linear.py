@@ -105,12 +105,12 @@ def _in_bfloat16_without_gradients() -> bool:
 
 def _for_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
-        x.dtype == weight.dtype == torch.float32
+        not torch.compiler.is_compiling()  # a graph has the operator that every runtime knows, at every size
+        and x.dtype == weight.dtype == torch.float32
         and x.numel() * weight.shape[0] >= LEAST
         and x.device.type == weight.device.type == "cpu"
         and onednn_is_faster()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # a graph has the operator that every runtime knows
     )
 
 
