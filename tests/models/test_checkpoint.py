@@ -185,6 +185,14 @@ def test_older_and_newer_configurations_of_modernbert_are_one_model(tmp_path: Pa
     assert from_pretrained(tmp_path).config.rotary_base == 70.0
 
 
+def test_a_kind_of_learned_positions_says_nothing_where_positions_are_rotary(tmp_path: Path) -> None:
+    """As in the files of mmBERT, a ModernBERT; BERT's relative ones are refused in test_checkpoint_files.py."""
+    save_pretrained(random_model(THEIRS["modernbert"][1] | SHAPE | MODERN), tmp_path, layout="huggingface")
+    expected = from_pretrained(tmp_path).config
+    edit(tmp_path, position_embedding_type="sans_pos")
+    assert from_pretrained(tmp_path).config == expected
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -92,7 +92,8 @@ def settings_from(hf: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _check_values(has: Mapping[str, Any], layout: Layout, where: str) -> None:
-    if has.get("position_embedding_type", "absolute") != "absolute":
+    learned = layout.common.get("position_kind") != "rotary"  # mmBERT names a kind all the same
+    if learned and has.get("position_embedding_type", "absolute") != "absolute":
         raise UserError(
             f"{where}: position_embedding_type is {has['position_embedding_type']!r}; only absolute is read"
         )
