@@ -17,8 +17,11 @@ from test_train import small, weights
 
 from longread import records
 from longread.config import RunConfig
+from longread.data.tokenizer import byte_tokenizer
 from longread.errors import ProcessLost, UserError
 from longread.inference.evaluate import Predictions
+from longread.models.checkpoint import save_pretrained
+from longread.models.classifier import build
 from longread.models.weights import CHECKSUMS
 from longread.system.memory import is_failed_allocation
 from longread.training import classification, gradients, state
@@ -337,6 +340,29 @@ def test_two_runs_differ_by_every_initial_weight_and_by_what_the_machine_chose(t
     save_file(tensors, again / "model.safetensors", metadata={"format": "pt"})
     (again / CHECKSUMS).unlink()
     assert tune("d", init=str(again)) != before
+
+
+def test_two_runs_differ_by_what_a_checkpoint_says_beside_its_weights(tmp_path: Path) -> None:
+    """Windows of layers that are kept, and rotary bases; the second of two was skipped as done before."""
+    tokenizer = byte_tokenizer()
+    tokenizer.save(tmp_path / "tokenizer.json")
+    shape = {"vocab_size": tokenizer.vocab_size, "hidden_size": 16, "num_attention_heads": 2, "max_length": 96}
+
+    def tune(attention: str, model: dict[str, Any], **settings: Any) -> str:
+        made = build(**(shape | {"attention": "dense local"} | model))
+        made.tokenizer_file = tmp_path / "tokenizer.json"
+        save_pretrained(made, tmp_path / "init", layout="longread")
+        config = RunConfig(init=str(tmp_path / "init"), attention=attention, options=settings, train_rows=16,
+                           eval_rows=8, epochs=1, threads=1, out=tmp_path / "out")  # fmt: skip
+        return str(train(config).record["run_id"])
+
+    ways: list[tuple[str, dict[str, Any]]] = [
+        *(("longformer", {"local_window": window}) for window in (4, 8)),
+        *(("longformer", {"attention": "longformer", "attention_window": window}) for window in (4, 8)),
+        *(("dense", {"position_kind": "rotary", "rotary_base": base}) for base in (9.0, 10_000.0)),
+    ]
+    names = [tune(*way) for way in ways]
+    assert len(set(names)) == len(ways) and tune(*ways[0]) == names[0]
 
 
 @pytest.mark.parametrize(("attention", "late"), [("dense", False), ("dense", True), ("tfidf", True)])

@@ -1,18 +1,23 @@
 """Which run this is: the same work has the same name, so that a finished run is skipped and a stopped one found again.
 
-The name is a hash of the resolved configuration, of the data and the tokenizer, and of every initial weight. A run that
-stopped goes on as it began: its machine's settings are then the ones of its state, not what this machine would choose.
+The name is a hash of the resolved configuration, of the data and the tokenizer, of every initial weight, and of what a
+checkpoint's config.json says beyond them. A run that stopped goes on as it began: its machine's settings are then the
+ones of its state, not what this machine would choose.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
 from longread import records
+from longread.attention import ATTENTIONS
+from longread.attention.pattern import make_options
 from longread.config import RunConfig
 from longread.errors import UserError, option_name
+from longread.models.config import ClassifierConfig
 from longread.models.weights import weights_fingerprint
 from longread.training import state as states
 from longread.training.work import Work
@@ -37,12 +42,33 @@ class Identity:
 def identify(work: Work, resolved: RunConfig) -> Identity:
     named = {name: value for name, value in work.named(resolved).items() if name not in BY_CONTENT}
     fingerprints = (*work.fingerprints, weights_fingerprint(work.model))
+    if kept := _of_the_checkpoint(work.model.config, resolved):
+        fingerprints += (records.canonical(kept),)
 
     def name(config: dict[str, Any]) -> str:
         return records.run_id(work.kind, config, resolved.seed, fingerprints)
 
     anywhere = {name: value for name, value in named.items() if name not in OF_THE_MACHINE}
     return Identity(resolved, name(named), name(anywhere))
+
+
+def _of_the_checkpoint(model: ClassifierConfig, config: RunConfig) -> dict[str, Any]:
+    """Settings that decide the result and show neither in the weights nor in `config`, such as a window that is kept.
+
+    Those that naming the mechanism alone would give are none of them.
+    """
+    if config.init == "scratch":
+        return {}
+    given = dict(config.options)
+    for name in model.mechanisms:
+        given = ATTENTIONS[name].conversion_options(given, model.width_of_head)
+    named = {k: v for own in make_options(model.attention, given) for k, v in dataclasses.asdict(own).items()}
+    kept = {name: value for name, value in model.own_settings().items() if value != named[name]}
+    if model.attention != config.attention:
+        kept["attention"] = model.attention
+    if model.position_kind == "rotary":
+        kept["rotary_base"] = model.rotary_base
+    return kept
 
 
 def resumable(work: Work, wanted: Identity) -> Identity | None:
