@@ -85,3 +85,5 @@ def test_what_has_no_padded_form_is_refused() -> None:
         PaddedClassifier(build("longformer", global_tokens="first_text"))
     with pytest.raises(UserError, match="positions"):
         PaddedClassifier(build("dense", pooling="positions"))
+    with pytest.raises(UserError, match="convert the dense checkpoint to Longformer"):  # a BigBird cannot become one
+        PaddedClassifier(build("dense bigbird", relative_buckets=8))

@@ -180,7 +180,10 @@ class BigBirdAttention(SelfAttention):
     def prepare_padded(self) -> None:
         """The random blocks of every number of blocks, int64 [most + 1, H, most, num_random_blocks]."""
         if self.relative_vector() is not None:
-            raise UserError("BigBird with a relative position bias cannot be exported; export the model as Longformer")
+            raise UserError(
+                "BigBird with a relative position bias, as of MPNet, cannot be exported; "
+                "convert the dense checkpoint to Longformer and export that"
+            )
         pattern = self.pattern
         most = pattern.count(self.max_length) + 2  # one more than there are: a graph never takes the whole table
         table = torch.zeros(most + 1, pattern.heads, most, pattern.num_random, dtype=torch.long)
