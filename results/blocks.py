@@ -42,7 +42,7 @@ import scaling
 import services
 import student_study
 from benchmarks.parts import ROWS as PEER_ROWS
-from benchmarks.table import allocator_of, machine_of, read_records
+from benchmarks.table import OTHER, allocator_of, machine_of, read_records
 from rows import PEERS, RESULTS, NoSuchRowError, bench, groups, row, studies, verdicts
 from values import BUSY_CORES, OLDER
 
@@ -161,6 +161,8 @@ def peers(text: str) -> str:
     for name in names:
         if name not in records:
             raise NoSuchRowError(f"results/{PEERS} has no row {name!r}")
+    machines = list(dict.fromkeys(machine_of(records[name]) for name in names))
+    for name in names:
         record = records[name]
         what, peer = peer_work(record["row"]["what"]), record["row"]["peer"]
         if record["status"] != "ok":
@@ -170,15 +172,16 @@ def peers(text: str) -> str:
         each = [b / a for a, b in zip(ours, theirs, strict=True)]
         busy = max(record["environment"][k] for k in ("load_at_start", "load_at_end")) > BUSY_CORES
         what += (LOADED if busy else "") + ("" if allocator_of(record) else OLDER)
+        what += OTHER if machine_of(record) != machines[0] else ""
         seconds = [say.significant(plain.median(side)) for side in (ours, theirs)]
         ratio = [f"{plain.median(each):.1f}", f"{min(each):.1f} – {max(each):.1f}"]
         differ = NOTHING if record["difference"] is None else f"{record['difference']:.0e}"
         cells = [what, "our own dense" if peer == "dense" else peer, *seconds, *ratio, differ]
         body.append(Row(tuple(map(Cell, cells))))
     older = any(not allocator_of(records[name]) for name in names)
-    machines = " / ".join(dict.fromkeys(machine_of(records[name]) for name in names))
+    where = f"; {OTHER} ".join(machines)
     note = f" {OLDER} {OLDER_NOTE}" if older else ""
-    return f"{markdown_table(Table(columns, tuple(body)))}\n\n{machines}.{note}"
+    return f"{markdown_table(Table(columns, tuple(body)))}\n\n{where}.{note}"
 
 
 def peer_work(what: str) -> str:
