@@ -188,3 +188,24 @@ def test_large_scores_keep_their_gradients_where_they_are_made_anew(
         found.append([query.grad, key.grad, value.grad])
     for low, exact in zip(*found, strict=True):
         assert ((low.double() - exact).norm() / exact.norm()).item() < 0.01
+
+
+@pytest.mark.parametrize("far", [-20.0, 20.0])
+@pytest.mark.parametrize("tiles", [1, 2])
+def test_even_attention_to_scores_far_from_0_keeps_its_gradients(
+    far: float, tiles: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that all scores of a query have in common is no part of their softmax, and costs it no bits."""
+    monkeypatch.setattr(eager, "LONGEST_TRAINED", {})
+    torch.manual_seed(0)
+    given = [torch.randn(1, 2, n, 64).bfloat16() for n in (64, 300, 300)]
+    given[0][..., 0], given[1][..., 0] = 16.0, far / 2
+    weights = torch.randn(1, 64, 2, 64).bfloat16()
+    query, key, value = (t.detach().requires_grad_() for t in given)
+    step = 64 // tiles
+    attend(query, key, value, tiles=[Tile(q, q + step, 0, 300) for q in range(0, 64, step)]).backward(weights)
+    exact = [t.double().requires_grad_() for t in given]
+    out = torch.softmax(exact[0] @ exact[1].mT / 8, -1) @ exact[2]
+    out.transpose(1, 2).backward(weights.double())
+    for low, other in zip((query, key, value), exact, strict=True):
+        assert ((low.grad.double() - other.grad).norm() / other.grad.norm()).item() < 0.006

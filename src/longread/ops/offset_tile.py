@@ -61,7 +61,7 @@ class OffsetTile(torch.autograd.Function):
         d_vector = torch.zeros(vector.shape, dtype=wide(vector.dtype))
         rows_at_once, heads_at_once = at_once(b, heads, length * keys)
         buffers = Buffers(query, b, heads, length * keys)
-        level = None if lse is None else level_of(lse, keys, query.dtype, dim**-0.5)
+        level = None if lse is None else level_of(lse, query, key)
         for some in cut(heads, heads_at_once):
             by_offset = tile_bias(vector[some].to(query.dtype), *ctx.tile[:4]).unsqueeze(0)
             diagonals = _Diagonals(some.stop - some.start, length, own_keys, d_vector.dtype)

@@ -35,7 +35,7 @@ def recomputed_gradients(
     # A sum over slices is in float32 at least.
     kind = query.dtype if length <= QUERIES_PER_TILE else torch.promote_types(query.dtype, torch.float32)
     d_key, d_value = (query.new_empty(t.shape, dtype=kind) for t in (key, value))
-    level = None if lse.dtype == query.dtype else level_of(lse, keys, query.dtype, dim**-0.5)
+    level = None if lse.dtype == query.dtype else level_of(lse, query, key)
     pairs = min(length, QUERIES_PER_TILE) * keys
     buffers = Buffers(query, b, heads, pairs)
     for one in pieces(b, heads, pairs):
@@ -112,17 +112,20 @@ def part_of(bias: Tensor, rows: slice) -> slice:
     return slice(None) if len(bias) == 1 else rows
 
 
-def level_of(lse: Tensor, keys: int, dtype: torch.dtype, scale: float) -> Tensor:
+def level_of(lse: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """[b, H, n, 1]: about where a query's probability lies among its scores, divided by their scale.
 
     Of normally distributed scores that is twice as far above their mean as the mean of their exponentials is, and no
-    further up than the log-sum-exp. A mean below 0 says that keys are masked or that all numbers are low: half of it is
-    near enough to both.
+    further up than the log-sum-exp. A mean of exponentials below it says that keys are masked: half of it is near
+    enough.
     """
-    above = lse - math.log(keys)
-    level = torch.minimum(lse, torch.maximum(above / 2, 2 * above)) / scale
-    largest = torch.finfo(dtype).max / 2  # more where all keys are masked
-    return level.clamp(-largest, largest).to(dtype).unsqueeze(-1)
+    scale = query.shape[3] ** -0.5
+    # All scores of a query may lie far from 0, and near each other.
+    mean = (query @ key.mean(2, keepdim=True).mT).squeeze(-1).to(lse.dtype) * scale
+    above = lse - math.log(key.shape[2]) - mean
+    level = torch.minimum(lse, mean + torch.maximum(above / 2, 2 * above)) / scale
+    largest = torch.finfo(query.dtype).max / 2  # more where all keys are masked
+    return level.clamp(-largest, largest).to(query.dtype).unsqueeze(-1)
 
 
 def _less(q: Tensor, k: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
