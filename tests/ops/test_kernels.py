@@ -209,3 +209,14 @@ def test_even_attention_to_scores_far_from_0_keeps_its_gradients(
     out.transpose(1, 2).backward(weights.double())
     for low, other in zip((query, key, value), exact, strict=True):
         assert ((low.grad.double() - other.grad).norm() / other.grad.norm()).item() < 0.006
+
+
+def test_one_tile_may_leave_out_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eager, "LONGEST_TRAINED", {})
+    query, key, value = (normal(2, 3, n, 8, seed=n, dtype=torch.float32).requires_grad_() for n in (30, 41, 42))
+    key, value = key[:, :, :40], value[:, :, :40]
+    found = []
+    for k, v, tile in ((key, value, Tile(0, 30, 3, 35)), (key[:, :, 3:35], value[:, :, 3:35], Tile(0, 30, 0, 32))):
+        out = attend(query, k, v, tiles=(tile,))
+        found.append([out, *torch.autograd.grad(out.square().sum(), [query, key, value])])
+    torch.testing.assert_close(*found)

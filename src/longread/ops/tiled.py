@@ -132,7 +132,8 @@ class _TiledAttention(torch.autograd.Function):
         scale = query.shape[-1] ** -0.5
         b, heads, length, dim = query.shape
         if len(tiles) == 1 and extra_key is None:
-            out, lse = fused(query, key, value, tiles[0].bias)
+            _, _, k0, k1, bias = tiles[0]
+            out, lse = fused(query, key[:, :, k0:k1], value[:, :, k0:k1], bias)
         else:
             out = query.new_empty(b, length, heads, dim).transpose(1, 2)
             lse = torch.empty(b, heads, length, dtype=wide(query.dtype))
