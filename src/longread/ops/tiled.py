@@ -156,12 +156,15 @@ class _TiledAttention(torch.autograd.Function):
     def backward(ctx: Any, grad_transposed: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, extra_key, extra_value, extra_bias, out, lse = ctx.saved_tensors
         grad = grad_transposed.transpose(1, 2).to(query.dtype)
+        by_kernel = query.dtype == torch.float32
+        whole = len(ctx.tiles) == 1 and ctx.tiles[0].pairs == query.shape[2] * key.shape[2]
+        if by_kernel and whole and extra_key is None:  # nothing to add up
+            return *fused_gradients(query, key, value, grad, ctx.tiles[0].bias, lse, out), None, None, None, None
         b, heads, length, dim = query.shape
         d_query = query.new_empty(b, length, heads, dim).transpose(1, 2)  # as it goes on to the projections
         # Keys are shared by tiles: their gradients are summed in float32 at least.
         d_key, d_value = (torch.zeros(t.shape, dtype=wide(t.dtype)) for t in (key, value))
         extra = [None if t is None else torch.zeros(t.shape, dtype=wide(t.dtype)) for t in (extra_key, extra_value)]
-        by_kernel = query.dtype == torch.float32
         for tile in ctx.tiles:
             q0, q1, k0, k1, bias = tile
             q, g = query[:, :, q0:q1], grad[:, :, q0:q1]
