@@ -137,7 +137,7 @@ def beside_peers(fitted: Mapping[str, float]) -> list[Comparison]:
     found = []
     for record in records:
         row, where = record["row"], record["environment"]
-        if row["part"] == "encoders":  # of other families: what they are made of stands in their checkpoints
+        if row["part"].startswith("encoders"):  # of other families: what they are made of stands in their checkpoints
             continue
         if max(where["load_at_start"], where["load_at_end"]) > BUSY_CORES:
             continue
