@@ -73,14 +73,11 @@ ROWS = (
         Theirs("IMDB, 2,048 tokens", name, "–", None, "base-size", task="imdb", remark=f"{NOT_TRAINED}; {PART}")
         for name in ("longformer", "bigbird")
     ),
-    Theirs(
-        "IMDB, 2,048 tokens",
-        "linformer",
-        "–",
-        None,
-        "base-size",
-        task="imdb",
-        remark=f"{NOT_TRAINED}; {PART}, distilled",
+    *(
+        Theirs(
+            "IMDB, 2,048 tokens", name, "–", None, "base-size", task="imdb", remark=f"{NOT_TRAINED}; {PART}, distilled"
+        )
+        for name in ("linformer", "performer")
     ),
     Theirs("SST-2", "longformer", "96.18", 2556, "sst2", evaluation_seconds=4.25, remark=OTHER_WEIGHTS),
     Theirs("SST-2", "bigbird", "95.41", 2907, "sst2", evaluation_seconds=4.59, remark=OTHER_WEIGHTS),
