@@ -151,7 +151,9 @@ def by_task(text: str) -> str:
 def peers(text: str) -> str:
     records = read_records(RESULTS / PEERS)
     wanted = text.split()
-    parts = [peer.part for peer in PEER_ROWS if peer.part in wanted or (not wanted and "encoders" not in peer.part)]
+    parts = [
+        peer.part for peer in PEER_ROWS if peer.part in wanted or (not wanted and not peer.part.startswith("encoders"))
+    ]
     names = [name for name in wanted if name not in parts]
     names += [peer.name for peer in PEER_ROWS if peer.part in parts and peer.name in records]
     texts = (Column("Work", numeric=False), Column("Beside", numeric=False))

@@ -143,9 +143,9 @@ class Delimited:
 
     def block(self, answers: Sequence[Answer]) -> bytes:
         rows = (self._columns.cells(one) for one in answers)
-        return self._packed([[self._one(cell) if isinstance(cell, list) else cell for cell in row] for row in rows])
+        return self._packed([[self._several(cell) if isinstance(cell, list) else cell for cell in row] for row in rows])
 
-    def _one(self, labels: list[str]) -> str:
+    def _several(self, labels: list[str]) -> str:
         return json.dumps(labels, ensure_ascii=False) if self._as_json else SEPARATOR.join(labels)
 
     def _packed(self, rows: list[list[Any]]) -> bytes:

@@ -132,9 +132,9 @@ class _Gathered(torch.autograd.Function):
         d_key, d_value = (d.to(wide(key.dtype)).contiguous().view(-1, *key.shape[3:]) for d in (d_key, d_value))
         for place, chosen, part in _parts(key, index):
             k, v = (_gather(t.flatten(0, 2), chosen) for t in (key, value))
-            q, g, top = (t[place].unsqueeze(1) for t in (query, grad, lse))
+            q, g, own_lse = (t[place].unsqueeze(1) for t in (query, grad, lse))
             own = None if out is None else out[place].unsqueeze(1)
-            d_q, d_k, d_v = tile_gradients(q, k, v, g, bias[part], top.squeeze(-1), own)
+            d_q, d_k, d_v = tile_gradients(q, k, v, g, bias[part], own_lse.squeeze(-1), own)
             d_query[place] = d_q.squeeze(1)
             blocks = chosen.flatten()
             d_key.index_add_(0, blocks, d_k.reshape(-1, *key.shape[3:]).to(d_key.dtype))

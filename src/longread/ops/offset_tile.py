@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from longread.ops.recomputed import Buffers, at_once, cut, level_of, part_of
+from longread.ops.recomputed import Buffers, at_once, level_of, part_of, slices
 from longread.ops.relative_bias import tile_bias
 from longread.ops.tile import QUERIES_PER_TILE, Tile, joined
 from longread.ops.tiled import fused, wide
@@ -37,9 +37,9 @@ class OffsetTile(torch.autograd.Function):
         b, heads, length, dim = query.shape
         out = query.new_empty(b, length, heads, dim).transpose(1, 2)
         lse = torch.empty(b, heads, length, dtype=wide(query.dtype))
-        for some in cut(heads, at_once(b, heads, length * key.shape[2])[1]):
+        for some in slices(heads, at_once(b, heads, length * key.shape[2])[1]):
             by_offset = tile_bias(vector[some].to(query.dtype), *tile[:4]).unsqueeze(0)
-            for rows in cut(b, 1):
+            for rows in slices(b, 1):
                 one = (rows, some)
                 bias = _bias(by_offset, tile.bias, beside, one)
                 out[one], lse[one] = fused(query[one], key[one], value[one], bias)
@@ -62,10 +62,10 @@ class OffsetTile(torch.autograd.Function):
         rows_at_once, heads_at_once = at_once(b, heads, length * keys)
         buffers = Buffers(query, b, heads, length * keys)
         level = None if lse is None else level_of(lse, query, key)
-        for some in cut(heads, heads_at_once):
+        for some in slices(heads, heads_at_once):
             by_offset = tile_bias(vector[some].to(query.dtype), *ctx.tile[:4]).unsqueeze(0)
             diagonals = _Diagonals(some.stop - some.start, length, own_keys, d_vector.dtype)
-            for rows in cut(b, rows_at_once):
+            for rows in slices(b, rows_at_once):
                 one = rows, some
                 bias = _bias(by_offset, ctx.tile.bias, beside, one)
                 d_query[one], d_key[one], d_value[one], d_scores = buffers.gradients(

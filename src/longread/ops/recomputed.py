@@ -26,13 +26,11 @@ def recomputed_gradients(
     """Of query [b, H, Nq, D], key and value [b, H, Nk, D], from the gradient [b, H, Nq, D] of what they give.
 
     bias [b or 1, 1, Nq or 1, Nk]; lse [b, H, Nq]: the log-sum-exp of the scores, used where these are rounded to 16
-    bits.
-    The gradients of key and value are in float32 at least where they are summed over slices of queries.
+    bits. The gradients of key and value are in float32 at least where they are summed over slices of queries.
     """
     b, heads, length, dim = query.shape
     keys = key.shape[2]
     d_query = query.new_empty(b, length, heads, dim).transpose(1, 2)
-    # A sum over slices is in float32 at least.
     kind = query.dtype if length <= QUERIES_PER_TILE else torch.promote_types(query.dtype, torch.float32)
     d_key, d_value = (query.new_empty(t.shape, dtype=kind) for t in (key, value))
     level = None if lse.dtype == query.dtype else level_of(lse, query, key)
@@ -92,8 +90,8 @@ class Buffers:
 def pieces(rows: int, heads: int, pairs: int) -> Iterator[One]:
     """Rows and heads whose scores, `pairs` each, fill a buffer."""
     rows_at_once, heads_at_once = at_once(rows, heads, pairs)
-    for some in cut(heads, heads_at_once):
-        for these in cut(rows, rows_at_once):
+    for some in slices(heads, heads_at_once):
+        for these in slices(rows, rows_at_once):
             yield these, some
 
 
@@ -103,7 +101,8 @@ def at_once(rows: int, heads: int, pairs: int) -> tuple[int, int]:
     return min(rows, max(1, fitting // heads)), min(heads, fitting)
 
 
-def cut(length: int, size: int) -> list[slice]:
+def slices(length: int, size: int) -> list[slice]:
+    """That cover a length, each of them `size` long but the last one."""
     return [slice(start, min(length, start + size)) for start in range(0, length, size)]
 
 
@@ -116,8 +115,8 @@ def level_of(lse: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """[b, H, n, 1]: about where a query's probability lies among its scores, divided by their scale.
 
     Of normally distributed scores that is twice as far above their mean as the mean of their exponentials is, and no
-    further up than the log-sum-exp. A mean of exponentials below it says that keys are masked: half of it is near
-    enough.
+    further up than the log-sum-exp. Where the mean of the exponentials lies below the mean score, keys are masked; half
+    of that distance is near enough.
     """
     scale = query.shape[3] ** -0.5
     # All scores of a query may lie far from 0, and near each other.
